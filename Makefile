@@ -1,0 +1,38 @@
+# setup · build · demo · test · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
+PY := .venv/bin/python
+export PYTHONNOUSERSITE := 1
+
+.PHONY: setup build demo test test-cpp check bench chaos golden
+
+setup:                  ## virtual environment, Horovod, extension
+	@install/setup.sh
+
+build: setup            ## the extension again, after a change in cpp/
+	@mkdir -p build && flock build/.lock $(PY) setup.py -q build_ext --inplace
+
+demo: setup             ## real photographs to a trained model and a report; DATA=folder MANIFEST=file for your own
+	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
+
+test: setup test-cpp    ## every test but those that need a GPU
+	$(PY) -m pytest
+
+test-cpp: setup         ## C++ tests, under address and undefined-behaviour sanitizers
+	@.venv/bin/cmake -S . -B build/sanitize -G Ninja -DHPCSCALE_TESTS=ON -DHPCSCALE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	@.venv/bin/cmake --build build/sanitize
+	.venv/bin/ctest --test-dir build/sanitize --output-on-failure
+
+check: setup            ## ruff, mypy, clang-format, shellcheck
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.hpp' 'cpp/*.cpp')
+	shellcheck $$(git ls-files '*.sh' '.ci/run')
+
+bench: setup            ## us, the peers and the limit in one run; prints ratios
+	$(PY) -m benchmarks
+
+chaos: setup            ## kill -9 at random moments of ingest and train; the results stay the same
+	$(PY) -m pytest -m chaos
+
+golden: setup           ## refresh golden files; review the difference before you commit it
+	$(PY) tests/golden/refresh.py

@@ -1,0 +1,9 @@
+"""hpcscale: pretrain vision models on weakly labelled pictures, on the cluster you have, and prove what the data bought.
+
+photos + tags ──ingest──> shards (HDF5, raw tags) ──order──> pipeline (DALI) ──> model ──> train loop (Horovod) ──> evaluate ──> report
+tags ──vocabulary (WordNet)──> classes, hierarchy ──targets (C++)──────────────────┘
+
+Stages talk through files, so every stage can be run, tested and submitted alone.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,210 @@
+"""The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
+
+Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`, whose headers
+state the command and the expected result. Lengths are in steps and batch sizes are global (over all ranks), so that a
+recipe means the same at any world size.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+RECIPES = Path(__file__).parent / "configs"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names file, key, value found and values allowed."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    # Folder written by `hpcscale data ingest`.
+    train: Path
+    # File written by `hpcscale labels build`.
+    vocabulary: Path
+    # Another data set to evaluate on; without it, the held-out part of `train` is used.
+    validation: Path | None = None
+    # Part of `train` that training never sees, chosen by a keyed permutation of the samples.
+    held_out: float = Field(0.0, ge=0.0, lt=1.0)
+    # Key of that permutation: change it to hold out other samples.
+    split_seed: int = 0
+
+
+class Input(Section):
+    # Side of the square crop that the model sees, pixels.
+    crop: int = Field(299, ge=1)
+    # Resize every picture to this square before the crop. Only for data sets that were stored at full size; costs two
+    # to three times the decode, so prefer `data ingest --resize`.
+    resize: int | None = Field(None, ge=1)
+    # Mirror half of the training pictures.
+    mirror: bool = True
+    # Decoding threads of one rank.
+    threads: int = Field(1, ge=1)
+    # Batches decoded ahead of the model.
+    prefetch: int = Field(2, ge=1)
+
+
+class Model(Section):
+    name: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
+    # Start value of every bias of the classifier. For many classes and logistic loss, log(p / (1 - p)) of a typical
+    # class frequency p avoids a first phase that only learns "nothing is there"; big_vision uses -10 for 21k classes.
+    head_bias: float = 0.0
+    # Start the last batch normalisation of every block at zero (Goyal et al. 2017, section 5.1).
+    zero_init_residual: bool = True
+
+
+class Loss(Section):
+    # logistic: one binary problem per class, summed over classes (Sun et al. 2017, section 4.1).
+    # softmax: cross-entropy with 1/k targets for k labels (Mahajan et al. 2018, section 2.3).
+    name: Literal["logistic", "softmax"] = "logistic"
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "rmsprop"] = "sgd"
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    # SGD only.
+    nesterov: bool = False
+    # RMSProp only: decay of the mean square, and the epsilon inside the root (TensorFlow's form).
+    decay: float = Field(0.9, ge=0.0, lt=1.0)
+    epsilon: float = Field(1.0, gt=0.0)
+    # L2 on weights; biases and batch normalisation are left out.
+    weight_decay: float = Field(1e-4, ge=0.0)
+
+
+class Schedule(Section):
+    # constant | exponential: times `factor` every `every` steps | steps: times `factor` at each of `at` |
+    # equal: times `factor` at `drops` equally spaced steps | cosine: to zero at the last step
+    name: Literal["constant", "exponential", "steps", "equal", "cosine"] = "constant"
+    # Peak learning rate for the global batch.
+    lr: float = Field(gt=0.0)
+    factor: float = Field(0.1, gt=0.0, lt=1.0)
+    every: int | None = Field(None, ge=1)
+    at: tuple[int, ...] = ()
+    drops: int | None = Field(None, ge=1)
+    # Linear from `warmup_lr` to `lr` over this many steps.
+    warmup: int = Field(0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def complete(self) -> "Schedule":
+        needs = {"exponential": "every", "steps": "at", "equal": "drops"}.get(self.name)
+        if needs and not getattr(self, needs):
+            raise ValueError(f"schedule '{self.name}' needs the key '{needs}'")
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"'at' must rise strictly, found {list(self.at)}")
+        return self
+
+
+class Train(Section):
+    # Length of the run.
+    steps: int = Field(ge=1)
+    # Samples of one step over all ranks; a multiple of the world size.
+    batch: int = Field(ge=1)
+    # Key of the sample order, of crops and mirrors, and of the model's first weights.
+    seed: int = 0
+    # Forward and backward in bfloat16; weights and optimizer stay float32.
+    precision: Literal["float32", "bfloat16"] = "float32"
+    # Where the model runs; auto is the GPU of this rank if there is one.
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    # Compute threads of one rank on the CPU; 0 divides the cores of the node among its ranks.
+    threads: int = Field(0, ge=0)
+    log_every: int = Field(10, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    # Checkpoints kept, the newest first.
+    keep: int = Field(3, ge=1)
+    # 0: only after the last step.
+    evaluate_every: int = Field(0, ge=0)
+    tensorboard: bool = False
+
+
+class Config(Section):
+    data: Data
+    input: Input = Input()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    train: Train
+
+
+def load(file: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML recipe, apply `section.key=value` overrides and check everything.
+
+    A name without a folder that does not exist here is looked for among the recipes that come with the package.
+    Values of overrides are TOML; what is not TOML is taken as a string, so that paths need no quotes.
+    Raises ConfigError with every problem found, each with its place.
+    """
+    if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
+        file = RECIPES / file.name
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+    for override in overrides:
+        override_into(values, override)
+    return check(values, str(file))
+
+
+def check(values: Mapping[str, Any], where: str) -> Config:
+    """Turn plain values into a Config; `where` names their origin in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{where}: {len(error.errors())} problem(s) in the configuration"]
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"  {key}: unknown key; known are {', '.join(_known(problem['loc'][:-1]))}")
+            elif problem["type"] == "missing":
+                lines.append(f"  {key}: missing")
+            else:
+                lines.append(f"  {key}: {problem['msg']}; found {problem['input']!r}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def override_into(values: dict[str, Any], override: str) -> None:
+    """Apply one `section.key=value` to nested values, in place."""
+    key, equals, text = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not last or not all(sections):
+        raise ConfigError(f"--set {override}: expected section.key=value")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as JSON text; `read` gives the same Config back."""
+    return config.model_dump_json(indent=2) + "\n"
+
+
+def read(file: Path) -> Config:
+    """Read the resolved JSON of a run folder."""
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    return check(values, str(file))
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,87 @@
+"""Package metadata, and the hand-over of the extension hpcscale._ops to CMake (Linux only)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+
+
+class CMakeBuild(build_ext):
+    """Build the one extension with CMake; the build folder is kept, so a second build is incremental."""
+
+    def build_extension(self, ext: Extension) -> None:
+        import pybind11
+
+        target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = Path(self.build_temp).resolve()
+        build.mkdir(parents=True, exist_ok=True)
+        configure = [
+            "cmake", "-S", str(ROOT.resolve()), "-B", str(build), "-G", "Ninja",
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build), "--target", "_ops"], check=True)
+
+
+if not sys.platform.startswith("linux"):
+    sys.exit("hpcscale runs on Linux only")
+
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "networkx>=3",
+    "scikit-learn>=1.5",
+    "ruff>=0.9",
+    "mypy>=1.14",
+    "clang-format>=18",
+]
+DEMO = ["scikit-image>=0.24"]
+BENCH = [
+    "scikit-learn>=1.5",
+    "scipy>=1.13",
+    "simplejpeg>=1.8",
+    "opencv-python-headless>=4.10",
+]
+
+setup(
+    name="hpcscale",
+    version="0.1.0",
+    description="Pretrain vision models on weakly labelled pictures on a Slurm cluster, and audit the result",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["hpcscale", "hpcscale.*"]),
+    package_data={"hpcscale": ["configs/*.toml", "py.typed"]},
+    ext_modules=[Extension("hpcscale._ops", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    install_requires=[
+        "click>=8.1",
+        "h5py>=3.11",
+        "matplotlib>=3.9",
+        "numpy>=2.0",
+        "nvidia-dali-cuda130>=2.0",
+        "pillow>=11",
+        "pydantic>=2.8",
+        "rich>=13.7",
+        "safetensors>=0.4.5",
+        "torch>=2.13,<2.14",
+    ],
+    extras_require={
+        # Built from its sdist against the torch that is installed: install/setup.sh does it.
+        "horovod": ["horovod>=0.28.1,<0.29"],
+        "tensorboard": ["tensorboard>=2.18"],
+        "dev": DEV + DEMO,
+        "demo": DEMO,
+        "bench": BENCH + DEMO,
+    },
+    entry_points={"console_scripts": ["hpcscale=hpcscale.cli:main"]},
+)
