@@ -6,17 +6,11 @@ import click
 
 import hpcscale
 
-COMMANDS = {
-    "data": "Build, inspect and verify data sets.",
-    "labels": "Build and inspect vocabularies and hierarchies.",
-    "train": "Train a model, or continue a run.",
-    "evaluate": "Evaluate the newest checkpoint of a run.",
-    "report": "Write tables and figures of finished or running runs.",
-}
+COMMANDS = ("data", "labels", "train", "evaluate", "report")
 
 
 class LateGroup(click.Group):
-    """Imports a command's module only when the command is used, so that --help answers at once."""
+    """Finds the command `name` in the module `hpcscale.cli.name`, and imports it only when it is asked for."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
