@@ -71,6 +71,7 @@ rm -f "$venv"/.hpcscale-*
 export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=${UV_LINK_MODE:-hardlink} VIRTUAL_ENV=$venv
 if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS=$PIP_FIND_LINKS; fi
 install=("$venv/bin/uv" pip install -q -c constraints.txt)
+"${install[@]}" -r install/build.txt
 version=$(sed -n 's/^torch==//p' constraints.txt)
 if [ "$torch" = cuda ]; then
     env -u UV_FIND_LINKS "${install[@]}" --torch-backend auto "torch==$version"
@@ -80,7 +81,6 @@ else
     # The registry's default build is the CUDA one: gigabytes, and Horovod would then want nvcc.
     "${install[@]}" --torch-backend cpu "torch==$version"
 fi
-"${install[@]}" -r <(sed -n '/^[^#]/p' install/build.txt)
 HPCSCALE_TORCH=$torch install/horovod.sh "$venv/bin/python"
 say "packages and the extension"
 "${install[@]}" --no-build-isolation -e ".[horovod,dev,demo,bench,tensorboard]"
