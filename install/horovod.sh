@@ -11,7 +11,9 @@ export PATH=$bin:/usr/bin:$PATH
 
 export HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
     HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
-    CMAKE_TOOLCHAIN_FILE=$here/horovod-toolchain.cmake MAKEFLAGS="-j$(nproc)"
+    CMAKE_TOOLCHAIN_FILE=$here/horovod-toolchain.cmake
+MAKEFLAGS=-j$(nproc)
+export MAKEFLAGS
 torch=$("$python" -c 'import torch; print(torch.__version__)')
 toolkit=none
 if [ "${HPCSCALE_TORCH:-cpu}" = cuda ]; then
