@@ -1,2 +1,133 @@
+// The only file that knows Python: checks dtype, shape and layout of arrays, hands pointers and sizes to the
+// library.
+//
+// Arrays are rejected, never converted: a silent copy of a batch costs more than the work itself. The lock of
+// the interpreter is released while the library works. Library exceptions arrive in Python as they are:
+// std::invalid_argument as ValueError, std::out_of_range as IndexError.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-PYBIND11_MODULE(_ops, m) {}
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hpcscale/hierarchy.hpp"
+#include "hpcscale/targets.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+// "float64 (3, 4)", for messages.
+std::string describe(const py::array& array) {
+    return py::cast<std::string>(py::str(array.dtype())) + " " +
+           py::cast<std::string>(py::str(array.attr("shape"))) +
+           (array.flags() & py::array::c_style ? "" : " with gaps between its elements");
+}
+
+// Throw TypeError unless `array` is a contiguous array of T with `dimensions` dimensions.
+template <typename T>
+void expect(const py::array& array, const char* name, py::ssize_t dimensions) {
+    if (py::isinstance<py::array_t<T>>(array) && (array.flags() & py::array::c_style) &&
+        array.ndim() == dimensions)
+        return;
+    throw py::type_error(std::string(name) + ": needs a contiguous array of " +
+                         py::cast<std::string>(py::str(py::dtype::of<T>())) + " with " +
+                         std::to_string(dimensions) + " dimension(s), found " + describe(array));
+}
+
+template <typename T>
+std::span<const T> read(const py::array& array, const char* name) {
+    expect<T>(array, name, 1);
+    return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
+}
+
+// A NumPy array that owns what was a vector; nothing is copied.
+template <typename T>
+py::array give(std::vector<T>&& values) {
+    auto owned = std::make_unique<std::vector<T>>(std::move(values));
+    const py::capsule owner(owned.get(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
+    auto* const vector = owned.release();
+    return py::array_t<T>(static_cast<py::ssize_t>(vector->size()), vector->data(), owner);
+}
+
+// --- labels: hierarchy and targets
+// ----------------------------------------------------------------------------------
+
+hpcscale::Lists lists(const py::array& offsets, const py::array& ids) {
+    return {read<std::int64_t>(offsets, "offsets"), read<std::int32_t>(ids, "ids")};
+}
+
+py::tuple give(hpcscale::OwnedLists&& lists) {
+    return py::make_tuple(give(std::move(lists.offsets)), give(std::move(lists.ids)));
+}
+
+std::unique_ptr<hpcscale::Rows> rows(const hpcscale::Closure& closure, std::size_t lo, std::size_t hi,
+                                     hpcscale::Kind kind, py::array buffer) {
+    if (kind == hpcscale::Kind::bits) {
+        expect<std::uint8_t>(buffer, "buffer", 2);
+    } else {
+        expect<float>(buffer, "buffer", 2);
+    }
+    // mutable_data() throws ValueError if the array is read-only.
+    auto result = std::make_unique<hpcscale::Rows>(closure, lo, hi, kind, buffer.mutable_data(),
+                                                   static_cast<std::size_t>(buffer.shape(0)));
+    if (static_cast<std::size_t>(buffer.shape(1)) != result->width()) {
+        throw py::value_error("buffer: needs rows of " + std::to_string(result->width()) +
+                              " elements for classes [" + std::to_string(lo) + ", " + std::to_string(hi) +
+                              "), found " + describe(buffer));
+    }
+    return result;
+}
+
+void bind_labels(py::module_& m) {
+    using namespace hpcscale;
+    using unlocked = py::gil_scoped_release;
+    m.def("find_cycle", [](const py::array& offsets, const py::array& ids) {
+        const Lists parents = lists(offsets, ids);
+        const unlocked release;
+        return find_cycle(parents);
+    });
+    m.def("ancestors", [](const py::array& offsets, const py::array& ids) {
+        const Lists parents = lists(offsets, ids);
+        OwnedLists result;
+        {
+            const unlocked release;
+            result = ancestors(parents);
+        }
+        return give(std::move(result));
+    });
+    py::class_<Closure>(m, "Closure")
+        .def(py::init([](const py::array& tag_classes, const py::array& offsets, const py::array& ids) {
+            const auto classes = read<std::int32_t>(tag_classes, "tag_classes");
+            const Lists above = lists(offsets, ids);
+            const unlocked release;
+            return std::make_unique<Closure>(classes, above);
+        }))
+        .def("labels", [](const Closure& closure, const py::array& offsets, const py::array& ids) {
+            const Lists tags = lists(offsets, ids);
+            OwnedLists result;
+            {
+                const unlocked release;
+                result = labels(closure, tags);
+            }
+            return give(std::move(result));
+        });
+    py::enum_<Kind>(m, "Kind")
+        .value("ones", Kind::ones)
+        .value("shares", Kind::shares)
+        .value("bits", Kind::bits);
+    py::class_<Rows>(m, "Rows")
+        .def(py::init(&rows), py::keep_alive<1, 2>(), py::keep_alive<1, 6>())
+        .def("fill", [](Rows& rows, const py::array& offsets, const py::array& ids) {
+            const Lists tags = lists(offsets, ids);
+            const unlocked release;
+            rows.fill(tags);
+        });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_ops, m) { bind_labels(m); }

@@ -1,1 +1,146 @@
-// placeholder
+#include "hpcscale/targets.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace hpcscale {
+
+Closure::Closure(std::span<const std::int32_t> tag_classes, Lists ancestors)
+    : tag_classes_(tag_classes.begin(), tag_classes.end()) {
+    check(ancestors, ancestors.offsets.empty() ? 0 : ancestors.size(), "class", "ancestor");
+    closed_.offsets.reserve(ancestors.size() + 1);
+    closed_.ids.reserve(ancestors.size() + ancestors.ids.size());
+    for (std::size_t c = 0; c < ancestors.size(); ++c) {
+        const auto begin = static_cast<std::ptrdiff_t>(closed_.ids.size());
+        const auto above = ancestors[c];
+        closed_.ids.push_back(static_cast<std::int32_t>(c));
+        closed_.ids.insert(closed_.ids.end(), above.begin(), above.end());
+        std::sort(closed_.ids.begin() + begin, closed_.ids.end());
+        closed_.ids.erase(std::unique(closed_.ids.begin() + begin, closed_.ids.end()), closed_.ids.end());
+        closed_.offsets.push_back(static_cast<std::int64_t>(closed_.ids.size()));
+    }
+    for (std::size_t t = 0; t < tag_classes_.size(); ++t) {
+        const std::int32_t c = tag_classes_[t];
+        if (c < -1 || c >= static_cast<std::int64_t>(classes())) {
+            throw std::out_of_range("tag " + std::to_string(t) + ": class " + std::to_string(c) +
+                                    " is outside [0, " + std::to_string(classes()) +
+                                    "), and not -1 for none");
+        }
+    }
+}
+
+std::span<const std::int32_t> Closure::operator[](std::size_t t) const {
+    const std::int32_t c = tag_classes_[t];
+    return c < 0 ? std::span<const std::int32_t>{} : closed_.view()[static_cast<std::size_t>(c)];
+}
+
+OwnedLists labels(const Closure& closure, Lists tags) {
+    check(tags, closure.tags(), "record", "tag id");
+    OwnedLists result;
+    result.offsets.reserve(tags.size() + 1);
+    for (std::size_t i = 0; i < tags.size(); ++i) {
+        const auto begin = static_cast<std::ptrdiff_t>(result.ids.size());
+        for (const std::int32_t t : tags[i]) {
+            const auto closed = closure[static_cast<std::size_t>(t)];
+            result.ids.insert(result.ids.end(), closed.begin(), closed.end());
+        }
+        if (tags[i].size() > 1) {  // the classes of one tag are sorted and unique already
+            std::sort(result.ids.begin() + begin, result.ids.end());
+            result.ids.erase(std::unique(result.ids.begin() + begin, result.ids.end()), result.ids.end());
+        }
+        result.offsets.push_back(static_cast<std::int64_t>(result.ids.size()));
+    }
+    return result;
+}
+
+Rows::Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, void* buffer,
+           std::size_t capacity)
+    : closure_(closure),
+      lo_(lo),
+      width_(kind == Kind::bits ? (hi - lo + 7) / 8 : hi - lo),
+      capacity_(capacity),
+      kind_(kind),
+      buffer_(buffer),
+      marked_(closure.classes()) {
+    if (lo > hi || hi > closure.classes()) {
+        throw std::out_of_range("class range [" + std::to_string(lo) + ", " + std::to_string(hi) +
+                                ") is outside [0, " + std::to_string(closure.classes()) + ")");
+    }
+    parts_.reserve(closure.tags());
+    for (std::size_t t = 0; t < closure.tags(); ++t) {
+        const auto all = closure[t];
+        const auto begin = std::ranges::lower_bound(all, static_cast<std::int64_t>(lo));
+        const auto end = std::ranges::lower_bound(all, static_cast<std::int64_t>(hi));
+        parts_.emplace_back(begin, end);
+    }
+}
+
+// Number of classes that hold for a record with these tags, in all of [0, classes).
+std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
+    if (tags.size() == 1) return closure_[static_cast<std::size_t>(tags[0])].size();
+    std::size_t count = 0;
+    for (const std::int32_t t : tags) {
+        for (const std::int32_t c : closure_[static_cast<std::size_t>(t)]) {
+            count += 1 - std::exchange(marked_[static_cast<std::size_t>(c)], std::uint8_t{1});
+        }
+    }
+    for (const std::int32_t t : tags) {
+        for (const std::int32_t c : closure_[static_cast<std::size_t>(t)])
+            marked_[static_cast<std::size_t>(c)] = 0;
+    }
+    return count;
+}
+
+// Call set(row, column, record's tags) ... once for every class in range; remember the element it names.
+template <typename Element, typename Write>
+void Rows::write(Lists tags, Write&& set) {
+    auto* const buffer = static_cast<Element*>(buffer_);
+    for (const std::size_t element : set_) buffer[element] = Element{0};
+    std::size_t total = 0;
+    for (const std::int32_t t : tags.ids) total += parts_[static_cast<std::size_t>(t)].size();
+    set_.resize(total);
+    std::size_t* next = set_.data();
+    for (std::size_t i = 0; i < tags.size(); ++i) {
+        const auto record = tags[i];
+        const auto put = set(record);
+        const std::size_t row = i * width_;
+        for (const std::int32_t t : record) {
+            for (const std::int32_t c : parts_[static_cast<std::size_t>(t)]) {
+                *next++ = put(buffer, row, static_cast<std::size_t>(c) - lo_);
+            }
+        }
+    }
+}
+
+void Rows::fill(Lists tags) {
+    check(tags, closure_.tags(), "record", "tag id");
+    if (tags.size() > capacity_) {
+        throw std::invalid_argument("found " + std::to_string(tags.size()) + " records, the buffer holds " +
+                                    std::to_string(capacity_));
+    }
+    using Record = std::span<const std::int32_t>;
+    const auto store = [](float value) {
+        return [value](float* buffer, std::size_t row, std::size_t column) {
+            buffer[row + column] = value;
+            return row + column;
+        };
+    };
+    const auto flip = [](std::uint8_t* buffer, std::size_t row, std::size_t column) {
+        const std::size_t byte = row + column / 8;
+        buffer[byte] = static_cast<std::uint8_t>(buffer[byte] | 1u << column % 8);
+        return byte;
+    };
+    switch (kind_) {
+        case Kind::ones:
+            return write<float>(tags, [&](Record) { return store(1.0f); });
+        case Kind::shares:
+            return write<float>(tags,
+                                [&](Record r) { return store(1.0f / static_cast<float>(distinct(r))); });
+        case Kind::bits:
+            return write<std::uint8_t>(tags, [&](Record) { return flip; });
+    }
+}
+
+}  // namespace hpcscale

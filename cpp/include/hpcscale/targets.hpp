@@ -1,0 +1,83 @@
+// From the tags of pictures to the rows that a loss compares with: tag -> class -> all ancestors -> one row a
+// record.
+//
+// In: batches of records, each a list of tag ids, in CSR form. Out: rows over the classes [lo, hi) in a
+// buffer that the caller owns and that is used again for every batch: only what the last batch set is
+// cleared, because clearing 1024 x 18,291 floats costs twenty times more than setting the ten of each row
+// that are not zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "hpcscale/hierarchy.hpp"
+
+namespace hpcscale {
+
+// What every tag stands for: the class it selects and all ancestors of that class.
+class Closure {
+  public:
+    // tag_classes[t] is the class that tag t selects, or -1 for none. List c of `ancestors` holds the
+    // ancestors of class c; its order and repetitions do not matter. Throws std::out_of_range naming tag or
+    // class.
+    Closure(std::span<const std::int32_t> tag_classes, Lists ancestors);
+
+    std::size_t tags() const { return tag_classes_.size(); }
+    std::size_t classes() const { return closed_.offsets.size() - 1; }
+    // Classes of tag `t` in [0, tags()): sorted, each once; none if it selects no class.
+    std::span<const std::int32_t> operator[](std::size_t t) const;
+
+  private:
+    std::vector<std::int32_t> tag_classes_;
+    OwnedLists closed_;  // per class: itself and its ancestors
+};
+
+// For every record the classes that hold: those of all its tags, sorted, each once.
+// Throws as check() does, naming record and tag id.
+OwnedLists labels(const Closure& closure, Lists tags);
+
+enum class Kind {
+    ones,    // float32: 1 where the class holds (per-label logistic loss)
+    shares,  // float32: 1/k where the class holds, k classes holding (softmax loss)
+    bits,    // bit (c - lo) % 8 of byte (c - lo) / 8 is set where class c holds
+};
+
+// A caller's buffer of rows, and the memory of what is set in it. Not for two threads at once.
+//
+// k counts all classes that hold, ancestors too and those outside [lo, hi) too: the parts of a row that
+// several ranks build then sum to 1, as softmax probabilities do. Mahajan et al. 2018 (section 2.3) count the
+// tags of the picture: that is the same with a flat vocabulary like theirs, in which no class has ancestors.
+class Rows {
+  public:
+    // `buffer` holds `capacity` rows of width() elements without gaps, all zero, float or uint8 as `kind`
+    // says; it and `closure` must outlive this. Throws std::out_of_range unless 0 <= lo <= hi <=
+    // closure.classes().
+    Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, void* buffer,
+         std::size_t capacity);
+
+    // Elements of a row: hi - lo floats or ceil((hi - lo) / 8) bytes.
+    std::size_t width() const { return width_; }
+    std::size_t capacity() const { return capacity_; }
+
+    // Clear what the last call set, then write row i for record i. Rows after the last record are zero. No
+    // label: a row of zeros. Throws as check() does, or std::invalid_argument if there are more records than
+    // rows, before anything is changed. Cost: one store for each label of this batch and of the last.
+    void fill(Lists tags);
+
+  private:
+    template <typename Element, typename Write>
+    void write(Lists tags, Write&& set);
+    std::size_t distinct(std::span<const std::int32_t> tags);
+
+    const Closure& closure_;
+    std::size_t lo_, width_, capacity_;
+    Kind kind_;
+    void* buffer_;
+    std::vector<std::span<const std::int32_t>> parts_;  // per tag: its classes in [lo, hi)
+    std::vector<std::size_t> set_;                      // elements of the buffer that are not zero
+    std::vector<std::uint8_t> marked_;                  // per class, zero between uses: seen in this record
+};
+
+}  // namespace hpcscale
