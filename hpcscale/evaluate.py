@@ -1,0 +1,275 @@
+"""Evaluation: a model and batches in, metrics and per-sample results out, and a folder that keeps them.
+
+Stands between `pipeline` (batches), `checkpoint` (weights) and `metrics` (the numbers). The training loop
+calls `evaluate_set` on every rank; `hpcscale evaluate` calls `evaluate_run`, which reads everything from a
+run folder. Every rank evaluates its own part of the samples in float32, keeps the best classes of each (about
+1 KB a sample), and the parts are gathered and sorted by sample before anything is averaged. So the metrics do
+not depend on the number of ranks beyond what the batch size does to the last bit of a convolution.
+"""
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hpcscale import checkpoint, config, evaluations, metrics, pipeline, ranks
+from hpcscale.config import Config
+from hpcscale.data.order import Order
+from hpcscale.data.store import DataSet, open_data
+from hpcscale.labels.targets import Targets
+from hpcscale.labels.vocabulary import Vocabulary, tag_classes
+from hpcscale.metrics import Metrics, Results
+from hpcscale.models import resnet
+
+Which = Literal["held_out", "validation", "train"]
+PICTURES = 24  # kept as thumbnails
+SIDE = 128  # of a thumbnail, pixels
+
+
+class EvaluateError(ValueError):
+    """A run or set that cannot be evaluated; the message says what is missing."""
+
+
+class Evaluation(NamedTuple):
+    """The same on every rank."""
+
+    metrics: Metrics
+    baseline: Metrics  # of the class frequencies as scores of every picture, by the same code
+    results: Results  # per sample, all ranks
+    precisions: NDArray[np.float64]  # (classes,) average precision, reading (a); NaN without positives
+    baseline_precisions: NDArray[np.float64]
+    thumbnail_samples: NDArray[np.int64]  # (m,)
+    thumbnails: NDArray[np.uint8]  # (m, side, side, 3)
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[pipeline.Batch],
+    targets: Targets,
+    weights: NDArray[np.float64],
+    candidates: NDArray[np.int32],
+    pictures: NDArray[np.int64],
+) -> Evaluation:
+    """Evaluate the model on this rank's batches, together with all other ranks (collective).
+
+    weights: (classes,) of the weighted averages and scores of the baseline: samples of each class in the
+    training data. candidates: (c,) rising, the classes that can be the truth of a sample; only they compete
+    for top-1 and top-5, for an ancestor always scores at least as high as what it contains. pictures: sample
+    ids of which a thumbnail is kept. A sample that comes twice counts once. The model is left in the mode it
+    was in. Raises EvaluateError on all ranks where a score is not a number, naming samples.
+    """
+    parts = [_empty(weights.size, candidates.size)]
+    shown, thumbnails = [np.zeros(0, np.int64)], [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                logits = model(batch.images).float()
+                parts.append(_keep(batch, logits, targets, torch.from_numpy(candidates).to(logits.device)))
+                for row in np.flatnonzero(np.isin(batch.samples, pictures)):
+                    shown.append(batch.samples[row : row + 1])
+                    thumbnails.append(_thumbnails(batch.images[row : row + 1]))
+    finally:
+        model.train(training)
+    results = _gather(_join(parts))
+    broken = results.samples[~np.isfinite(results.scores).all(1)]
+    if broken.size:
+        raise EvaluateError(
+            f"scores that are not finite at {broken.size} samples, ids {broken[:10].tolist()}"
+        )
+    shown_samples, first = np.unique(ranks.gather(np.concatenate(shown)), return_index=True)
+    baseline = metrics.constant(results, weights, candidates)
+    return Evaluation(
+        metrics.measure(results, weights),
+        metrics.measure(baseline, weights),
+        results,
+        metrics.average_precisions(results, weights.size)[0],
+        metrics.average_precisions(baseline, weights.size)[0],
+        shown_samples,
+        ranks.gather(np.concatenate(thumbnails))[first],
+    )
+
+
+def evaluate_set(
+    model: nn.Module, settings: Config, which: Which, vocabulary: Vocabulary, batch: int, device: torch.device
+) -> Evaluation:
+    """Evaluate the model on a set of its configuration, `batch` samples of a rank at a time (collective)."""
+    data = open_set(settings, which)
+    samples = samples_of(settings, which, data)
+    share = np.array_split(samples, ranks.size())[ranks.rank()]
+    targets = Targets(vocabulary, data.tags, settings.loss.name, batch)
+    selected = tag_classes(vocabulary, data.tags)
+    candidates = np.unique(selected[selected >= 0])
+    pictures = samples[np.linspace(0, samples.size - 1, min(PICTURES, samples.size)).astype(int)]
+    with closing(
+        pipeline.evaluate_batches(data, share, settings.input, batch=batch, device=device)
+    ) as batches:
+        return evaluate(model, batches, targets, frequencies(vocabulary), candidates, pictures)
+
+
+def open_set(settings: Config, which: Which) -> DataSet:
+    """The data that a set is part of. Raises EvaluateError where none is configured."""
+    if which != "validation":
+        return open_data(settings.data.train)
+    if settings.data.validation is None:
+        raise EvaluateError("set 'validation': data.validation is not configured; allowed: held_out, train")
+    return open_data(settings.data.validation)
+
+
+def samples_of(settings: Config, which: Which, data: DataSet) -> NDArray[np.int64]:
+    """The rising ids of a set's samples, 8 bytes each: all of `data.validation`, the part of `data.train`
+    that training never sees (held_out), or the rest of it (train). Raises EvaluateError where there are none.
+    """
+    if which == "validation":
+        samples = np.arange(data.samples, dtype=np.int64)
+    else:
+        order = Order(data.samples, settings.train.seed, settings.data.held_out, settings.data.split_seed)
+        if which == "train":
+            samples = np.sort(order.samples_at(np.arange(order.length, dtype=np.int64))[0])
+        else:
+            samples = np.sort(order.held_out_samples())
+    if not samples.size:
+        raise EvaluateError(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
+    return samples
+
+
+def default_set(settings: Config) -> Which:
+    """What a run is judged by: other data if there is some, else the held-out part, else train."""
+    if settings.data.validation is not None:
+        return "validation"
+    return "held_out" if settings.data.held_out else "train"
+
+
+def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Evaluation:
+    """Evaluate the newest checkpoint of a run folder and write `RUN/evaluations/<set>-<step>/` (collective).
+
+    which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
+    training batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises
+    ConfigError, DataError, EvaluateError, CheckpointError and what Vocabulary.load raises, before anything is
+    written.
+    """
+    settings = config.read(run / "config.json")
+    which = which or default_set(settings)
+    found = checkpoint.latest(run)
+    if found is None:
+        raise EvaluateError(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
+    vocabulary = Vocabulary.load(settings.data.vocabulary)
+    model = resnet.build(settings.model, len(vocabulary.classes))
+    checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)
+    device = _device(settings)
+    batch = batch or max(1, settings.train.batch // ranks.size())
+    evaluation = evaluate_set(model.to(device), settings, which, vocabulary, batch, device)
+    if ranks.rank() == 0:
+        save(evaluation, run, settings, which, found.step, vocabulary)
+    ranks.barrier()  # collective: when any rank returns, the folder is there
+    return evaluation
+
+
+def save(
+    evaluation: Evaluation, run: Path, settings: Config, which: Which, step: int, vocabulary: Vocabulary
+) -> Path:
+    """Write the folder of an evaluation made after `step` steps, and return it; one rank calls it."""
+    results = evaluation.results
+    data = open_set(settings, which)
+    weights = frequencies(vocabulary)
+    positives = np.bincount(results.labels, minlength=weights.size).tolist()
+    columns = (
+        (value if value == value else "" for value in precisions.tolist())  # NaN: no positives
+        for precisions in (evaluation.precisions, evaluation.baseline_precisions)
+    )
+    summary = {
+        "set": which,
+        "step": step,
+        "data": str(data.folder),
+        "metrics": evaluation.metrics,
+        "baseline": evaluation.baseline,
+    }
+    rows = zip(
+        range(weights.size),
+        vocabulary.classes,
+        weights.astype(int).tolist(),
+        positives,
+        *columns,
+        strict=True,
+    )
+    folder = run / "evaluations" / f"{which}-{step:08d}"
+    thumbnails = (evaluation.thumbnail_samples, evaluation.thumbnails)
+    evaluations.save(folder, summary, list(rows), results, data.names(results.samples), thumbnails)
+    return folder
+
+
+def frequencies(vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """(classes,) samples of each class, ancestors included, in the data the vocabulary was built on."""
+    return np.asarray(vocabulary.counts, np.float64)
+
+
+def _keep(batch: pipeline.Batch, logits: Tensor, targets: Targets, candidates: Tensor) -> Results:
+    """What is kept of a batch. Waits for the device once for every field."""
+    rows = torch.from_numpy(targets.rows(batch.tag_offsets, batch.tag_ids)).to(logits.device)
+    if targets.kind == "softmax":
+        losses = F.cross_entropy(logits, rows, reduction="none")
+    else:
+        losses = F.binary_cross_entropy_with_logits(logits, rows, reduction="none").sum(1)
+    # Stable, so that of equal scores the lower class comes first; costs under a hundredth of the network.
+    scores, classes = torch.sort(logits, dim=1, descending=True, stable=True)
+    guesses = torch.sort(logits[:, candidates], dim=1, descending=True, stable=True).indices[:, :5]
+    offsets, labels = targets.labels(batch.tag_offsets, batch.tag_ids)
+    return Results(
+        samples=batch.samples,
+        losses=losses.cpu().numpy(),
+        truths=targets.truths(batch.tag_offsets, batch.tag_ids),
+        guesses=candidates[guesses].int().cpu().numpy(),
+        classes=classes[:, : metrics.TOP].int().cpu().numpy(),
+        scores=scores[:, : metrics.TOP].cpu().numpy(),
+        label_offsets=offsets,
+        labels=labels,
+    )
+
+
+def _empty(classes: int, candidates: int) -> Results:
+    """No samples, with the dtypes and widths of _keep: a rank may have nothing to evaluate."""
+    k, g = min(metrics.TOP, classes), min(5, candidates)
+    return Results(
+        samples=np.zeros(0, np.int64),
+        losses=np.zeros(0, np.float32),
+        truths=np.zeros(0, np.int32),
+        guesses=np.zeros((0, g), np.int32),
+        classes=np.zeros((0, k), np.int32),
+        scores=np.zeros((0, k), np.float32),
+        label_offsets=np.zeros(1, np.int64),
+        labels=np.zeros(0, np.int32),
+    )
+
+
+def _join(parts: list[Results]) -> Results:
+    rows = [np.concatenate(fields) for fields in zip(*(part[:6] for part in parts), strict=True)]
+    counts = np.concatenate([np.diff(part.label_offsets) for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    return Results._make([*rows, np.append(0, np.cumsum(counts)), labels])
+
+
+def _gather(local: Results) -> Results:
+    """The results of all ranks by rising sample id, each sample once (collective, eight gathers)."""
+    rows = [ranks.gather(field) for field in local[:6]]
+    counts = ranks.gather(np.diff(local.label_offsets))
+    joined = Results._make([*rows, np.append(0, np.cumsum(counts)), ranks.gather(local.labels)])
+    return metrics.select(joined, np.unique(joined.samples, return_index=True)[1])
+
+
+def _thumbnails(images: Tensor) -> NDArray[np.uint8]:
+    """images (n, 3, h, w) in [-1, 1] -> (n, SIDE, SIDE, 3)."""
+    small = F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    return ((small + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # waits
+
+
+def _device(settings: Config) -> torch.device:
+    if settings.train.device == "cpu" or (settings.train.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", ranks.local_rank())
