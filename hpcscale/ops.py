@@ -1,9 +1,9 @@
 """The typed, documented face of the C++ extension hpcscale._ops.
 
 Arrays go in and come out as NumPy arrays (a torch CPU tensor's `.numpy()` shares its memory). They are never
-converted: a wrong dtype, shape or layout is a TypeError that says what was found. Lists of lists are in CSR form:
-list i is `ids[offsets[i]:offsets[i + 1]]`, offsets int64 (lists + 1,), ids int32. The interpreter's lock is released
-while C++ works. The C++ headers in cpp/include/hpcscale are the specification.
+converted: a wrong dtype, shape or layout is a TypeError that says what was found. Lists of lists are in CSR
+form: list i is `ids[offsets[i]:offsets[i + 1]]`, offsets int64 (lists + 1,), ids int32. The interpreter's
+lock is released while C++ works. The C++ headers in cpp/include/hpcscale are the specification.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ Offsets = NDArray[np.int64]
 Ids = NDArray[np.int32]
 
 
-# --- labels: cpp/include/hpcscale/hierarchy.hpp, targets.hpp -----------------------------------------------------------
+# --- labels: cpp/include/hpcscale/hierarchy.hpp and targets.hpp ---
 
 
 def find_cycle(parent_offsets: Offsets, parents: Ids) -> list[int]:
@@ -41,15 +41,15 @@ class Closure:
         self._closure = _ops.Closure(tag_classes, ancestor_offsets, ancestors)
 
     def labels(self, tag_offsets: Offsets, tag_ids: Ids) -> tuple[Offsets, Ids]:
-        """Classes that hold for each record, sorted, each once, in CSR form. IndexError names record and tag id."""
+        """Classes that hold for each record, sorted, each once, as CSR. IndexError names record and id."""
         return self._closure.labels(tag_offsets, tag_ids)
 
 
 class Rows:
     """Target rows for the classes [lo, hi) in a caller's buffer that is used again for every batch.
 
-    kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors and those
-    outside the range included; 'bits' as 'ones', bit (c - lo) % 8 of byte (c - lo) // 8, as
+    kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors
+    and those outside the range included; 'bits' as 'ones', bit (c - lo) % 8 of byte (c - lo) // 8, as
     `np.unpackbits(rows, axis=1, bitorder="little")` reads them.
     """
 
@@ -61,13 +61,25 @@ class Rows:
         kind: Literal["ones", "shares", "bits"],
         buffer: NDArray[np.float32] | NDArray[np.uint8],
     ) -> None:
-        """buffer (rows, hi - lo) float32, or (rows, ceil((hi - lo) / 8)) uint8 for bits; all zero. It is kept alive."""
+        """buffer (rows, hi - lo) float32, or (rows, ceil((hi - lo) / 8)) uint8 for bits; all zero."""
         self._rows = _ops.Rows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
 
     def fill(self, tag_offsets: Offsets, tag_ids: Ids) -> None:
         """Clear what the last call set, then write row i for record i; later rows are zero.
 
-        IndexError names the record and the tag id found; ValueError if there are more records than rows. After an
-        error the buffer is as it was before the call. Not for two threads at once.
+        IndexError names the record and the tag id found; ValueError if there are more records than rows.
+        After an error the buffer is as it was before the call. Not for two threads at once.
         """
         self._rows.fill(tag_offsets, tag_ids)
+
+
+# --- pictures: cpp/include/hpcscale/pixels.hpp
+# -------------------------------------------------------------------------
+
+
+def normalize(pixels: NDArray[np.uint8], mirror: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    """Mirror and map to [-1, 1]: value / 127.5 - 1, rounded once  # all (n, height, width, 3); mirror (n,)
+
+    Where `mirror` is not 0, left and right are exchanged. `out` is overwritten; it must not overlap `pixels`.
+    """
+    _ops.normalize(pixels, mirror, out)

@@ -1,0 +1,1 @@
+"""From tags to classes: WordNet or a user's hierarchy -> vocabulary -> target rows."""

@@ -1,0 +1,188 @@
+"""The vocabulary: which tag selects which class, and which class is whose parent. One JSON file.
+
+Made by labels/build.py from a data set's tags; read by every run. The data set keeps its raw tags, so one
+packed set serves any vocabulary. A class is a set of senses (wnids), or an entry of the user's own hierarchy,
+which has none.
+"""
+
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from hpcscale.labels import hierarchy
+
+FORMAT = "hpcscale vocabulary 1"
+
+
+class VocabularyError(ValueError):
+    """A vocabulary file that cannot be used or written; the message names file, place and value found."""
+
+
+class Vocabulary(NamedTuple):
+    classes: tuple[str, ...]  # readable names, unique
+    parents: tuple[tuple[int, ...], ...]  # direct parents, class ids
+    senses: tuple[tuple[str, ...], ...]  # wnids: several for an ambiguous word, none without WordNet
+    tags: dict[str, int]  # raw or normalised tag -> class id
+    # Of the data it was built on: samples in which each class holds (ancestors included), all samples, and samples
+    # with at least one class.
+    counts: tuple[int, ...]
+    samples: int
+    labelled: int
+    about: dict[str, str]  # how it was built, for people
+
+    def hierarchy(self) -> hierarchy.Hierarchy:
+        return hierarchy.build(self.classes, self.parents)
+
+
+def normalise(tag: str) -> str:
+    """One spelling for '#BrownBear', 'brown_bear' and 'Brown bear': 'brownbear'; '' if nothing is left.
+
+    NFKC, casefold, letters and digits only (recipes: Mahajan et al. 2018 merge hashtags, which have no
+    separators); marks are kept, because in many scripts they are the vowels. Applying it twice changes
+    nothing.
+    """
+    if tag.isascii():
+        return "".join(filter(str.isalnum, tag.lower()))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tag).casefold())
+    kept = "".join(c for c in folded if c.isalnum() or unicodedata.category(c).startswith("M"))
+    return unicodedata.normalize("NFKC", kept)
+
+
+def tag_classes(vocabulary: Vocabulary, tags: Sequence[str]) -> NDArray[np.int32]:
+    """Class of each tag as it is written or, failing that, normalised; -1 where it selects none. (tags,)"""
+    known = vocabulary.tags
+    return np.fromiter((known.get(tag, known.get(normalise(tag), -1)) for tag in tags), np.int32, len(tags))
+
+
+def find(vocabulary: Vocabulary, name: str) -> int | None:
+    """Class by its name, by a tag that selects it or, if it is the only one with that sense, by wnid."""
+    if name in vocabulary.classes:
+        return vocabulary.classes.index(name)
+    c = int(tag_classes(vocabulary, [name])[0])
+    if c >= 0:
+        return c
+    holders = [c for c, senses in enumerate(vocabulary.senses) if name in senses]
+    return holders[0] if len(holders) == 1 else None
+
+
+def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
+    """Write the file aside, read it back, rename it. A finished file with other contents is replaced only by
+    force."""
+    text = dump(vocabulary)
+    if file.exists() and not force and file.read_bytes() != text.encode():
+        raise VocabularyError(f"{file} exists and differs; choose another name, or replace it with --force")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if load(aside) != vocabulary:
+            raise VocabularyError(f"{file}: what was written does not read back the same")
+        aside.rename(file)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(file.parent, os.O_RDONLY)
+    os.fsync(folder)  # the rename is only safe once the folder is written
+    os.close(folder)
+
+
+def dump(vocabulary: Vocabulary) -> str:
+    """The JSON text of a vocabulary: the same vocabulary gives the same bytes."""
+    tags: list[list[str]] = [[] for _ in vocabulary.classes]
+    for tag, c in vocabulary.tags.items():
+        tags[c].append(tag)
+    lines = [
+        _json(
+            name=name,
+            parents=[vocabulary.classes[p] for p in parents],
+            senses=senses,
+            count=count,
+            tags=sorted(tags),
+        )
+        for name, parents, senses, count, tags in zip(
+            vocabulary.classes, vocabulary.parents, vocabulary.senses, vocabulary.counts, tags, strict=True
+        )
+    ]
+    head = _json(
+        format=FORMAT, about=vocabulary.about, samples=vocabulary.samples, labelled=vocabulary.labelled
+    )
+    return f'{head[:-1]}, "classes": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def load(file: Path) -> Vocabulary:
+    """Read a vocabulary file and check it whole. VocabularyError names the file, the place and what was
+    found."""
+    try:
+        content = _File.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise VocabularyError(f"{file}: cannot be read: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise VocabularyError(
+            f"{file}: {place}: {first['msg']}; found {str(first['input'])[:80]!r}"
+        ) from None
+    if content.format != FORMAT:
+        raise VocabularyError(f"{file}: format is {content.format!r}, this version reads {FORMAT!r}")
+    numbers: dict[str, int] = {}
+    tags: dict[str, int] = {}
+    for c, each in enumerate(content.classes):
+        if numbers.setdefault(each.name, c) != c:
+            raise VocabularyError(
+                f"{file}: class {c} has the name {each.name!r} of class {numbers[each.name]}"
+            )
+        for tag in each.tags:
+            if tags.setdefault(tag, c) != c:
+                other = content.classes[tags[tag]].name
+                raise VocabularyError(f"{file}: tag {tag!r} selects both {other!r} and {each.name!r}")
+    for each in content.classes:
+        if unknown := [parent for parent in each.parents if parent not in numbers]:
+            raise VocabularyError(f"{file}: class {each.name!r} has the unknown parent {unknown[0]!r}")
+    vocabulary = Vocabulary(
+        classes=tuple(numbers),
+        parents=tuple(tuple(numbers[p] for p in each.parents) for each in content.classes),
+        senses=tuple(each.senses for each in content.classes),
+        counts=tuple(each.count for each in content.classes),
+        tags=tags,
+        samples=content.samples,
+        labelled=content.labelled,
+        about=content.about,
+    )
+    try:
+        vocabulary.hierarchy()
+    except hierarchy.HierarchyError as error:
+        raise VocabularyError(f"{file}: {error}") from None
+    return vocabulary
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Class(_Strict):
+    name: str
+    parents: tuple[str, ...]
+    senses: tuple[str, ...]
+    count: NonNegativeInt
+    tags: tuple[str, ...]
+
+
+class _File(_Strict):
+    format: str
+    about: dict[str, str]
+    samples: NonNegativeInt
+    labelled: NonNegativeInt
+    classes: tuple[_Class, ...]
+
+
+def _json(**values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False)
