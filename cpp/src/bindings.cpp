@@ -8,12 +8,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "hpcscale/hierarchy.hpp"
+#include "hpcscale/pixels.hpp"
 #include "hpcscale/targets.hpp"
 
 namespace py = pybind11;
@@ -128,6 +130,32 @@ void bind_labels(py::module_& m) {
         });
 }
 
+// --- pictures
+
+void bind_pixels(py::module_& m) {
+    m.def("normalize", [](const py::array& pixels, const py::array& mirror, py::array out) {
+        expect<std::uint8_t>(pixels, "pixels", 4);
+        expect<float>(out, "out", 4);
+        const auto flags = read<std::uint8_t>(mirror, "mirror");
+        if (pixels.shape(0) != mirror.shape(0) || pixels.shape(3) != 3 ||
+            !std::equal(pixels.shape(), pixels.shape() + 4, out.shape())) {
+            throw py::value_error(
+                "normalize: needs pixels and out of (n, height, width, 3) and mirror of (n), found " +
+                describe(pixels) + ", " + describe(out) + " and " + describe(mirror));
+        }
+        const std::span in(static_cast<const std::uint8_t*>(pixels.data()),
+                           static_cast<std::size_t>(pixels.size()));
+        // mutable_data() throws ValueError if the array is read-only.
+        const std::span to(static_cast<float*>(out.mutable_data()), static_cast<std::size_t>(out.size()));
+        const py::gil_scoped_release release;
+        hpcscale::normalize(in, flags, static_cast<std::size_t>(pixels.shape(1)),
+                            static_cast<std::size_t>(pixels.shape(2)), to);
+    });
+}
+
 }  // namespace
 
-PYBIND11_MODULE(_ops, m) { bind_labels(m); }
+PYBIND11_MODULE(_ops, m) {
+    bind_labels(m);
+    bind_pixels(m);
+}

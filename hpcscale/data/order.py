@@ -1,15 +1,15 @@
 """Which sample when: the order of a run as a pure function, in constant memory.
 
 In: number of samples, seeds, the share held out. Out: the sample at any position of the endless global
-sequence, and the random numbers (crop, mirror) of any sample in any epoch. Nothing is shuffled and nothing is
-stored: each epoch is a keyed permutation that is evaluated only where it is asked, so 3.5e9 samples cost no more
-than ten, a run resumes from one integer, and every world size sees the same sequence. `pipeline` turns it into
-pictures.
+sequence, and the random numbers (crop, mirror) of any sample in any epoch. Nothing is shuffled and nothing
+is stored: each epoch is a keyed permutation that is evaluated only where it is asked, so 3.5e9 samples cost
+no more than ten, a run resumes from one integer, and every world size sees the same sequence. `pipeline`
+turns it into pictures.
 
 The permutation is a Feistel network over as many bits as hold all samples, walked along its cycles until it
-falls inside the range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Its round function and
-all draws use the finaliser of SplitMix64 (Steele, Lea, Flood 2014). Golden values in the tests keep both from
-drifting between releases: a drift would change every recipe's result.
+falls inside the range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Its round function
+and all draws use the finaliser of SplitMix64 (Steele, Lea, Flood 2014). Golden values in the tests keep
+both from drifting between releases: a drift would change every recipe's result.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-# Four rounds of random functions suffice for large domains (Luby and Rackoff 1988); data sets of a few samples
-# have halves of one or two bits and need more. 10 rounds, with the walk, cost about 0.7 ms for 1024 indices.
+# Four rounds of random functions suffice for large domains (Luby and Rackoff 1988); data sets of a few
+# samples have halves of one or two bits and need more. 10 rounds, with the walk, cost about 0.7 ms for 1024
+# indices.
 ROUNDS = 10
 GOLDEN = 0x9E3779B97F4A7C15
 # Separate the streams that come from one seed.
