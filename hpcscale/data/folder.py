@@ -1,0 +1,137 @@
+"""The small files of a data-set folder: the plan, the tag table, the manifest; and safe writing.
+
+In and out: the folder that store.py specifies.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FORMAT = 1
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message names the file."""
+
+
+class Plan(BaseModel):
+    """What is packed and how; two equal plans over the same pictures give the same bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1] = 1
+    source: str  # kind of the source, see sources.py
+    records: int = Field(ge=0)  # of the source, quarantined ones included
+    source_digest: str  # of names, tags and places of all records; not of the pictures
+    tags: int = Field(ge=0)  # distinct tags
+    tags_digest: str
+    resize: int | None
+    quality: int
+    shard_samples: int = Field(ge=1)  # records of the source in one shard
+    encoder: str  # versions of the libraries that turn pictures into JPEG bytes
+
+    @property
+    def shards(self) -> int:
+        return -(-self.records // self.shard_samples)
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model_dump_json().encode()).hex()
+
+
+class Entry(BaseModel):
+    """One line of manifest.jsonl: a finished shard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    file: str
+    samples: int = Field(ge=0)
+    tags: int = Field(ge=0)  # tag occurrences over all samples
+    untagged: int = Field(ge=0)  # samples without any tag
+    quarantined: int = Field(ge=0)
+    bytes: int = Field(ge=0)  # size of the file
+    sha256: str  # of the file
+
+
+def digest(*parts: bytes | memoryview) -> bytes:
+    """BLAKE2b of 16 bytes over the parts, one after the other."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+def shard_name(index: int) -> str:
+    return f"shard-{index:05d}.h5"
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_bytes(content)
+    commit(temporary, file)
+
+
+def commit(temporary: Path, file: Path) -> None:
+    """Give a finished temporary file its name, so that it survives a power cut."""
+    for path in (temporary, file.parent):
+        if path is not temporary:
+            temporary.rename(file)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_plan(folder: Path) -> Plan:
+    file = folder / "plan.json"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder}: not a data-set folder: {file.name}: {error.strerror}") from None
+    try:
+        found = json.loads(content)
+        if isinstance(found, dict) and found.get("format") != FORMAT:
+            raise DataError(f"{file}: format {found.get('format')!r}, this version reads {FORMAT}")
+        return Plan.model_validate(found)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise DataError(f"{file}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    except ValueError as error:
+        raise error if isinstance(error, DataError) else DataError(f"{file}: not JSON: {error}") from None
+
+
+def tag_lines(tags: tuple[str, ...]) -> bytes:
+    """The content of tags.jsonl; its `digest` is the tag table's."""
+    return "".join(json.dumps(tag) + "\n" for tag in tags).encode()
+
+
+def read_tags(folder: Path, plan: Plan) -> tuple[str, ...]:
+    file = folder / "tags.jsonl"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    if digest(content).hex() != plan.tags_digest:
+        raise DataError(f"{file}: does not have the digest that plan.json states")
+    return tuple(json.loads(line) for line in content.splitlines())
+
+
+def read_manifest(folder: Path) -> list[Entry]:
+    """The finished shards. A last line that a kill left without its end is not one."""
+    file = folder / "manifest.jsonl"
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    entries: list[Entry] = []
+    for number, line in enumerate(lines):
+        try:
+            entries.append(Entry.model_validate_json(line))
+        except ValidationError as error:
+            raise DataError(f"{file}:{number + 1}: {error.errors()[0]['msg']}") from None
+        if entries[-1].file != shard_name(number):
+            raise DataError(f"{file}:{number + 1}: names {entries[-1].file}, expected {shard_name(number)}")
+    return entries

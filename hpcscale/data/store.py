@@ -1,0 +1,261 @@
+"""The data-set folder: what lies in it, how a shard is written and read. The only file that imports h5py.
+
+In: columns of one shard (from ingest). Out: `DataSet`, which labels and the pipeline read.
+
+A data-set folder, format version 1:
+
+    plan.json         `Plan`: what is packed and how. Written first; everything below is a pure function of it
+                      and the source.
+    tags.jsonl        the tag table: one JSON string a line, sorted by code point; the id of a tag is its
+                      line, from 0.
+    shard-00000.h5    shard k holds the source's records [k * shard_samples, (k + 1) * shard_samples) without
+                      the quarantined ones, in the source's order, so that the split depends on nothing but
+                      the source.
+    manifest.jsonl    one `Entry` a finished shard, in the order of the shards; a shard without its line
+                      does not exist.
+    quarantine.jsonl  written last, which ends the ingest: {"record": number in the source, "name": source id,
+                      "reason": why} a line, for every record that is in no shard.
+
+A shard is HDF5 (superblock 3, checksummed metadata, no time stamps). Every dataset is contiguous and
+unchunked, so that a reader asks HDF5 once where the bytes lie, maps the file, and never calls HDF5 again. For
+n samples:
+
+    jpeg            uint8 (bytes)     JPEG files end to end: RGB or grey, 8 bit, upright
+    jpeg_offsets    int64 (n + 1)     sample i is jpeg[jpeg_offsets[i] : jpeg_offsets[i + 1]]
+    tag_ids         int32 (tags)      ids into the tag table, as the source orders them, none twice in a
+                    sample
+    tag_offsets     int64 (n + 1)
+    names           uint8 (bytes)     source ids (path, or tar/member) as the file system's bytes
+    name_offsets    int64 (n + 1)
+    source_sizes    int64 (n)         bytes of the original picture file
+    source_digests  uint8 (n, 16)     BLAKE2b-128 of the original picture file
+    digests         uint8 (n, 16)     `record_digest`: covers all of the above of one sample
+    quarantine      uint8 (bytes)     this shard's lines of quarantine.jsonl
+
+Attributes of the root: format (1), plan (`Plan.digest`), tags (digest of the tag table), shard (number),
+stored_size (every picture is stored_size x stored_size pixels; 0: each as it came).
+"""
+
+import mmap
+import os
+import resource
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale.data.folder import FORMAT, DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
+
+COPY = 16 << 20  # bytes copied at a time
+
+
+class Shard(NamedTuple):
+    """The datasets of one shard, mapped read-only; shapes and types as in the module's docstring."""
+
+    jpeg: NDArray[np.uint8]
+    jpeg_offsets: NDArray[np.int64]
+    tag_ids: NDArray[np.int32]
+    tag_offsets: NDArray[np.int64]
+    names: NDArray[np.uint8]
+    name_offsets: NDArray[np.int64]
+    source_sizes: NDArray[np.int64]
+    source_digests: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    quarantine: NDArray[np.uint8]
+
+
+DTYPES = dict(
+    zip(Shard._fields, ("u1", "<i8", "<i4", "<i8", "u1", "<i8", "<i8", "u1", "u1", "u1"), strict=True)
+)
+
+
+def record_digest(
+    jpeg_digest: bytes, tag_ids: NDArray[np.int32], size: int, source_digest: bytes, name: bytes
+) -> bytes:
+    """The checksum of one sample: `jpeg_digest` is `digest(jpeg)`, `size` the original file's in bytes."""
+    lengths = np.array([size, len(tag_ids)], "<i8").tobytes()
+    return digest(jpeg_digest, lengths, tag_ids.astype("<i4", copy=False).tobytes(), source_digest, name)
+
+
+def write_shard(
+    file: Path, plan: Plan, index: int, jpeg: IO[bytes], jpeg_bytes: int, columns: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write one shard. `jpeg`: a file of JPEG bytes, since a contiguous dataset needs its size first."""
+    jpeg.seek(0)
+    with h5py.File(file, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8) as shard:
+        shard.attrs.update(
+            format=FORMAT, plan=plan.digest, tags=plan.tags_digest, shard=index, stored_size=plan.resize or 0
+        )
+        target = shard.create_dataset("jpeg", (jpeg_bytes,), "u1", fill_time="never")
+        for start in range(0, jpeg_bytes, COPY):
+            piece = np.frombuffer(jpeg.read(min(COPY, jpeg_bytes - start)), "u1")
+            target[start : start + len(piece)] = piece
+        for name in Shard._fields[1:]:
+            shard.create_dataset(name, data=columns[name].astype(DTYPES[name], casting="equiv", copy=False))
+
+
+def open_shard(file: Path, plan: Plan, index: int) -> Shard:
+    """Map one shard. Checks what costs nothing: version, plan, shapes, ends of offsets. Raises DataError."""
+    try:
+        with h5py.File(file, "r", locking=False) as shard:
+            found = {key: shard.attrs[key] for key in ("format", "plan", "tags", "shard", "stored_size")}
+            wanted = (FORMAT, plan.digest, plan.tags_digest, index, plan.resize or 0)
+            for (key, value), expected in zip(found.items(), wanted, strict=True):
+                if value != expected:
+                    raise DataError(f"{file}: attribute '{key}' is {value!r}, expected {expected!r}")
+            places = {name: _place(shard[name], DTYPES[name]) for name in Shard._fields}
+        with file.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+        arrays = Shard(**{name: _array(mapped, DTYPES[name], *place) for name, place in places.items()})
+    except DataError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{file}: not a readable shard: {error}") from None
+    samples = len(arrays.source_sizes)
+    for offsets, values in (("jpeg_offsets", "jpeg"), ("tag_offsets", "tag_ids"), ("name_offsets", "names")):
+        rows, end = getattr(arrays, offsets), len(getattr(arrays, values))
+        if rows.shape != (samples + 1,) or rows[0] != 0 or rows[-1] != end:
+            raise DataError(f"{file}: {offsets} do not run from 0 to {end} in {samples} steps")
+    for name in ("source_digests", "digests"):
+        if getattr(arrays, name).shape != (samples, 16):
+            raise DataError(
+                f"{file}: {name} has shape {getattr(arrays, name).shape}, expected {(samples, 16)}"
+            )
+    return arrays
+
+
+def _place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
+    """Shape and place in the file, in bytes, of a contiguous dataset."""
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.dtype != np.dtype(dtype)
+        or dataset.chunks is not None
+    ):
+        raise ValueError(f"'{dataset.name}' is not a contiguous dataset of {np.dtype(dtype)}")
+    offset = dataset.id.get_offset()  # None where there are no bytes
+    if offset is None and dataset.size:
+        raise ValueError(f"'{dataset.name}' has no bytes in the file")
+    return dataset.shape, offset or 0
+
+
+def _array(mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+    count = int(np.prod(shape))
+    return np.frombuffer(mapped, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
+
+
+class DataSet:
+    """An opened data-set folder, read-only. Sample ids run over the shards, from 0 to `samples` - 1.
+
+    Shards are mapped when first used; a mapping needs no lock and survives a fork. Threads may share a
+    DataSet.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, entries: list[Entry], tags: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.entries = entries
+        self.tags = tags
+        self.stored_size = plan.resize
+        self.starts = np.cumsum([0, *(entry.samples for entry in entries)], dtype=np.int64)  # (shards + 1)
+        self.samples = int(self.starts[-1])
+        self._shards: dict[int, Shard] = {}
+
+    def shard(self, index: int) -> Shard:
+        """The arrays of one shard. Raises DataError if it cannot be used."""
+        if index not in self._shards:
+            file = self.folder / self.entries[index].file
+            shard = open_shard(file, self.plan, index)
+            if len(shard.source_sizes) != self.entries[index].samples:
+                found, stated = len(shard.source_sizes), self.entries[index].samples
+                raise DataError(f"{file}: {found} samples, manifest.jsonl says {stated}")
+            self._shards[index] = shard
+        return self._shards[index]
+
+    def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """The JPEG bytes of each sample, (bytes,) uint8: read-only views of the mapped shard."""
+        views: list[NDArray[np.uint8]] = [None] * len(samples)  # type: ignore[list-item]
+        for shard, rows, where in self._located(samples):
+            begins, ends = shard.jpeg_offsets[rows].tolist(), shard.jpeg_offsets[rows + 1].tolist()
+            for position, begin, end in zip(where.tolist(), begins, ends, strict=True):
+                views[position] = shard.jpeg[begin:end]
+        return views
+
+    def tag_rows(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The raw tags of each sample: offsets (n + 1,) and tag ids (offsets[-1],)."""
+        parts = []
+        lengths = np.zeros(len(samples), np.int64)
+        for shard, rows, where in self._located(samples):
+            begins = shard.tag_offsets[rows]
+            lengths[where] = shard.tag_offsets[rows + 1] - begins
+            parts.append((shard, begins, where))
+        offsets = np.zeros(len(samples) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        ids = np.empty(offsets[-1], np.int32)
+        for shard, begins, where in parts:
+            count = lengths[where]
+            step = np.arange(count.sum()) - np.repeat(
+                np.cumsum(count) - count, count
+            )  # 0, 1, .. within each row
+            ids[np.repeat(offsets[where], count) + step] = shard.tag_ids[np.repeat(begins, count) + step]
+        return offsets, ids
+
+    def names(self, samples: NDArray[np.int64]) -> list[str]:
+        """The source id of each sample, for messages."""
+        names = [""] * len(samples)
+        for shard, rows, where in self._located(samples):
+            for position, row in zip(where.tolist(), rows.tolist(), strict=True):
+                begin, end = shard.name_offsets[row : row + 2]
+                names[position] = os.fsdecode(shard.names[begin:end].tobytes())
+        return names
+
+    def _located(
+        self, samples: NDArray[np.int64]
+    ) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
+        """For every shard that holds some of the samples: the shard, rows in it, positions in `samples`."""
+        if samples.dtype != np.int64 or samples.ndim != 1:
+            raise TypeError(f"samples must be int64 of one dimension, not {samples.dtype} of {samples.ndim}")
+        if len(samples) and (samples.min() < 0 or samples.max() >= self.samples):
+            wrong = samples[(samples < 0) | (samples >= self.samples)][0]
+            raise IndexError(f"{self.folder}: sample {wrong} is not in [0, {self.samples})")
+        shards = np.searchsorted(self.starts, samples, side="right") - 1
+        for index in np.unique(shards).tolist():
+            where = np.flatnonzero(shards == index)
+            yield self.shard(index), samples[where] - self.starts[index], where
+
+
+def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
+    """Open a data-set folder. Raises DataError, naming the file, if something is missing, cut or of another
+    version.
+
+    An ingest that has not ended is refused, unless `unfinished`: then the shards it has finished are the data
+    set.
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    tags = read_tags(folder, plan)
+    entries = read_manifest(folder)
+    if not unfinished and (len(entries) != plan.shards or not (folder / "quarantine.jsonl").exists()):
+        raise DataError(
+            f"{folder}: the ingest has not ended ({len(entries)} of {plan.shards} shards); "
+            "run the same `hpcscale data ingest` command again to finish it"
+        )
+    for entry in entries:
+        file = folder / entry.file
+        size = file.stat().st_size if file.is_file() else None
+        if size != entry.bytes:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise DataError(f"{file}: {found}, manifest.jsonl says {entry.bytes} bytes")
+    _allow_open_files(len(entries))
+    return DataSet(folder, plan, entries, tags)
+
+
+def _allow_open_files(files: int) -> None:
+    """Every mapped shard holds a file descriptor; the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))

@@ -1,0 +1,131 @@
+"""Does a data-set folder hold what was written? Checksums, offsets, tag ids, and the lists beside the shards.
+
+In: a data-set folder. Out: a list of problems, each with its file and, where one sample is concerned, that
+sample.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcscale.data.folder import DataError, Plan, digest, read_manifest, read_plan, read_tags
+from hpcscale.data.store import Shard, open_shard, record_digest
+
+Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
+
+
+class Problem(NamedTuple):
+    file: str
+    sample: int | None  # in the shard
+    name: str  # source id of the sample
+    problem: str
+
+    def __str__(self) -> str:
+        record = "" if self.sample is None else f" sample {self.sample} ({self.name}):"
+        return f"{self.file}:{record} {self.problem}"
+
+
+def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -> list[Problem]:
+    """Read every byte of a data set. A sample's checksum covers its picture, tags, name and source digest;
+    the file's covers the rest. An ingest that has not ended is a problem too. Memory: one shard's index.
+    """
+    folder = Path(folder)
+    try:
+        plan = read_plan(folder)
+        entries = read_manifest(folder)
+    except DataError as error:
+        return [Problem(str(folder), None, "", str(error))]
+    problems = []
+    try:
+        read_tags(folder, plan)
+    except DataError as error:
+        problems.append(Problem("tags.jsonl", None, "", str(error)))
+    quarantine = hashlib.sha256()
+    for index, entry in enumerate(entries):
+        progress("verify", index, len(entries))
+        file = folder / entry.file
+        found: list[Problem] = []
+        try:
+            shard = open_shard(file, plan, index)
+            found += check_shard(entry.file, shard, plan, index)
+            if len(shard.source_sizes) != entry.samples:
+                found.append(
+                    Problem(entry.file, None, "", f"{len(shard.source_sizes)} samples, not {entry.samples}")
+                )
+            quarantine.update(shard.quarantine.tobytes())
+        except DataError as error:
+            found.append(Problem(entry.file, None, "", str(error)))
+        if not found and file_digest(file) != entry.sha256:
+            found.append(
+                Problem(
+                    entry.file,
+                    None,
+                    "",
+                    "the samples are whole, but the file's SHA-256 is not the manifest's",
+                )
+            )
+        problems += found
+    if len(entries) != plan.shards:
+        problems.append(Problem("manifest.jsonl", None, "", f"lists {len(entries)} of {plan.shards} shards"))
+    elif not problems:
+        listed = folder / "quarantine.jsonl"
+        if not listed.exists():
+            problems.append(Problem("quarantine.jsonl", None, "", "is missing: the ingest has not ended"))
+        elif file_digest(listed) != quarantine.hexdigest():
+            problems.append(
+                Problem("quarantine.jsonl", None, "", "does not list what the shards' quarantines list")
+            )
+    progress("verify", len(entries), len(entries))
+    return problems
+
+
+def check_shard(file: str, shard: Shard, plan: Plan, index: int) -> Iterator[Problem]:
+    """Everything that one shard can be checked for by itself and its plan."""
+    records = min(plan.shard_samples, plan.records - index * plan.shard_samples)
+    lines = shard.quarantine.tobytes().splitlines()
+    if len(shard.source_sizes) + len(lines) != records:
+        found = f"{len(shard.source_sizes)} samples and {len(lines)} quarantined"
+        yield Problem(file, None, "", f"{found}, the plan has {records} records here")
+    try:
+        for line in lines:
+            json.loads(line)
+    except ValueError:
+        yield Problem(file, None, "", "its quarantine is not JSON lines")
+    for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
+        falling = np.flatnonzero(np.diff(getattr(shard, name)) < 0)
+        if len(falling):
+            yield Problem(file, int(falling[0]), "?", f"{name} fall here")
+            return  # nothing behind these offsets can be told apart
+    for row in range(len(shard.source_sizes)):
+        jpeg = shard.jpeg[shard.jpeg_offsets[row] : shard.jpeg_offsets[row + 1]]
+        tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
+        source_id = shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes()
+        if len(tag_ids) and (tag_ids.min() < 0 or tag_ids.max() >= plan.tags):
+            yield Problem(file, row, os.fsdecode(source_id), f"has a tag id outside [0, {plan.tags})")
+        original = shard.source_digests[row].tobytes()
+        expected = record_digest(
+            digest(jpeg.data), tag_ids, int(shard.source_sizes[row]), original, source_id
+        )
+        if expected != shard.digests[row].tobytes():
+            yield Problem(
+                file, row, os.fsdecode(source_id), "its checksum does not fit its picture, tags or name"
+            )
+
+
+def checked_shard(file: Path, plan: Plan, index: int) -> Shard:
+    """Open a shard and check all of it. Raises DataError with the first problem."""
+    shard = open_shard(file, plan, index)
+    for problem in check_shard(file.name, shard, plan, index):
+        raise DataError(f"{file.parent / str(problem)}")
+    return shard
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256, as sha256sum prints it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

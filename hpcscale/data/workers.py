@@ -1,0 +1,104 @@
+"""Processes that transcode pictures, for ingest: records in, stored pictures out, in the same order.
+
+Each worker is a fresh interpreter with a pipe in and a pipe out, so nothing of the caller's (threads, GPU
+contexts, `__main__`) gets into it, and a pipe that ends tells either side that the other is gone. Record i
+goes to worker i % n and answers are taken in turn: no queue to order, and memory is bounded by the pipes.
+"""
+
+import contextlib
+import fcntl
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import IO, cast
+
+import hpcscale
+from hpcscale.data.sources import Record
+from hpcscale.data.transcode import Stored
+
+# Records under way per worker. Paths are at most 4096 bytes long, so that 8 always fit into a pipe of 64 KiB:
+# sending never waits for a worker that itself waits to be read.
+DEPTH = 8
+PIPE = 1 << 20  # bytes that a worker may be ahead; the most an ordinary user may ask for
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended early. What is finished stays finished: the same ingest can be run again."""
+
+
+def stored_pictures(
+    records: Iterable[Record], workers: int, resize: int | None, quality: int
+) -> Generator[tuple[Record, Stored]]:
+    """Every record with its stored picture, in order. Raises WorkerDied, or OSError (read again later)."""
+    pool = [_start(resize, quality) for _ in range(workers)]
+    waiting: deque[tuple[Record, subprocess.Popen[bytes] | None]] = deque()
+    turn = 0
+    try:
+        for record in records:
+            worker = None
+            if not record.problem:
+                worker = pool[turn % workers]
+                turn += 1
+                _send(worker, record)
+            waiting.append((record, worker))
+            if len(waiting) >= workers * DEPTH:
+                yield _receive(*waiting.popleft())
+        while waiting:
+            yield _receive(*waiting.popleft())
+    finally:
+        for worker in pool:
+            worker.kill()
+        for worker in pool:
+            with contextlib.suppress(OSError):
+                worker.communicate()
+
+
+def _start(resize: int | None, quality: int) -> subprocess.Popen[bytes]:
+    root = str(Path(hpcscale.__file__).parent.parent)
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); "
+        f"from hpcscale.data.transcode import serve; serve({resize}, {quality})"
+    )
+    # Born with these signals blocked: a Ctrl-C reaches the whole process group, but it is the parent that
+    # ends workers.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with contextlib.suppress(OSError):  # a busy user may have used up his pipe memory
+        fcntl.fcntl(cast(IO[bytes], worker.stdout), fcntl.F_SETPIPE_SZ, PIPE)
+    return worker
+
+
+def _send(worker: subprocess.Popen[bytes], record: Record) -> None:
+    tasks = cast(IO[bytes], worker.stdin)
+    try:
+        pickle.dump((record.file, record.offset, record.size), tasks)
+        tasks.flush()
+    except BrokenPipeError:
+        raise _death(worker, record) from None
+
+
+def _receive(record: Record, worker: subprocess.Popen[bytes] | None) -> tuple[Record, Stored]:
+    if worker is None:
+        return record, Stored(record.problem)
+    try:
+        answer = pickle.load(cast(IO[bytes], worker.stdout))
+    except (EOFError, pickle.UnpicklingError):  # cut in the middle, it is either
+        raise _death(worker, record) from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return record, cast(Stored, answer)
+
+
+def _death(worker: subprocess.Popen[bytes], record: Record) -> WorkerDied:
+    code = worker.wait()
+    how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+    return WorkerDied(f"a worker process ended {how} near record {record.name}")
