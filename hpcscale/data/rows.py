@@ -1,4 +1,4 @@
-"""The rows of one shard while ingest fills it: stored pictures in, columns out, as store.py specifies them."""
+"""One shard while ingest fills it: stored pictures in, columns out, as store.py specifies them."""
 
 import json
 import os

@@ -49,7 +49,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
-# Errors of reading a file that will not pass; any other (a stale mount) ends the ingest, which can be resumed.
+# Errors of reading that will not pass; any other (a stale mount) ends the ingest, which can be resumed.
 LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
            errno.ELOOP, errno.EIO, errno.ENXIO)  # fmt: skip
 

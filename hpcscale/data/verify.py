@@ -1,7 +1,8 @@
-"""Does a data-set folder hold what was written? Checksums, offsets, tag ids, and the lists beside the shards.
+"""What does a data-set folder hold, and is it what was written? Checksums, offsets, tag ids, and the lists
+beside.
 
-In: a data-set folder. Out: a list of problems, each with its file and, where one sample is concerned, that
-sample.
+In: a data-set folder. Out: its figures, and a list of problems, each with its file and, where one sample is
+concerned, that sample.
 """
 
 import hashlib
@@ -28,6 +29,30 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         record = "" if self.sample is None else f" sample {self.sample} ({self.name}):"
         return f"{self.file}:{record} {self.problem}"
+
+
+def info(folder: Path) -> dict[str, int | float | bool | str | None]:
+    """What plan and manifest say. labels: tags in the tag table; bytes: of all shards; untagged: samples
+    without a tag; finished: whether the ingest has ended. Raises DataError.
+    """
+    folder = Path(folder)
+    plan, entries = read_plan(folder), read_manifest(folder)
+    samples = sum(entry.samples for entry in entries)
+    return {
+        "samples": samples,
+        "shards": len(entries),
+        "bytes": sum(entry.bytes for entry in entries),
+        "labels": plan.tags,
+        "quarantined": sum(entry.quarantined for entry in entries),
+        "records": plan.records,
+        "untagged": sum(entry.untagged for entry in entries),
+        "tags_per_sample": round(sum(entry.tags for entry in entries) / max(samples, 1), 4),
+        "stored_size": plan.resize,
+        "quality": plan.quality,
+        "source": plan.source,
+        "encoder": plan.encoder,
+        "finished": len(entries) == plan.shards and (folder / "quarantine.jsonl").exists(),
+    }
 
 
 def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -> list[Problem]:

@@ -1,0 +1,206 @@
+"""hpcscale data: ingest, info, verify, show. Parse, call one function of hpcscale.data, print."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def data() -> None:
+    """Build, inspect and verify data sets."""
+
+
+@data.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--manifest", type=FILE, help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"
+)
+@click.option(
+    "--resize", type=click.IntRange(1, 8192), metavar="N", help="Store every picture as N x N pixels."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
+)
+@click.option(
+    "--shard-samples", type=click.IntRange(1), metavar="N", help="Records a shard.  [default: for 1 to 4 GB]"
+)
+@click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
+              help="Of JPEGs that are written anew.")  # fmt: skip
+def ingest(
+    source: Path,
+    out: Path,
+    manifest: Path | None,
+    resize: int | None,
+    workers: int | None,
+    shard_samples: int | None,
+    quality: int,
+) -> None:
+    """Pack the pictures and tags of SOURCE into the data-set folder OUT.
+
+    SOURCE is a folder of pictures with a manifest ({"image": "a/b.jpg", "tags": ["tench"]} a line, or CSV,
+    TSV), a folder with one folder per class, or a folder of .tar files as webdataset and img2dataset write
+    them.
+
+    Interrupted or killed, the same command goes on where it was. Pictures that cannot be used are listed with
+    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are.
+    """
+    from hpcscale.data import ingest as packing
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.sources import SourceError
+    from hpcscale.data.workers import WorkerDied
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _progress() as progress:
+            entries = packing.ingest(source, out, manifest, resize, workers, shard_samples, quality, progress)
+    except KeyboardInterrupt:
+        _stop("interrupted; run the same command again to go on", 75)
+    except packing.OptionError as error:
+        raise click.UsageError(str(error)) from None
+    except (SourceError, DataError) as error:
+        _stop(str(error), 1)
+    except (WorkerDied, OSError) as error:
+        _stop(f"{error}; run the same command again to go on", 75)
+    samples, quarantined = (
+        sum(entry.samples for entry in entries),
+        sum(entry.quarantined for entry in entries),
+    )
+    untagged = sum(entry.untagged for entry in entries)
+    click.echo(
+        f"{out}: {samples} samples in {len(entries)} shards, {_size(sum(entry.bytes for entry in entries))}"
+    )
+    if quarantined:
+        click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
+    if untagged:
+        click.echo(f"{untagged} samples have no tag", err=True)
+    if not samples:
+        _stop(f"{out}: no picture could be stored", 1)
+
+
+@data.command()
+@click.argument("out", type=FOLDER)
+@AS_JSON
+def info(out: Path, as_json: bool) -> None:
+    """How much there is in the data set OUT."""
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.verify import info as read_info
+
+    try:
+        found = read_info(out)
+    except DataError as error:
+        _stop(str(error), 1)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for key, value in found.items():
+        click.echo(f"{key:<16}{value}")
+
+
+@data.command()
+@click.argument("out", type=FOLDER)
+@AS_JSON
+def verify(out: Path, as_json: bool) -> None:
+    """Read every byte of the data set OUT; name every file and sample that is not what was written."""
+    from hpcscale.data import verify as verifying
+
+    with _progress() as progress:
+        problems = verifying.verify(out, progress)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if as_json:
+        click.echo(json.dumps({"problems": [problem._asdict() for problem in problems]}))
+    elif not problems:
+        click.echo(f"{out}: whole")
+    sys.exit(1 if problems else 0)
+
+
+@data.command()
+@click.argument("out", type=FOLDER)
+@click.option("--out", "sheet", type=click.Path(dir_okay=False, path_type=Path), default=Path("sheet.png"),
+              show_default=True, help="Where the contact sheet goes (PNG).")  # fmt: skip
+@click.option(
+    "--count", type=click.IntRange(1, 400), default=48, show_default=True, help="Pictures, evenly chosen."
+)
+@AS_JSON
+def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
+    """Draw a contact sheet of the data set OUT: pictures and their tags."""
+    from hpcscale.data import sheet as sheets
+    from hpcscale.data.store import DataError, open_data
+
+    try:
+        opened = open_data(out)
+        picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
+    except DataError as error:
+        _stop(str(error), 1)
+    picture.save(sheet, "PNG")
+    if as_json:
+        click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
+        return
+    for tile in shown:
+        click.echo(f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {', '.join(tile.tags)}")
+    click.echo(sheet)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    begins: dict[str, tuple[float, int]] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            now = time.monotonic()
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, rate="")
+                begins[stage] = now, done
+            begin, first = begins[stage]
+            rate = f"{(done - first) / (now - begin):.0f}/s" if now > begin else ""
+            bars.update(tasks[stage], completed=done, total=total, rate=rate)
+
+        yield progress
+
+
+def _lines() -> Callable[[str, int, int | None], None]:
+    first: dict[str, tuple[float, int]] = {}
+    last = time.monotonic()
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        begin, before = first.setdefault(stage, (now, done))
+        if now - last >= 30 and now > begin:
+            last = now
+            rate = (done - before) / (now - begin)
+            rest = f" of {total}, {(total - done) / rate:.0f} s to go" if total and rate else ""
+            click.echo(f"{stage}: {done}{rest}, {rate:.0f}/s", err=True)
+
+    return progress
