@@ -1,0 +1,186 @@
+#include "hpcscale/phash.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace hpcscale {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+// --- Pillow's resampling of bytes
+
+constexpr int kPoint = 22;  // bits behind the point of a coefficient
+constexpr double kLobes = 3.0;
+
+double sinc(double x) { return x == 0.0 ? 1.0 : std::sin(x * M_PI) / (x * M_PI); }
+double lanczos(double x) { return -kLobes <= x && x < kLobes ? sinc(x) * sinc(x / kLobes) : 0.0; }
+
+// For every output element: the first input element, and the coefficients of the following ones.
+struct Taps {
+    std::vector<std::size_t> first, count;
+    std::size_t stride;
+    std::vector<std::int32_t> coefficients;  // output, tap
+};
+
+Taps make_taps(std::size_t in, std::size_t out) {
+    const double scale = static_cast<double>(in) / static_cast<double>(out);
+    const double stretch = std::max(scale, 1.0), support = kLobes * stretch, shrink = 1.0 / stretch;
+    Taps taps;
+    taps.stride = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
+    taps.coefficients.resize(out * taps.stride);
+    std::vector<double> weights(taps.stride);
+    for (std::size_t o = 0; o < out; ++o) {
+        const double centre = (static_cast<double>(o) + 0.5) * scale;
+        const auto first = static_cast<std::size_t>(std::max(centre - support + 0.5, 0.0));
+        const auto end = std::min(static_cast<std::size_t>(centre + support + 0.5), in);
+        double sum = 0.0;
+        for (std::size_t k = 0; k < end - first; ++k) {
+            weights[k] = lanczos((static_cast<double>(k + first) - centre + 0.5) * shrink);
+            sum += weights[k];
+        }
+        for (std::size_t k = 0; k < end - first; ++k) {
+            const double fixed = (sum != 0.0 ? weights[k] / sum : weights[k]) * (1 << kPoint);
+            taps.coefficients[o * taps.stride + k] =
+                static_cast<std::int32_t>(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+        }
+        taps.first.push_back(first);
+        taps.count.push_back(end - first);
+    }
+    return taps;
+}
+
+// Thousands of sines a side would cost more than the rest of the hash; pictures of one data set share their
+// sizes.
+const Taps& taps(std::size_t in, std::size_t out) {
+    static thread_local std::map<std::pair<std::size_t, std::size_t>, Taps> known;
+    const auto found = known.find({in, out});
+    if (found != known.end()) return found->second;
+    if (known.size() >= 256) known.clear();
+    return known.emplace(std::pair{in, out}, make_taps(in, out)).first->second;
+}
+
+std::uint8_t rounded(std::int32_t sum) {
+    return static_cast<std::uint8_t>(std::clamp(sum >> kPoint, 0, 255));
+}
+
+[[gnu::always_inline]] inline std::int32_t dot_body(const std::uint8_t* in, const std::int32_t* by,
+                                                    std::size_t n) {
+    std::int32_t sum = 1 << (kPoint - 1);
+    for (std::size_t k = 0; k < n; ++k) sum += in[k] * by[k];
+    return sum;
+}
+using Dot = std::int32_t (*)(const std::uint8_t*, const std::int32_t*, std::size_t);
+std::int32_t dot_plain(const std::uint8_t* in, const std::int32_t* by, std::size_t n) {
+    return dot_body(in, by, n);
+}
+__attribute__((target("avx2"))) std::int32_t dot_avx2(const std::uint8_t* in, const std::int32_t* by,
+                                                      std::size_t n) {
+    return dot_body(in, by, n);
+}
+
+void shrink_rows(const std::uint8_t* in, std::size_t height, std::size_t width, std::size_t to,
+                 std::uint8_t* out) {
+    static const Dot dot = __builtin_cpu_supports("avx2") ? dot_avx2 : dot_plain;
+    const Taps& by = taps(width, to);
+    for (std::size_t y = 0; y < height; ++y) {
+        for (std::size_t o = 0; o < to; ++o) {
+            out[y * to + o] = rounded(
+                dot(in + y * width + by.first[o], by.coefficients.data() + o * by.stride, by.count[o]));
+        }
+    }
+}
+
+Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width, std::size_t rows,
+              std::size_t columns) {
+    if (grey.size() != height * width || grey.empty()) {
+        throw std::invalid_argument("a grey picture of " + std::to_string(height) + " x " +
+                                    std::to_string(width) + " needs as many bytes and at least one, found " +
+                                    std::to_string(grey.size()));
+    }
+    Bytes narrow(grey.begin(),
+                 width == columns ? grey.end() : grey.begin());  // Pillow leaves a size that fits alone
+    if (width != columns) {
+        narrow.resize(height * columns);
+        shrink_rows(grey.data(), height, width, columns, narrow.data());
+    }
+    if (height == rows) return narrow;
+    Bytes turned(columns * height), shrunk(columns * rows), out(rows * columns);
+    for (std::size_t y = 0; y < height; ++y) {
+        for (std::size_t x = 0; x < columns; ++x) turned[x * height + y] = narrow[y * columns + x];
+    }
+    shrink_rows(turned.data(), columns, height, rows, shrunk.data());
+    for (std::size_t y = 0; y < rows; ++y) {
+        for (std::size_t x = 0; x < columns; ++x) out[y * columns + x] = shrunk[x * rows + y];
+    }
+    return out;
+}
+
+// --- DCT-II
+
+// The first `wanted` cosines of N values, stride elements apart: even frequencies are the DCT of the sums of
+// opposite values, odd ones a sum over their differences. So what cancels in exact arithmetic (flat and
+// linear pictures) cancels here, and does not become a bit at random.
+template <std::size_t N>
+void dct(const double* in, std::size_t wanted, double* out) {
+    if constexpr (N == 1) {
+        out[0] = in[0];
+    } else {
+        static const auto table = [] {
+            std::array<double, 4 * N> cosines{};
+            for (std::size_t k = 0; k < 4 * N; ++k)
+                cosines[k] = std::cos(M_PI * static_cast<double>(k) / (2.0 * static_cast<double>(N)));
+            return cosines;
+        }();
+        double sums[N / 2], even[N / 2];
+        for (std::size_t k = 0; k < N / 2; ++k) sums[k] = in[k] + in[N - 1 - k];
+        dct<N / 2>(sums, (wanted + 1) / 2, even);
+        for (std::size_t f = 0; f < wanted; f += 2) out[f] = even[f / 2];
+        for (std::size_t f = 1; f < wanted; f += 2) {
+            double sum = 0.0;
+            for (std::size_t k = 0; k < N / 2; ++k)
+                sum += (in[k] - in[N - 1 - k]) * table[f * (2 * k + 1) % (4 * N)];
+            out[f] = sum;
+        }
+    }
+}
+
+}  // namespace
+
+std::uint64_t phash(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width) {
+    constexpr std::size_t kSide = 32, kKept = 8;
+    const Bytes small = resized(grey, height, width, kSide, kSide);
+    double down[kKept][kSide], band[kKept * kKept];
+    for (std::size_t x = 0; x < kSide; ++x) {
+        double column[kSide], cosines[kKept];
+        for (std::size_t y = 0; y < kSide; ++y) column[y] = small[y * kSide + x];
+        dct<kSide>(column, kKept, cosines);
+        for (std::size_t f = 0; f < kKept; ++f) down[f][x] = cosines[f];
+    }
+    for (std::size_t f = 0; f < kKept; ++f) dct<kSide>(down[f], kKept, band + f * kKept);
+    double sorted[kKept * kKept];
+    std::copy(std::begin(band), std::end(band), sorted);
+    std::sort(std::begin(sorted), std::end(sorted));
+    const double median = (sorted[31] + sorted[32]) / 2;
+    std::uint64_t code = 0;
+    for (const double value : band) code = code << 1 | (value > median ? 1 : 0);
+    return code;
+}
+
+std::uint64_t dhash(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width) {
+    constexpr std::size_t kRows = 8, kColumns = 9;
+    const Bytes small = resized(grey, height, width, kRows, kColumns);
+    std::uint64_t code = 0;
+    for (std::size_t y = 0; y < kRows; ++y) {
+        for (std::size_t x = 1; x < kColumns; ++x) {
+            code = code << 1 | (small[y * kColumns + x] > small[y * kColumns + x - 1] ? 1 : 0);
+        }
+    }
+    return code;
+}
+
+}  // namespace hpcscale
