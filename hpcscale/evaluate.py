@@ -22,8 +22,9 @@ from hpcscale import checkpoint, config, evaluations, metrics, pipeline, ranks
 from hpcscale.config import Config
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
+from hpcscale.labels import vocabulary
 from hpcscale.labels.targets import Targets
-from hpcscale.labels.vocabulary import Vocabulary, tag_classes
+from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.metrics import Metrics, Results
 from hpcscale.models import resnet
 
@@ -52,17 +53,19 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[pipeline.Batch],
     targets: Targets,
+    loss: Literal["logistic", "softmax"],
     weights: NDArray[np.float64],
     candidates: NDArray[np.int32],
     pictures: NDArray[np.int64],
 ) -> Evaluation:
     """Evaluate the model on this rank's batches, together with all other ranks (collective).
 
-    weights: (classes,) of the weighted averages and scores of the baseline: samples of each class in the
-    training data. candidates: (c,) rising, the classes that can be the truth of a sample; only they compete
-    for top-1 and top-5, for an ancestor always scores at least as high as what it contains. pictures: sample
-    ids of which a thumbnail is kept. A sample that comes twice counts once. The model is left in the mode it
-    was in. Raises EvaluateError on all ranks where a score is not a number, naming samples.
+    targets: rows of the kind that `loss` compares with. weights: (classes,) of the weighted averages, and
+    scores of the baseline: samples of each class in the training data. candidates: (c,) rising, the classes
+    that can be the truth of a sample; only they compete for top-1 and top-5, for an ancestor of the truth
+    should score at least as high as what it contains. pictures: sample ids of which a thumbnail is kept. A
+    sample that comes twice counts once. The model is left in the mode it was in. Raises EvaluateError on all
+    ranks where a score is not a number, naming samples.
     """
     parts = [_empty(weights.size, candidates.size)]
     shown, thumbnails = [np.zeros(0, np.int64)], [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
@@ -72,7 +75,7 @@ def evaluate(
         with torch.inference_mode():
             for batch in batches:
                 logits = model(batch.images).float()
-                parts.append(_keep(batch, logits, targets, torch.from_numpy(candidates).to(logits.device)))
+                parts.append(_keep(batch, logits, targets, loss, candidates))
                 for row in np.flatnonzero(np.isin(batch.samples, pictures)):
                     shown.append(batch.samples[row : row + 1])
                     thumbnails.append(_thumbnails(batch.images[row : row + 1]))
@@ -98,20 +101,22 @@ def evaluate(
 
 
 def evaluate_set(
-    model: nn.Module, settings: Config, which: Which, vocabulary: Vocabulary, batch: int, device: torch.device
+    model: nn.Module, settings: Config, which: Which, labels: Vocabulary, batch: int, device: torch.device
 ) -> Evaluation:
     """Evaluate the model on a set of its configuration, `batch` samples of a rank at a time (collective)."""
     data = open_set(settings, which)
     samples = samples_of(settings, which, data)
     share = np.array_split(samples, ranks.size())[ranks.rank()]
-    targets = Targets(vocabulary, data.tags, settings.loss.name, batch)
-    selected = tag_classes(vocabulary, data.tags)
+    targets = Targets(labels, data.tags, settings.loss.name, batch)
+    selected = vocabulary.tag_classes(labels, data.tags)
     candidates = np.unique(selected[selected >= 0])
     pictures = samples[np.linspace(0, samples.size - 1, min(PICTURES, samples.size)).astype(int)]
     with closing(
         pipeline.evaluate_batches(data, share, settings.input, batch=batch, device=device)
     ) as batches:
-        return evaluate(model, batches, targets, frequencies(vocabulary), candidates, pictures)
+        return evaluate(
+            model, batches, targets, settings.loss.name, frequencies(labels), candidates, pictures
+        )
 
 
 def open_set(settings: Config, which: Which) -> DataSet:
@@ -152,33 +157,32 @@ def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None
 
     which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
     training batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises
-    ConfigError, DataError, EvaluateError, CheckpointError and what Vocabulary.load raises, before anything is
-    written.
+    ConfigError, VocabularyError, DataError, CheckpointError or EvaluateError, before anything is written.
     """
     settings = config.read(run / "config.json")
     which = which or default_set(settings)
     found = checkpoint.latest(run)
     if found is None:
         raise EvaluateError(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
-    vocabulary = Vocabulary.load(settings.data.vocabulary)
-    model = resnet.build(settings.model, len(vocabulary.classes))
+    labels = vocabulary.load(settings.data.vocabulary)
+    model = resnet.build(settings.model, len(labels.classes))
     checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)
     device = _device(settings)
     batch = batch or max(1, settings.train.batch // ranks.size())
-    evaluation = evaluate_set(model.to(device), settings, which, vocabulary, batch, device)
+    evaluation = evaluate_set(model.to(device), settings, which, labels, batch, device)
     if ranks.rank() == 0:
-        save(evaluation, run, settings, which, found.step, vocabulary)
+        save(evaluation, run, settings, which, found.step, labels)
     ranks.barrier()  # collective: when any rank returns, the folder is there
     return evaluation
 
 
 def save(
-    evaluation: Evaluation, run: Path, settings: Config, which: Which, step: int, vocabulary: Vocabulary
+    evaluation: Evaluation, run: Path, settings: Config, which: Which, step: int, labels: Vocabulary
 ) -> Path:
     """Write the folder of an evaluation made after `step` steps, and return it; one rank calls it."""
     results = evaluation.results
     data = open_set(settings, which)
-    weights = frequencies(vocabulary)
+    weights = frequencies(labels)
     positives = np.bincount(results.labels, minlength=weights.size).tolist()
     columns = (
         (value if value == value else "" for value in precisions.tolist())  # NaN: no positives
@@ -193,7 +197,7 @@ def save(
     }
     rows = zip(
         range(weights.size),
-        vocabulary.classes,
+        labels.classes,
         weights.astype(int).tolist(),
         positives,
         *columns,
@@ -205,27 +209,30 @@ def save(
     return folder
 
 
-def frequencies(vocabulary: Vocabulary) -> NDArray[np.float64]:
+def frequencies(labels: Vocabulary) -> NDArray[np.float64]:
     """(classes,) samples of each class, ancestors included, in the data the vocabulary was built on."""
-    return np.asarray(vocabulary.counts, np.float64)
+    return np.array(labels.counts, np.float64)
 
 
-def _keep(batch: pipeline.Batch, logits: Tensor, targets: Targets, candidates: Tensor) -> Results:
+def _keep(
+    batch: pipeline.Batch, logits: Tensor, targets: Targets, loss: str, candidates: NDArray[np.int32]
+) -> Results:
     """What is kept of a batch. Waits for the device once for every field."""
     rows = torch.from_numpy(targets.rows(batch.tag_offsets, batch.tag_ids)).to(logits.device)
-    if targets.kind == "softmax":
+    if loss == "softmax":
         losses = F.cross_entropy(logits, rows, reduction="none")
     else:
         losses = F.binary_cross_entropy_with_logits(logits, rows, reduction="none").sum(1)
     # Stable, so that of equal scores the lower class comes first; costs under a hundredth of the network.
     scores, classes = torch.sort(logits, dim=1, descending=True, stable=True)
-    guesses = torch.sort(logits[:, candidates], dim=1, descending=True, stable=True).indices[:, :5]
+    among = logits[:, torch.from_numpy(candidates).to(logits.device)]
+    guesses = torch.sort(among, dim=1, descending=True, stable=True).indices[:, :5]
     offsets, labels = targets.labels(batch.tag_offsets, batch.tag_ids)
     return Results(
         samples=batch.samples,
         losses=losses.cpu().numpy(),
         truths=targets.truths(batch.tag_offsets, batch.tag_ids),
-        guesses=candidates[guesses].int().cpu().numpy(),
+        guesses=candidates[guesses.cpu().numpy()],
         classes=classes[:, : metrics.TOP].int().cpu().numpy(),
         scores=scores[:, : metrics.TOP].cpu().numpy(),
         label_offsets=offsets,

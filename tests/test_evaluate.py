@@ -31,8 +31,6 @@ class Scores(nn.Module):
 class Labels:
     """Stands for Targets: tag ids are class ids, without ancestors."""
 
-    kind = "logistic"
-
     def rows(self, offsets, ids):
         rows = np.zeros((offsets.size - 1, CLASSES), np.float32)
         rows[np.repeat(np.arange(offsets.size - 1), np.diff(offsets)), ids] = 1
@@ -62,7 +60,8 @@ def batches_of(samples, batch):
 
 def run(samples=range(SAMPLES), batch=5, table=TABLE):
     wanted = np.array([1, 20])
-    return evaluate.evaluate(Scores(table), batches_of(samples, batch), Labels(), WEIGHTS, CANDIDATES, wanted)
+    batches = batches_of(samples, batch)
+    return evaluate.evaluate(Scores(table), batches, Labels(), "logistic", WEIGHTS, CANDIDATES, wanted)
 
 
 def fake_ranks(monkeypatch, size, work):
@@ -134,7 +133,8 @@ def test_a_sample_that_comes_twice_counts_once():
 
 def test_the_model_keeps_its_mode():
     model = Scores(TABLE).train()
-    evaluate.evaluate(model, batches_of(range(2), 2), Labels(), WEIGHTS, CANDIDATES, np.zeros(0, np.int64))
+    none = np.zeros(0, np.int64)
+    evaluate.evaluate(model, batches_of(range(2), 2), Labels(), "logistic", WEIGHTS, CANDIDATES, none)
     assert model.training
 
 
@@ -149,15 +149,13 @@ def test_thumbnails_are_the_pictures_asked_for():
     images = torch.stack([torch.full((3, 9, 9), value) for value in (-1.0, 0.0, 1.0)])
     batch = Batch(images, np.zeros(4, np.int64), np.zeros(0, np.int32), np.array([5, 6, 7]))
     labels = SimpleNamespace(
-        kind="softmax",
         rows=lambda *_: np.zeros((3, 2), np.float32),
         labels=lambda *_: (np.zeros(4, np.int64), np.zeros(0, np.int32)),
         truths=lambda *_: np.full(3, -1, np.int32),
     )
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    found = evaluate.evaluate(
-        model, [batch], labels, np.ones(2), np.arange(2, dtype=np.int32), np.array([7, 5])
-    )
+    candidates, wanted = np.arange(2, dtype=np.int32), np.array([7, 5])
+    found = evaluate.evaluate(model, [batch], labels, "softmax", np.ones(2), candidates, wanted)
     assert found.thumbnail_samples.tolist() == [5, 7]
     assert found.thumbnails.shape == (2, evaluate.SIDE, evaluate.SIDE, 3)
     assert np.unique(found.thumbnails[0]).tolist() == [0]

@@ -74,7 +74,7 @@ class Targets:
     def labels(
         self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Classes that hold for each sample, ancestors included, sorted, each once, as CSR over all classes."""
+        """Classes that hold for each sample, ancestors included, sorted, each once, as CSR."""
         return self._closure.labels(tag_offsets, tag_ids)
 
     def truths(self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -30,11 +30,11 @@ class Vocabulary(NamedTuple):
     parents: tuple[tuple[int, ...], ...]  # direct parents, class ids
     senses: tuple[tuple[str, ...], ...]  # wnids: several for an ambiguous word, none without WordNet
     tags: dict[str, int]  # raw or normalised tag -> class id
-    # Of the data it was built on: samples in which each class holds (ancestors included), all samples, and samples
-    # with at least one class.
-    counts: tuple[int, ...]
-    samples: int
-    labelled: int
+    counts: tuple[
+        int, ...
+    ]  # samples of the data it was built on in which each class holds, by itself or below
+    samples: int  # all of them
+    labelled: int  # those with at least one class
     about: dict[str, str]  # how it was built, for people
 
     def hierarchy(self) -> hierarchy.Hierarchy:
@@ -73,8 +73,7 @@ def find(vocabulary: Vocabulary, name: str) -> int | None:
 
 
 def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
-    """Write the file aside, read it back, rename it. A finished file with other contents is replaced only by
-    force."""
+    """Write aside, read back, rename. A finished file with other contents is replaced only by force."""
     text = dump(vocabulary)
     if file.exists() and not force and file.read_bytes() != text.encode():
         raise VocabularyError(f"{file} exists and differs; choose another name, or replace it with --force")
@@ -119,8 +118,7 @@ def dump(vocabulary: Vocabulary) -> str:
 
 
 def load(file: Path) -> Vocabulary:
-    """Read a vocabulary file and check it whole. VocabularyError names the file, the place and what was
-    found."""
+    """Read and check a vocabulary file. VocabularyError names the file, the place and what was found."""
     try:
         content = _File.model_validate_json(file.read_bytes())
     except OSError as error:

@@ -1,0 +1,196 @@
+"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hpcscale.labels.build import Records
+    from hpcscale.labels.vocabulary import Vocabulary
+
+CHUNK = 1 << 16  # records read at a time
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.group()
+def labels() -> None:
+    """Build and inspect vocabularies: which tag selects which class, and which class is whose parent."""
+
+
+@labels.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--data", type=FOLDER, help="Data set, as `data ingest` writes it.")
+@click.option("--manifest", type=FILE, help="Manifest of pictures and tags, instead of a data set.")
+@click.option("--wordnet", type=click.Path(path_type=Path), help="WordNet's folder.  [/usr/share/wordnet]")
+@click.option("--parents", type=FILE, help="Your own hierarchy: class, parent (.tsv, .csv, .jsonl).")
+@click.option(
+    "--use",
+    type=click.Choice(["wnids", "tags", "both"]),
+    help="Tags that count: synset ids, words or both.  [wnids if every record has one, words if none has]",
+)
+@click.option("--select", type=FILE, help="Only tags with one of these senses: a file of wnids, one a line.")
+@click.option("--top", type=click.IntRange(1), help="Only the so many most frequent classes.")
+@click.option(
+    "--merge",
+    type=click.Choice(["identical", "monosemous", "first-sense"]),
+    help="Tags that are one class: same senses, same single sense, same first sense.  [identical]",
+)
+@click.option("--ancestors/--no-ancestors", default=True, help="Make hypernyms classes too.  [yes]")
+@click.option("--root", is_flag=True, help="Make 'entity', which always holds, a class too.")
+@click.option("--force", is_flag=True, help="Replace a finished file that differs.")
+def build(
+    out: Path,
+    data: Path | None,
+    manifest: Path | None,
+    wordnet: Path | None,
+    parents: Path | None,
+    ancestors: bool,
+    force: bool,
+    **choices: Any,
+) -> None:
+    """Build the vocabulary file OUT from the tags of a data set."""
+    given = {key: value for key, value in choices.items() if value}
+    if (data is None) == (manifest is None):
+        raise click.UsageError("name either --data or --manifest")
+    if parents is not None and (wordnet is not None or given):
+        other = "wordnet" if wordnet is not None else next(iter(given))
+        raise click.UsageError(f"--{other} is about WordNet and does not go with --parents")
+
+    from hpcscale.labels import hierarchy
+    from hpcscale.labels.build import from_hierarchy, from_wordnet
+    from hpcscale.labels.statistics import summary
+    from hpcscale.labels.vocabulary import VocabularyError, save
+    from hpcscale.labels.wordnet import WordNetError
+
+    tags, records = _of_data(data) if data is not None else _of_manifest(manifest or Path())
+    try:
+        if parents is not None:
+            vocabulary = from_hierarchy(tags, records, hierarchy.read(parents), ancestors=ancestors)
+        else:
+            if wordnet is not None:
+                given["folder"] = wordnet
+            if "select" in given:
+                given["select"] = given["select"].read_text().split()
+            vocabulary = from_wordnet(tags, records, ancestors=ancestors, **given)
+    except (hierarchy.HierarchyError, VocabularyError) as error:
+        raise click.ClickException(str(error)) from None
+    except WordNetError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        save(vocabulary, out, force)
+    except VocabularyError as error:
+        raise click.UsageError(str(error)) from None
+    _report(vocabulary, tags)
+    _print_summary(summary(vocabulary), out)
+
+
+@labels.command()
+@click.argument("file", metavar="OUT", type=FILE)
+@click.argument("name", metavar="[CLASS]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(file: Path, name: str | None, as_json: bool) -> None:
+    """Show CLASS, given by name, tag or wnid, of the vocabulary OUT; without CLASS, a summary."""
+    from hpcscale.labels.statistics import describe, summary
+    from hpcscale.labels.vocabulary import VocabularyError, find, load
+
+    try:
+        vocabulary = load(file)
+    except VocabularyError as error:
+        raise click.ClickException(str(error)) from None
+    if name is None:
+        found = summary(vocabulary)
+    else:
+        c = find(vocabulary, name)
+        if c is None:
+            raise click.UsageError(f"{file}: no class {name!r}{_did_you_mean(vocabulary, name)}")
+        found = describe(vocabulary, c)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif name is None:
+        _print_summary(found, file)
+    else:
+        _print_class(found)
+
+
+def _of_data(folder: Path) -> "tuple[tuple[str, ...], Records]":
+    from hpcscale.data.store import DataError, open_data
+    from hpcscale.labels.build import walk
+
+    try:
+        data = open_data(folder)
+    except DataError as error:
+        raise click.ClickException(str(error)) from None
+    return data.tags, walk(data)
+
+
+def _of_manifest(manifest: Path) -> "tuple[tuple[str, ...], Records]":
+    from hpcscale.data.sources import SourceError, find_source
+    from hpcscale.labels.hierarchy import csr
+
+    numbers: dict[str, int] = {}
+    try:
+        source = find_source(manifest.parent, manifest)
+        for record in source.records():
+            for tag in record.tags:
+                numbers.setdefault(tag, len(numbers))
+    except SourceError as error:
+        raise click.ClickException(str(error)) from None
+
+    def records() -> Iterator[Any]:
+        stream = source.records()
+        while chunk := list(islice(stream, CHUNK)):
+            yield csr([[numbers[tag] for tag in record.tags] for record in chunk])
+
+    return tuple(numbers), records
+
+
+def _report(vocabulary: "Vocabulary", tags: tuple[str, ...]) -> None:
+    """Say on stderr what the data has and the vocabulary does not take."""
+    from hpcscale.labels.build import WNID
+    from hpcscale.labels.vocabulary import tag_classes
+
+    use = vocabulary.about.get("use")
+    if use in ("wnids", "tags"):  # the others were left out on purpose
+        tags = tuple(tag for tag in tags if bool(WNID.fullmatch(tag)) == (use == "wnids"))
+    selected = tag_classes(vocabulary, tags)
+    if unused := [tag for tag, c in zip(tags, selected, strict=True) if c < 0]:
+        examples = ", ".join(map(repr, unused[:5])) + (", ..." if len(unused) > 5 else "")
+        click.echo(f"{len(unused)} of {len(tags)} tags select no class: {examples}", err=True)
+    if bare := vocabulary.samples - vocabulary.labelled:
+        click.echo(f"{bare} of {vocabulary.samples} samples have no class", err=True)
+
+
+def _did_you_mean(vocabulary: "Vocabulary", name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*vocabulary.classes, *vocabulary.tags], 5, 0.7)
+    return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
+
+
+def _print_summary(found: dict[str, Any], file: Path) -> None:
+    click.echo(f"{file}")
+    click.echo(f"  {found['classes']} classes, {found['roots']} without parents")
+    click.echo(f"  {found['empty_classes']} classes without samples")
+    click.echo(f"  depth {found['depth']}, at most {found['fan_out']} children ({found['widest']})")
+    click.echo(f"  {found['tags']} tags select a class")
+    click.echo(f"  {found['labelled']} of {found['samples']} samples have a class")
+    click.echo(f"  {found['labels_per_sample']:.2f} classes in each of those, with ancestors")
+    click.echo("  built with " + ", ".join(f"{key}: {value}" for key, value in found["about"].items()))
+
+
+def _print_class(found: dict[str, Any]) -> None:
+    click.echo(f"{found['name']}  (class {found['id']}, {found['count']} of {found['samples']} samples)")
+    if found["senses"]:
+        click.echo(f"  senses    {', '.join(found['senses'])}")
+    click.echo(f"  tags      {', '.join(found['tags']) or 'none'}")
+    click.echo(f"  parents   {', '.join(found['parents']) or 'none'}")
+    for above in found["ancestors"]:
+        below = f" < {', '.join(above['parents'])}" if above["parents"] else ""
+        click.echo(f"  ancestor  {above['name']}{below}  ({above['count']})")
+    for child in found["children"]:
+        click.echo(f"  child     {child['name']}  ({child['count']})")

@@ -1,0 +1,261 @@
+"""Build a vocabulary from a data set's tags, with WordNet or with a user's own hierarchy.
+
+In: the tag table of a data set and its records (lists of tag ids, in chunks, walked a few times); WordNet's
+folder or a Hierarchy. Out: a Vocabulary. Nothing of the data set is kept in memory but its tag table.
+
+With WordNet a class is a set of senses. A wnid names one synset; a word stands for all its senses, since
+nobody knows which was meant: 'crane' is a class of its own, and neither the bird nor the machine. Parents of
+a class with one sense are its hypernyms, which become classes too. Parents of an ambiguous class are the
+lowest hypernyms that all its senses share: what is true whichever sense was meant.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale import ops
+from hpcscale.labels import hierarchy, wordnet
+from hpcscale.labels.canonical import Concept, Merge, concept, first_senses, sense_sets
+from hpcscale.labels.hierarchy import Hierarchy
+from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, tag_classes
+
+# Walks the data set: chunks of records, each as tag offsets (records + 1,) int64 and tag ids int32.
+Records = Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.int32]]]]
+# Which tags count. wnids: only ImageNet-like synset ids, whose sense is known; tags: only words; both.
+Use = Literal["wnids", "tags", "both"]
+WNID = re.compile(r"n\d{8}")
+
+
+CHUNK = 1 << 16  # records read at a time
+
+
+class Tagged(Protocol):
+    """What is asked of a data set: data/store.py's DataSet has it."""
+
+    samples: int
+
+    def tag_rows(self, samples: NDArray[np.int64], /) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
+
+
+class Count(NamedTuple):
+    holds: NDArray[np.int64]  # (classes,) records in which each class holds, ancestors included
+    samples: int
+    labelled: int  # records with at least one class
+
+
+def walk(data: Tagged) -> Records:
+    """The records of a data set, in order, for the functions below."""
+
+    def records() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        for start in range(0, data.samples, CHUNK):
+            yield data.tag_rows(np.arange(start, min(start + CHUNK, data.samples)))
+
+    return records
+
+
+def from_wordnet(
+    tags: Sequence[str],
+    records: Records,
+    *,
+    folder: Path = wordnet.FOLDER,
+    use: Use | None = None,
+    select: Sequence[str] | None = None,
+    top: int | None = None,
+    merge: Merge = "identical",
+    ancestors: bool = True,
+    root: bool = False,
+) -> Vocabulary:
+    """Classes are the senses of the tags that occur, and their hypernyms.
+
+    use: None takes wnids if every record has one, words if none has, else both. select: only tags with a
+    sense among these wnids (the 1.5k of Mahajan et al.: the ImageNet synsets); top: only the so many most
+    frequent classes (their 8.5k), ties by wnid. ancestors=False leaves the hypernyms out (their flat
+    vocabulary). root: make 'entity', which holds for every picture, a class too. Any tag with the senses of a
+    class selects it, whether it occurs here or not, so that another data set can be read with the same
+    vocabulary.
+    """
+    synsets = wordnet.read(folder)
+    if unknown := [wnid for wnid in select or () if wnid not in synsets]:
+        raise VocabularyError(
+            f"{len(unknown)} selected wnid(s) are not in WordNet, the first is {unknown[0]!r}"
+        )
+    roots = set() if root else {wnid for wnid, synset in synsets.items() if not synset.hypernyms}
+    frequency, use = _frequencies(tags, records, use)
+    first = first_senses(wordnet.read_sense_order(folder)) if merge == "first-sense" else {}
+    concepts: dict[str, Concept] = {}  # of every tag there could be
+    if use != "wnids":
+        concepts |= {tag: concept(tag, senses, merge, first) for tag, senses in sense_sets(synsets).items()}
+    if use != "tags":
+        concepts |= {wnid: Concept((wnid,)) for wnid in synsets}
+    concepts = {tag: found for tag, found in concepts.items() if not roots.issuperset(found.senses)}
+
+    occurring = {concepts[tag] for tag in frequency if tag in concepts}
+    if select is not None:
+        chosen = set(select)
+        occurring = {found for found in occurring if not chosen.isdisjoint(found.senses)}
+    if not occurring:
+        raise VocabularyError(
+            f"none of the {len(tags)} tags selects a class (use: {use}), for example "
+            + ", ".join(map(repr, tags[:5]))
+        )
+    if top is not None:
+        occurring = _most_frequent(occurring, top, tags, records, concepts)
+
+    parents = _with_hypernyms(occurring, synsets, roots) if ancestors else dict.fromkeys(occurring, ())
+    classes = _in_order(parents)
+    numbers = {found: c for c, found in enumerate(classes)}
+    selecting: list[list[str]] = [[] for _ in classes]
+    for tag, found in concepts.items():
+        if found in numbers:
+            selecting[numbers[found]].append(tag)
+    for each in selecting:  # the canonical form first
+        each.sort(key=lambda tag: (-frequency.get(tag, 0), tag))
+    about = {
+        "hierarchy": "WordNet" if ancestors else "none",
+        "use": use,
+        "merge": merge,
+        "select": "all tags" if select is None else f"tags with one of {len(select)} senses",
+        "top": "all" if top is None else str(top),
+    }
+    vocabulary = Vocabulary(
+        classes=_names(classes, selecting, synsets),
+        parents=tuple(tuple(numbers[above] for above in parents[found]) for found in classes),
+        senses=tuple(found.senses for found in classes),
+        tags={tag: c for c, each in enumerate(selecting) for tag in each},
+        counts=(),
+        samples=0,
+        labelled=0,
+        about=about,
+    )
+    return _counted(vocabulary, tags, records)
+
+
+def from_hierarchy(
+    tags: Sequence[str], records: Records, tree: Hierarchy, *, ancestors: bool = True
+) -> Vocabulary:
+    """Classes are those of the user's hierarchy, all of them and in its order.
+
+    A tag selects the class of the same name, or the only class of the same normalised name.
+    """
+    numbers = {name: c for c, name in enumerate(tree.names)}
+    normalised: dict[str, list[int]] = {}
+    for name, c in numbers.items():
+        normalised.setdefault(normalise(name), []).append(c)
+    unambiguous = {tag: found[0] for tag, found in normalised.items() if tag and len(found) == 1}
+    vocabulary = Vocabulary(
+        classes=tree.names,
+        parents=tree.parents if ancestors else ((),) * len(tree.names),
+        senses=((),) * len(tree.names),
+        tags=unambiguous | numbers,
+        counts=(),
+        samples=0,
+        labelled=0,
+        about={"hierarchy": "user's file" if ancestors else "none"},
+    )
+    return _counted(vocabulary, tags, records)
+
+
+def count(records: Records, selected: NDArray[np.int32], tree: Hierarchy) -> Count:
+    """Walk the data once and count. selected (tags,): class of each tag or -1."""
+    closure = ops.Closure(selected, tree.ancestor_offsets, tree.ancestor_ids)
+    holds = np.zeros(len(tree.names), np.int64)
+    samples = labelled = 0
+    for tag_offsets, tag_ids in records():
+        offsets, classes = closure.labels(tag_offsets, tag_ids)
+        holds += np.bincount(classes, minlength=len(holds))
+        samples += len(offsets) - 1
+        labelled += int(np.count_nonzero(np.diff(offsets)))
+    return Count(holds, samples, labelled)
+
+
+def _counted(vocabulary: Vocabulary, tags: Sequence[str], records: Records) -> Vocabulary:
+    holds, samples, labelled = count(records, tag_classes(vocabulary, tags), vocabulary.hierarchy())
+    return vocabulary._replace(counts=tuple(holds.tolist()), samples=samples, labelled=labelled)
+
+
+def _frequencies(tags: Sequence[str], records: Records, use: Use | None) -> tuple[dict[str, int], Use]:
+    """Records of each normalised tag and of each wnid that occur; and what to use."""
+    spellings = [tag if WNID.fullmatch(tag) else normalise(tag) for tag in tags]
+    # One class for each spelling, and the last one, 'has a wnid', as the parent of all wnids.
+    names = [*dict.fromkeys(filter(None, spellings)), "has a wnid"]
+    numbers = {name: c for c, name in enumerate(names)}
+    tree = hierarchy.build(names, [(len(names) - 1,) if WNID.fullmatch(name) else () for name in names])
+    selected = np.array([numbers.get(spelling, -1) for spelling in spellings], np.int32)
+    holds, samples, _ = count(records, selected, tree)
+    if use is None:
+        use = "tags" if holds[-1] == 0 else "wnids" if holds[-1] == samples else "both"
+    return {name: int(n) for name, n in zip(names[:-1], holds[:-1], strict=True) if n}, use
+
+
+def _most_frequent(
+    found: set[Concept], top: int, tags: Sequence[str], records: Records, concepts: Mapping[str, Concept]
+) -> set[Concept]:
+    ordered = sorted(found)
+    numbers = {each: c for c, each in enumerate(ordered)}
+    spellings = (tag if tag in concepts else normalise(tag) for tag in tags)
+    selected = [numbers.get(concepts.get(spelling, Concept(())), -1) for spelling in spellings]
+    flat = hierarchy.build([""] * len(ordered), [()] * len(ordered))
+    holds, _, _ = count(records, np.array(selected, np.int32), flat)
+    return {ordered[c] for c in np.argsort(-holds, kind="stable")[:top]}
+
+
+def _with_hypernyms(
+    found: Iterable[Concept], synsets: Mapping[str, wordnet.Synset], roots: set[str]
+) -> dict[Concept, tuple[Concept, ...]]:
+    """Parents of these classes, of their parents, and so on."""
+    wnids = list(synsets)
+    numbers = {wnid: number for number, wnid in enumerate(wnids)}
+    tree = hierarchy.build(wnids, [[numbers[above] for above in each.hypernyms] for each in synsets.values()])
+
+    def shared(senses: tuple[str, ...]) -> set[int]:
+        """The lowest synsets that hold for every one of these senses."""
+        common = set.intersection(*({numbers[wnid], *tree.ancestors(numbers[wnid])} for wnid in senses))
+        return common.difference(*(tree.ancestors(each) for each in common))
+
+    parents: dict[Concept, tuple[Concept, ...]] = {}
+    waiting = list(found)
+    while waiting:
+        each = waiting.pop()
+        if each in parents:
+            continue
+        if len(each.senses) == 1:
+            above = set(synsets[each.senses[0]].hypernyms)
+        else:
+            above = {wnids[number] for number in shared(each.senses)}
+        parents[each] = tuple(Concept((wnid,)) for wnid in sorted(above - roots))
+        waiting += parents[each]
+    return parents
+
+
+def _in_order(parents: Mapping[Concept, Sequence[Concept]]) -> list[Concept]:
+    """Parents before children, then by wnid: the general classes, which hold most often, lie close
+    together."""
+    found = list(parents)
+    numbers = {each: c for c, each in enumerate(found)}
+    tree = hierarchy.build(
+        [str(each) for each in found], [[numbers[p] for p in parents[each]] for each in found]
+    )
+    levels = np.diff(tree.ancestor_offsets)  # a parent has fewer ancestors than its child
+    return sorted(found, key=lambda each: (levels[numbers[each]], each))
+
+
+def _names(
+    classes: Sequence[Concept], tags: Sequence[Sequence[str]], synsets: Mapping[str, wordnet.Synset]
+) -> tuple[str, ...]:
+    """Of one sense: its first lemma. Of several: the canonical tag. Equal names are told apart by their
+    wnids."""
+    names = [
+        each.tag or (synsets[each.senses[0]].lemmas[0] if len(each.senses) == 1 else selecting[0])
+        for each, selecting in zip(classes, tags, strict=True)
+    ]
+    times: dict[str, int] = {}
+    for name in names:
+        times[name] = times.get(name, 0) + 1
+    return tuple(
+        name if times[name] == 1 else f"{name} ({'|'.join(each.senses)})"
+        for name, each in zip(names, classes, strict=True)
+    )
