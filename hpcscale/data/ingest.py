@@ -75,6 +75,7 @@ def ingest(
         ("resize", resize or 1, MAX_RESIZE),
         ("quality", quality, 100),
         ("workers", workers, 4096),
+        ("shard_samples", shard_samples, 1 << 31),
     ):
         if not 1 <= value <= limit:
             raise OptionError(f"{name} must be between 1 and {limit}, found {value}")
@@ -91,10 +92,6 @@ def ingest(
         entries = _finished(out, plan)
         tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
         _pack(found, out, plan, tag_ids, entries, workers, progress)
-        if len(entries) != plan.shards:
-            raise SourceError(
-                f"{source}: changed during the ingest: {len(entries)} of {plan.shards} shards were filled"
-            )
         _finish(out, plan)
     return entries
 
@@ -243,15 +240,19 @@ def _pack(
     ):
         for index in range(len(entries), plan.shards):
             rows = Rows(out)
-            for record, stored in islice(pictures, plan.shard_samples):
-                rows.add(done, record, stored, tag_ids)
-                done += 1
-                if done % 10 == 0:
-                    progress("pack", done, plan.records)
-            if done != min((index + 1) * plan.shard_samples, plan.records):
-                return  # fewer records than in the survey
-            if pending is not None:
-                pending.result()
+            try:
+                for record, stored in islice(pictures, plan.shard_samples):
+                    rows.add(done, record, stored, tag_ids)
+                    done += 1
+                    if done % 10 == 0:
+                        progress("pack", done, plan.records)
+                if done != min((index + 1) * plan.shard_samples, plan.records):
+                    raise SourceError(f"the source changed during the ingest: it ends after {done} records")
+                if pending is not None:
+                    pending.result()
+            except BaseException:
+                rows.spool.close()
+                raise
             pending = finisher.submit(_write, out, plan, index, rows, entries)
         if pending is not None:
             pending.result()

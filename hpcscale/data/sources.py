@@ -138,25 +138,24 @@ def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
         columns: list[str] = []
         while True:
+            number = rows.line_num + 1  # where the row begins; a quoted cell may go over several lines
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except (csv.Error, UnicodeDecodeError) as error:
-                raise SourceError(f"{manifest}:{rows.line_num + 1}: {error}") from None
+                raise SourceError(f"{manifest}:{number}: {error}") from None
             if not row:
                 continue
             if not columns:
                 columns = [column.strip() for column in row]
                 if not {"image", "tags"} <= set(columns):
                     raise SourceError(
-                        f"{manifest}:1: the header must name image and tags, found {', '.join(columns)}"
+                        f"{manifest}:{number}: the header must name image and tags, not {', '.join(columns)}"
                     )
                 continue
             if len(row) != len(columns):
-                raise SourceError(
-                    f"{manifest}:{rows.line_num}: {len(row)} cells, the header has {len(columns)}"
-                )
+                raise SourceError(f"{manifest}:{number}: {len(row)} cells, the header has {len(columns)}")
             values: dict[str, Any] = dict(zip(columns, row, strict=True))
             try:
                 yield (
@@ -164,7 +163,7 @@ def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
                     values | {"tags": _cell_tags(values["tags"]), "wnid": values.get("wnid") or None},
                 )
             except ValueError as error:
-                raise SourceError(f"{manifest}:{rows.line_num}: {error}") from None
+                raise SourceError(f"{manifest}:{number}: {error}") from None
 
 
 def _cell_tags(cell: str) -> Any:

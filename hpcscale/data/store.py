@@ -102,11 +102,10 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
     """Map one shard. Checks what costs nothing: version, plan, shapes, ends of offsets. Raises DataError."""
     try:
         with h5py.File(file, "r", locking=False) as shard:
-            found = {key: shard.attrs[key] for key in ("format", "plan", "tags", "shard", "stored_size")}
-            wanted = (FORMAT, plan.digest, plan.tags_digest, index, plan.resize or 0)
-            for (key, value), expected in zip(found.items(), wanted, strict=True):
-                if value != expected:
-                    raise DataError(f"{file}: attribute '{key}' is {value!r}, expected {expected!r}")
+            wanted = {"format": FORMAT, "plan": plan.digest, "tags": plan.tags_digest, "shard": index}
+            for key, expected in (wanted | {"stored_size": plan.resize or 0}).items():
+                if (value := shard.attrs[key]) != expected:
+                    raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
             places = {name: _place(shard[name], DTYPES[name]) for name in Shard._fields}
         with file.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)

@@ -159,10 +159,8 @@ def store_picture(file: str, offset: int, size: int, resize: int | None, quality
 
 
 def _read(file: str, offset: int, size: int) -> bytes:
-    descriptor = os.open(
-        file, os.O_RDONLY | os.O_NONBLOCK
-    )  # without it, opening a named pipe waits for a writer
-    with open(descriptor, "rb", buffering=0) as stream:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # else opening a named pipe waits for a writer
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise BadPicture("not a regular file")
@@ -170,10 +168,13 @@ def _read(file: str, offset: int, size: int) -> bytes:
             size = found.st_size
         if size > MAX_BYTES:
             raise BadPicture(f"{size:,} bytes are more than {MAX_BYTES:,}")
-        stream.seek(offset)
-        picture = stream.read(size) or b""
-        while len(picture) < size and (more := stream.read(size - len(picture))):
+        picture = os.pread(descriptor, size, offset)
+        while len(picture) < size and (
+            more := os.pread(descriptor, size - len(picture), offset + len(picture))
+        ):
             picture += more
+    finally:
+        os.close(descriptor)
     if len(picture) < size:
         raise BadPicture(f"its file ends after {len(picture):,} of {size:,} bytes")
     return picture
