@@ -1,0 +1,101 @@
+"""What the near-duplicates of a pairs file do to the numbers of a run.
+
+In: a run folder with an evaluation, a pairs file, perhaps decisions of reviewers. Out: metrics with and
+without the duplicates, as a table or as a dict for JSON. The arithmetic is in `hpcscale/leaks.py`, where
+report finds it too.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpcscale import leaks
+from hpcscale.leaks import Audit, LeakError, Side
+
+SETS = ("validation", "held_out", "train")  # what a run is judged by comes first
+
+
+class RunAudit(NamedTuple):
+    set: str
+    step: int
+    audit: Audit
+
+
+def audit(
+    run: Path, pairs: Path, which: str | None = None, decisions: Path | None = None, side: Side | None = None
+) -> RunAudit:
+    """Audit the newest evaluation of a set; by default of the first of SETS that was evaluated.
+
+    side: which column of `pairs` is the test set, if the names do not tell. Raises LeakError or PairsError.
+    """
+    folders = {}
+    for folder in sorted(run.glob("evaluations/*-*")):
+        if found := re.fullmatch(r"(\w+)-([0-9]+)", folder.name):
+            folders[found[1]] = int(found[2]), folder
+    which = which or next((name for name in SETS if name in folders), None)
+    if which is None or which not in folders:
+        there = ", ".join(sorted(folders)) or "none"
+        raise LeakError(
+            f"{run}: no evaluation of set {which or ' or '.join(SETS)}; there are: {there}. "
+            f"`hpcscale evaluate {run}` makes one"
+        )
+    step, folder = folders[which]
+    return RunAudit(which, step, leaks.audit(folder, pairs, decisions, which != "validation", side))
+
+
+def as_json(found: RunAudit) -> dict[str, Any]:
+    """Keys: set, step, side, pairs, accepted, rejected, undecided, samples, duplicates; full, dedup, dups:
+    metrics; delta: dedup - full; lower_bound: of top1 and top5."""
+    about, parts = found.audit.leaks, found.audit.parts
+    return {
+        "set": found.set,
+        "step": found.step,
+        "side": about.side,
+        "pairs": about.pairs,
+        "accepted": about.accepted,
+        "rejected": about.rejected,
+        "undecided": about.pairs - about.accepted - about.rejected,
+        "samples": found.audit.samples,
+        "duplicates": found.audit.duplicates,
+        "full": parts.full,
+        "dedup": parts.dedup,
+        "dups": parts.dups,
+        "delta": {key: leaks.delta(parts, key) for key in parts.full if key not in leaks.UNCHANGED},
+        "lower_bound": parts.lower_bound,
+    }
+
+
+def as_text(found: RunAudit) -> str:
+    """A table for the terminal."""
+    about, parts = found.audit.leaks, found.audit.parts
+    share = 100 * found.audit.duplicates / max(1, found.audit.samples)
+    lines = [
+        f"{found.set}, step {found.step}: {found.audit.duplicates} of {found.audit.samples} samples "
+        f"({share:.2f} %) have near-duplicates in the training data",
+        f"pairs: {about.pairs}, accepted {about.accepted}, rejected {about.rejected}, "
+        f"undecided {about.pairs - about.accepted - about.rejected}",
+        "",
+        _line("", "full", "dedup", "change", "dups"),
+    ]
+    for key in parts.full:
+        lines.append(
+            _line(key, parts.full[key], parts.dedup[key],
+                  None if key in leaks.UNCHANGED else leaks.delta(parts, key), parts.dups[key])
+        )  # fmt: skip
+    for key, bound in parts.lower_bound.items():
+        if bound is not None:
+            lines.append(f"{key} is at least {bound:.4f} with every duplicate counted wrong")
+    return "\n".join(lines)
+
+
+def _line(label: str, *values: Any) -> str:
+    change = 2  # position of the column that has a sign
+    cells = [
+        "-"
+        if value is None
+        else f"{value:{'+' * (place == change)}.4f}"
+        if isinstance(value, float)
+        else str(value)
+        for place, value in enumerate(values)
+    ]
+    return f"{label:<22}" + "".join(f"{cell:>10}" for cell in cells)
