@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hpcscale import checkpoint, config, evaluations, metrics, pipeline, ranks
 from hpcscale.config import Config
-from hpcscale.data.order import Order
+from hpcscale.data.drop import order_of
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.labels import vocabulary
 from hpcscale.labels.targets import Targets
@@ -135,7 +135,7 @@ def samples_of(settings: Config, which: Which, data: DataSet) -> NDArray[np.int6
     if which == "validation":
         samples = np.arange(data.samples, dtype=np.int64)
     else:
-        order = Order(data.samples, settings.train.seed, settings.data.held_out, settings.data.split_seed)
+        order = order_of(settings, data)
         if which == "train":
             samples = np.sort(order.samples_at(np.arange(order.length, dtype=np.int64))[0])
         else:

@@ -56,7 +56,7 @@ def read_pairs(file: Path) -> Iterator[Pair]:
             try:
                 if len(fields) != 3:
                     raise ValueError(f"{len(fields)} columns; expected name in A, name in B, distance")
-                yield Pair(_unescape(fields[0]), _unescape(fields[1]), _number(fields[2]))
+                yield Pair(unescape(fields[0]), unescape(fields[1]), _number(fields[2]))
             except ValueError as error:
                 raise PairsError(f"{file}:{number}: {error}") from None
 
@@ -144,7 +144,8 @@ def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
     return value
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """The name that stands in a TSV file or a drop list. Raises ValueError."""
     if "\\" not in text:
         return text
     wrong = re.sub(r"\\[\\tnr]", "", text)

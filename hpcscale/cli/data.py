@@ -3,13 +3,11 @@
 import json
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import click
+
+from hpcscale.cli.terminal import progress_bar, stop
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -63,16 +61,16 @@ def ingest(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             entries = packing.ingest(source, out, manifest, resize, workers, shard_samples, quality, progress)
     except KeyboardInterrupt:
-        _stop("interrupted; run the same command again to go on", 75)
+        stop("interrupted; run the same command again to go on", 75)
     except packing.OptionError as error:
         raise click.UsageError(str(error)) from None
     except (SourceError, DataError) as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     except (WorkerDied, OSError) as error:
-        _stop(f"{error}; run the same command again to go on", 75)
+        stop(f"{error}; run the same command again to go on", 75)
     samples, quarantined = (
         sum(entry.samples for entry in entries),
         sum(entry.quarantined for entry in entries),
@@ -86,7 +84,7 @@ def ingest(
     if untagged:
         click.echo(f"{untagged} samples have no tag", err=True)
     if not samples:
-        _stop(f"{out}: no picture could be stored", 1)
+        stop(f"{out}: no picture could be stored", 1)
 
 
 @data.command()
@@ -100,7 +98,7 @@ def info(out: Path, as_json: bool) -> None:
     try:
         found = read_info(out)
     except DataError as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -115,7 +113,7 @@ def verify(out: Path, as_json: bool) -> None:
     """Read every byte of the data set OUT; name every file and sample that is not what was written."""
     from hpcscale.data import verify as verifying
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         problems = verifying.verify(out, progress)
     for problem in problems:
         click.echo(str(problem), err=True)
@@ -143,7 +141,7 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         opened = open_data(out)
         picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
     except DataError as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     picture.save(sheet, "PNG")
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
@@ -153,54 +151,5 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
     click.echo(sheet)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(message, err=True)
-    sys.exit(code)
-
-
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-    begins: dict[str, tuple[float, int]] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-
-        def progress(stage: str, done: int, total: int | None) -> None:
-            now = time.monotonic()
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, rate="")
-                begins[stage] = now, done
-            begin, first = begins[stage]
-            rate = f"{(done - first) / (now - begin):.0f}/s" if now > begin else ""
-            bars.update(tasks[stage], completed=done, total=total, rate=rate)
-
-        yield progress
-
-
-def _lines() -> Callable[[str, int, int | None], None]:
-    first: dict[str, tuple[float, int]] = {}
-    last = time.monotonic()
-
-    def progress(stage: str, done: int, total: int | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        begin, before = first.setdefault(stage, (now, done))
-        if now - last >= 30 and now > begin:
-            last = now
-            rate = (done - before) / (now - begin)
-            rest = f" of {total}, {(total - done) / rate:.0f} s to go" if total and rate else ""
-            click.echo(f"{stage}: {done}{rest}, {rate:.0f}/s", err=True)
-
-    return progress

@@ -38,9 +38,9 @@ from hpcscale.data.folder import (
 from hpcscale.data.rows import Rows
 from hpcscale.data.sources import Source, SourceError, find_source
 from hpcscale.data.store import Shard, open_shard, write_shard
-from hpcscale.data.transcode import encoder
+from hpcscale.data.transcode import Stored, encoder, store_picture
 from hpcscale.data.verify import Progress, checked_shard, file_digest
-from hpcscale.data.workers import stored_pictures
+from hpcscale.data.workers import answers
 
 MAX_RESIZE = 8192
 OURS = ("plan.json", "tags.jsonl", "manifest.jsonl", "quarantine.jsonl", ".lock")
@@ -236,13 +236,13 @@ def _pack(
     pending: Future[None] | None = None
     with (
         ThreadPoolExecutor(1) as finisher,
-        closing(stored_pictures(records, workers, plan.resize, plan.quality)) as pictures,
+        closing(answers(records, workers, store_picture, plan.resize, plan.quality)) as pictures,
     ):
         for index in range(len(entries), plan.shards):
             rows = Rows(out)
             try:
                 for record, stored in islice(pictures, plan.shard_samples):
-                    rows.add(done, record, stored, tag_ids)
+                    rows.add(done, record, stored or Stored(record.problem), tag_ids)
                     done += 1
                     if done % 10 == 0:
                         progress("pack", done, plan.records)

@@ -12,7 +12,7 @@ and all draws use the finaliser of SplitMix64 (Steele, Lea, Flood 2014). Golden 
 both from drifting between releases: a drift would change every recipe's result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -49,30 +49,77 @@ def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint
     return values.view(np.int64)
 
 
+def inverse(values: NDArray[np.int64], samples: int, key: int) -> NDArray[np.int64]:
+    """The indices that `permute` turns into `values`  # (n,) int64 -> (n,) int64"""
+    bits = max(2, (samples - 1).bit_length())
+    keys = _words(key)
+    indices = _feistel(values.view(np.uint64), bits, keys, back=True)
+    outside = np.flatnonzero(indices >= samples)
+    while outside.size:  # back along the cycles that permute walks
+        walked = _feistel(indices[outside], bits, keys, back=True)
+        indices[outside] = walked
+        outside = outside[walked >= samples]
+    return indices.view(np.int64)
+
+
 @dataclass(frozen=True)
 class Order:
     """The endless global sequence of training samples, and the samples that training never sees.
 
     samples: samples of the data set; seed: key of the sequence; held_out: share that is held out, exactly
     round(held_out * samples) samples; split_seed: which ones. The held-out part does not depend on `seed`.
-    Raises ValueError where nothing is left to train on.
+    dropped: rising ids, int64, of samples that are in neither part; what is held out of the others does not
+    depend on them. They cost up to 24 bytes each. Raises ValueError where nothing is left to train on.
     """
 
     samples: int
     seed: int
     held_out: float = 0.0
     split_seed: int = 0
+    dropped: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"held_out is a share in [0, 1), found {self.held_out}")
+        ids = self.dropped
+        if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids) <= 0).any():
+            raise ValueError(
+                f"dropped must be rising int64 ids, found {ids.dtype} of {ids.ndim} dimension(s)"
+            )
+        if ids.size and not 0 <= ids[0] <= ids[-1] < self.samples:
+            raise ValueError(f"dropped ids {ids[0]}..{ids[-1]} outside 0..{self.samples - 1}")
         if self.length < 1:
-            raise ValueError(f"no sample left to train on: {self.samples} samples, held_out {self.held_out}")
+            found = f"{self.samples} samples, held_out {self.held_out}, {ids.size} dropped"
+            raise ValueError(f"no sample left to train on: {found}")
 
     @cached_property
     def length(self) -> int:
-        """Samples in one epoch: those not held out."""
+        """Samples in one epoch: those neither held out nor dropped."""
+        return self._split - int(np.searchsorted(self._gaps, self._split))
+
+    @cached_property
+    def held_out_length(self) -> int:
+        """Samples held out and not dropped."""
+        return self.samples - self.dropped.size - self.length
+
+    @property
+    def _split(self) -> int:
+        """Places below it are the training part, the others the held-out part, dropped ones included."""
         return self.samples - round(self.held_out * self.samples)
+
+    @cached_property
+    def _gaps(self) -> NDArray[np.int64]:
+        """The places of the dropped samples, rising  # (dropped,) int64"""
+        if self._split == self.samples:
+            return self.dropped
+        return np.sort(inverse(self.dropped, self.samples, self.split_seed ^ SPLIT))
+
+    @cached_property
+    def _before(self) -> NDArray[np.int64]:
+        """Of each gap, the number of places before it that are none  # (dropped,) int64"""
+        return self._gaps - np.arange(self._gaps.size)
 
     def samples_at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sample ids and epochs at positions of the global sequence  # (n,) int64 -> two (n,) int64
@@ -88,13 +135,14 @@ class Order:
 
         Every range is a random part of the held-out samples; ask for ranges where all would not fit memory.
         """
-        count = self.samples - self.length
-        start, stop, _ = slice(start, stop).indices(count)
+        start, stop, _ = slice(start, stop).indices(self.held_out_length)
         return self._parts(np.arange(self.length + start, self.length + max(start, stop), dtype=np.int64))
 
     def _parts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices below `length` are the training part, those above the held-out part."""
-        if self.length == self.samples:
+        """Indices below `length` are the training part, those above the held-out part, both without gaps."""
+        if self._gaps.size:  # the k-th place that is no gap is k + the number of gaps before it
+            indices = indices + np.searchsorted(self._before, indices, side="right")
+        if self._split == self.samples:
             return indices
         return permute(indices, self.samples, self.split_seed ^ SPLIT)
 
@@ -115,12 +163,17 @@ def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:
     return (draw.astype(np.uint64) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
 
-def _feistel(values: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection of range(2**bits): each round adds (xor) a hash of one half to the other half, in turn."""
+def _feistel(
+    values: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64], back: bool = False
+) -> NDArray[np.uint64]:
+    """A bijection of range(2**bits): each round adds (xor) a hash of one half to the other half, in turn.
+
+    Done in the opposite order, the same rounds lead `back`.
+    """
     low_bits = np.uint64(bits // 2)
     low_mask, high_mask = np.uint64((1 << bits // 2) - 1), np.uint64((1 << bits - bits // 2) - 1)
     low, high = values & low_mask, values >> low_bits
-    for turn in range(1, ROUNDS + 1):
+    for turn in range(ROUNDS, 0, -1) if back else range(1, ROUNDS + 1):
         key = _mix(keys + _words(turn * GOLDEN))
         if turn % 2:
             high ^= _mix(low + key) & high_mask

@@ -1,4 +1,4 @@
-"""Where pictures and tags come from: three kinds of source, each a stream of records in one fixed order.
+"""Where pictures and tags come from: kinds of source, each a stream of records in one fixed order.
 
 In: a folder (or one .tar file). Out: `Record`s, for ingest, which walks the stream twice. No picture is read
 here, and nothing is kept in memory but the names of one folder (folders) or the headers of one sample (tars).
@@ -14,6 +14,10 @@ tars      webdataset and img2dataset: *.tar, uncompressed. Members with the same
           the name are one sample. Tags come from the .json member: `tags` and `labels` (lists or one string),
           `label` and `wnid`; and from a .cls member. Captions (`caption`, .txt) are sentences, not tags, and
           are not taken.
+
+pictures  where tags do not matter (`untagged`), instead of folders: every file of a folder, at any depth,
+that is
+          not hidden and has a picture's ending.
 
 A `wnid` becomes one more tag, as it is. Tags are kept as they are, except that a sample has no tag twice.
 A manifest that is malformed anywhere raises SourceError; a picture that is missing is a matter for the
@@ -74,7 +78,7 @@ class Source(NamedTuple):
     records: Callable[[], Iterator[Record]]  # every call walks the same records in the same order
 
 
-def find_source(source: Path, manifest: Path | None = None) -> Source:
+def find_source(source: Path, manifest: Path | None = None, untagged: bool = False) -> Source:
     """Tell the kind of a source. Raises SourceError, saying what was looked for, if it is none."""
     if manifest is None:
         found = [
@@ -96,6 +100,8 @@ def find_source(source: Path, manifest: Path | None = None) -> Source:
     tars = [source] if source.suffix == ".tar" and source.is_file() else sorted(source.glob("*.tar"))
     if tars:
         return Source("tars", lambda: tar_records(tars))
+    if source.is_dir() and untagged:
+        return Source("pictures", lambda: picture_records(source))
     if source.is_dir() and any(entry.is_dir() for entry in _entries(source)):
         return Source("folders", lambda: folder_records(source))
     raise SourceError(
@@ -228,6 +234,15 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from None
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+
+# pictures without tags
+
+
+def picture_records(source: Path) -> Iterator[Record]:
+    for path in _files(os.fspath(source)):
+        if path.rpartition(".")[2].lower() in PICTURES:
+            yield Record(os.path.relpath(path, source), (), path)
 
 
 # webdataset and img2dataset

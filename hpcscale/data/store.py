@@ -1,4 +1,4 @@
-"""The data-set folder: what lies in it, how a shard is written and read. The only file that imports h5py.
+"""The data-set folder: what lies in it, how a shard is written and read. This file and codes.py import h5py.
 
 In: columns of one shard (from ingest). Out: `DataSet`, which labels and the pipeline read.
 
@@ -106,10 +106,10 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
             for key, expected in (wanted | {"stored_size": plan.resize or 0}).items():
                 if (value := shard.attrs[key]) != expected:
                     raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
-            places = {name: _place(shard[name], DTYPES[name]) for name in Shard._fields}
+            places = {name: place(shard[name], DTYPES[name]) for name in Shard._fields}
         with file.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-        arrays = Shard(**{name: _array(mapped, DTYPES[name], *place) for name, place in places.items()})
+        arrays = Shard(**{name: mapped_array(mapped, DTYPES[name], *where) for name, where in places.items()})
     except DataError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -127,7 +127,7 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
     return arrays
 
 
-def _place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
+def place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
     """Shape and place in the file, in bytes, of a contiguous dataset."""
     if (
         not isinstance(dataset, h5py.Dataset)
@@ -141,7 +141,7 @@ def _place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
     return dataset.shape, offset or 0
 
 
-def _array(mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+def mapped_array(mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
     count = int(np.prod(shape))
     return np.frombuffer(mapped, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
 
@@ -173,6 +173,12 @@ class DataSet:
                 raise DataError(f"{file}: {found} samples, manifest.jsonl says {stated}")
             self._shards[index] = shard
         return self._shards[index]
+
+    def jpeg_bytes(self, index: int) -> tuple[Path, int]:
+        """The file of a shard, and the offset in it of the shard's first JPEG byte, for other processes."""
+        file = self.folder / self.entries[index].file
+        with h5py.File(file, "r", locking=False) as shard:
+            return file, place(shard["jpeg"], DTYPES["jpeg"])[1]
 
     def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """The JPEG bytes of each sample, (bytes,) uint8: read-only views of the mapped shard."""

@@ -1,7 +1,7 @@
 """One picture file -> the JPEG bytes that are stored, or the reason why not. Pillow does the work.
 
-In: the bytes of a picture file, from sources.py. Out: JPEG bytes for store.py. `serve` is a worker process of
-ingest.
+In: the bytes of a picture file, from sources.py. Out: JPEG bytes for store.py, or pixels (`upright`) for the
+hashes. `store_picture` is what the worker processes of ingest do.
 
 Rules:
 - JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and AVIF are read; of several frames the first.
@@ -24,12 +24,10 @@ import errno
 import hashlib
 import io
 import os
-import pickle
 import re
 import stat
-import sys
-import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
@@ -54,8 +52,11 @@ LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR,
            errno.ELOOP, errno.EIO, errno.ENXIO)  # fmt: skip
 
 
+Result = TypeVar("Result")
+
+
 class BadPicture(ValueError):
-    """A picture that cannot be stored; the message is the reason."""
+    """A picture that cannot be used; the message is the reason."""
 
 
 class Stored(NamedTuple):
@@ -77,11 +78,23 @@ def encoder() -> str:
 
 def transcode(picture: bytes, resize: int | None, quality: int) -> bytes:
     """The JPEG bytes to store for a picture file, by the rules above. Raises BadPicture."""
+    return _opened(picture, lambda image: _transcode(image, picture, resize, quality))
+
+
+def upright(picture: bytes) -> Image.Image:
+    """The pixels of a picture file, 8-bit grey (L) or RGB, by the rules above. Raises BadPicture."""
+    return _opened(picture, _upright)
+
+
+def _opened(picture: bytes, work: Callable[[Image.Image], Result]) -> Result:
+    """What `work` makes of the opened picture. Raises BadPicture."""
     if not picture:
         raise BadPicture("the file is empty")
     try:
         with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-            return _transcode(image, picture, resize, quality)
+            if image.width * image.height > MAX_PIXELS:
+                raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+            return work(image)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -94,8 +107,6 @@ def transcode(picture: bytes, resize: int | None, quality: int) -> bytes:
 
 
 def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: int) -> bytes:
-    if image.width * image.height > MAX_PIXELS:
-        raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
     if resize is not None:
         image.draft(None, (2 * resize, 2 * resize))
     image.load()
@@ -113,6 +124,13 @@ def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: 
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling="4:2:0")
     return out.getvalue()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    image = _plain(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -143,19 +161,25 @@ def _plain(image: Image.Image) -> Image.Image:
 def store_picture(file: str, offset: int, size: int, resize: int | None, quality: int) -> Stored:
     """Read and transcode one picture: `size` bytes at `offset` of `file`, or with -1 the whole file."""
     try:
-        picture = _read(file, offset, size)
-    except BadPicture as error:
-        return Stored(str(error))
-    except OSError as error:
-        if error.errno not in LASTING:
-            raise
-        return Stored(f"cannot be read: {error.strerror}")
-    try:
+        picture = read_picture(file, offset, size)
         jpeg = transcode(picture, resize, quality)
     except BadPicture as error:
         return Stored(str(error))
     source_digest = _digest(picture)
     return Stored("", jpeg, source_digest if jpeg is picture else _digest(jpeg), len(picture), source_digest)
+
+
+def read_picture(file: str, offset: int, size: int) -> bytes:
+    """`size` bytes at `offset` of `file`, or with -1 the whole file.
+
+    Raises BadPicture for what will not pass, OSError for what may (a stale mount).
+    """
+    try:
+        return _read(file, offset, size)
+    except OSError as error:
+        if error.errno not in LASTING:
+            raise
+        raise BadPicture(f"cannot be read: {error.strerror}") from None
 
 
 def _read(file: str, offset: int, size: int) -> bytes:
@@ -183,28 +207,3 @@ def _read(file: str, offset: int, size: int) -> bytes:
 def _digest(content: bytes) -> bytes:
     """As store.digest, which a worker does not import, for h5py's sake."""
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def serve(resize: int | None, quality: int) -> None:
-    """A worker process: pickled (file, offset, size) from stdin, pickled Stored or OSError to stdout, until
-    stdin ends.
-
-    It ends by itself when its parent does, even by kill -9: then a pipe is closed.
-    """
-    warnings.simplefilter("ignore")  # Pillow warns of much that is decided here
-    tasks, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever a library prints must not mix with the answers
-    try:
-        while True:
-            try:
-                file, offset, size = pickle.load(tasks)
-            except EOFError:
-                return
-            try:
-                answer: Stored | Exception = store_picture(file, offset, size, resize, quality)
-            except (OSError, MemoryError) as error:
-                answer = error
-            pickle.dump(answer, answers, protocol=5)
-            answers.flush()
-    except (BrokenPipeError, KeyboardInterrupt):
-        os._exit(1)

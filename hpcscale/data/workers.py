@@ -1,4 +1,4 @@
-"""Processes that transcode pictures, for ingest: records in, stored pictures out, in the same order.
+"""Processes that work on pictures: records in, answers out, in the same order. For ingest and the hashes.
 
 Each worker is a fresh interpreter with a pipe in and a pipe out, so nothing of the caller's (threads, GPU
 contexts, `__main__`) gets into it, and a pipe that ends tells either side that the other is gone. Record i
@@ -7,18 +7,20 @@ goes to worker i % n and answers are taken in turn: no queue to order, and memor
 
 import contextlib
 import fcntl
+import importlib
+import os
 import pickle
 import signal
 import subprocess
 import sys
+import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, TypeVar, cast
 
 import hpcscale
 from hpcscale.data.sources import Record
-from hpcscale.data.transcode import Stored
 
 # Records under way per worker. Paths are at most 4096 bytes long, so that 8 always fit into a pipe of 64 KiB:
 # sending never waits for a worker that itself waits to be read.
@@ -26,15 +28,22 @@ DEPTH = 8
 PIPE = 1 << 20  # bytes that a worker may be ahead; the most an ordinary user may ask for
 
 
+Answer = TypeVar("Answer")
+
+
 class WorkerDied(RuntimeError):
-    """A worker process ended early. What is finished stays finished: the same ingest can be run again."""
+    """A worker process ended early. What is finished stays finished: the same command can be run again."""
 
 
-def stored_pictures(
-    records: Iterable[Record], workers: int, resize: int | None, quality: int
-) -> Generator[tuple[Record, Stored]]:
-    """Every record with its stored picture, in order. Raises WorkerDied, or OSError (read again later)."""
-    pool = [_start(resize, quality) for _ in range(workers)]
+def answers(
+    records: Iterable[Record], workers: int, function: Callable[..., Answer], *options: Any
+) -> Generator[tuple[Record, Answer | None]]:
+    """Every record with function(file, offset, size, *options), in order; None where the record is a problem.
+
+    `function` is one of a module's own, `options` are literals. Raises WorkerDied, or the OSError or
+    MemoryError that the function raised (a matter for another try).
+    """
+    pool = [_start(function, options) for _ in range(workers)]
     waiting: deque[tuple[Record, subprocess.Popen[bytes] | None]] = deque()
     turn = 0
     try:
@@ -57,11 +66,11 @@ def stored_pictures(
                 worker.communicate()
 
 
-def _start(resize: int | None, quality: int) -> subprocess.Popen[bytes]:
+def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> subprocess.Popen[bytes]:
     root = str(Path(hpcscale.__file__).parent.parent)
+    work = (function.__module__, function.__name__, options)
     code = (
-        f"import sys; sys.path.insert(0, {root!r}); "
-        f"from hpcscale.data.transcode import serve; serve({resize}, {quality})"
+        f"import sys; sys.path.insert(0, {root!r}); from hpcscale.data.workers import serve; serve(*{work!r})"
     )
     # Born with these signals blocked: a Ctrl-C reaches the whole process group, but it is the parent that
     # ends workers.
@@ -86,19 +95,44 @@ def _send(worker: subprocess.Popen[bytes], record: Record) -> None:
         raise _death(worker, record) from None
 
 
-def _receive(record: Record, worker: subprocess.Popen[bytes] | None) -> tuple[Record, Stored]:
+def _receive(record: Record, worker: subprocess.Popen[bytes] | None) -> tuple[Record, Any]:
     if worker is None:
-        return record, Stored(record.problem)
+        return record, None
     try:
         answer = pickle.load(cast(IO[bytes], worker.stdout))
     except (EOFError, pickle.UnpicklingError):  # cut in the middle, it is either
         raise _death(worker, record) from None
     if isinstance(answer, BaseException):
         raise answer
-    return record, cast(Stored, answer)
+    return record, answer
 
 
 def _death(worker: subprocess.Popen[bytes], record: Record) -> WorkerDied:
     code = worker.wait()
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
     return WorkerDied(f"a worker process ended {how} near record {record.name}")
+
+
+def serve(module: str, name: str, options: tuple[Any, ...]) -> None:
+    """A worker process: pickled (file, offset, size) from stdin, pickled answers to stdout, until stdin ends.
+
+    It ends by itself when its parent does, even by kill -9: then a pipe is closed.
+    """
+    warnings.simplefilter("ignore")  # Pillow warns of much that is decided by the function
+    tasks, results = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # whatever a library prints must not mix with the answers
+    function = getattr(importlib.import_module(module), name)
+    try:
+        while True:
+            try:
+                file, offset, size = pickle.load(tasks)
+            except EOFError:
+                return
+            try:
+                answer = function(file, offset, size, *options)
+            except (OSError, MemoryError) as error:
+                answer = error
+            pickle.dump(answer, results, protocol=5)
+            results.flush()
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(1)

@@ -1,0 +1,58 @@
+"""What commands share: how they end, and how they tell the progress on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+
+
+def stop(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    begins: dict[str, tuple[float, int]] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            now = time.monotonic()
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, rate="")
+                begins[stage] = now, done
+            begin, first = begins[stage]
+            rate = f"{(done - first) / (now - begin):.0f}/s" if now > begin else ""
+            bars.update(tasks[stage], completed=done, total=total, rate=rate)
+
+        yield progress
+
+
+def _lines() -> Callable[[str, int, int | None], None]:
+    first: dict[str, tuple[float, int]] = {}
+    last = time.monotonic()
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        begin, before = first.setdefault(stage, (now, done))
+        if now - last >= 30 and now > begin:
+            last = now
+            rate = (done - before) / (now - begin)
+            rest = f" of {total}, {(total - done) / rate:.0f} s to go" if total and rate else ""
+            click.echo(f"{stage}: {done}{rest}, {rate:.0f}/s", err=True)
+
+    return progress

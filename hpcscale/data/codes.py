@@ -1,0 +1,199 @@
+"""Hash files: the perceptual hashes of many pictures, and their names. With store.py the only importer of
+h5py.
+
+In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 1, is HDF5
+without time stamps; every dataset is contiguous, so that a reader maps the file. For n pictures, in the
+source's order:
+
+    names         uint8 (bytes)       source ids, as in a data set's shards name_offsets  int64 (n + 1)
+    name i is names[name_offsets[i] : name_offsets[i + 1]] codes         uint64 (n, words)   bits in the order
+    of the text form, highest first: code i in hexadecimal is
+                                      its words, 16 digits each
+    quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100 quarantine    uint8
+    (bytes)       {"name": source id, "reason": why} a line, for each picture without a code
+
+Attributes: format (1), method, version (of the method), source (digest of the names and places of all
+pictures), decoder (versions of the libraries that turn files into pixels), digest (BLAKE2b of all of this).
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale.data.folder import DataError, commit
+from hpcscale.data.store import mapped_array, place
+
+FORMAT = 1
+WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code
+DTYPES = {"names": "u1", "name_offsets": "<i8", "codes": "<u8", "quality": "u1", "quarantine": "u1"}
+STATED = ("method", "version", "source", "decoder")  # attributes that `Codes` holds
+CHECKED = 64 << 20  # bytes read at a time while the checksum is computed
+NOTHING = np.empty(0, np.uint8)
+
+
+class Names(Sequence[str]):
+    """Names kept end to end as bytes; 8 bytes a name and its length."""
+
+    def __init__(self, content: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self.content, self.offsets = content, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"name {index} of {len(self)}")
+        index %= len(self)
+        return os.fsdecode(self.content[self.offsets[index] : self.offsets[index + 1]].tobytes())
+
+
+class Codes(NamedTuple):
+    """The codes of n pictures. As read from a file, arrays are read-only views of the mapped file."""
+
+    names: Sequence[str]  # n
+    codes: NDArray[np.uint64]  # (n, words)
+    quality: NDArray[np.uint8]  # (n,)
+    method: str
+    version: int = 1
+    source: str = ""
+    decoder: str = ""
+    quarantine: NDArray[np.uint8] = NOTHING  # JSON lines
+    digest: str = ""  # of the file
+    mapping: mmap.mmap | None = None
+
+    def release(self) -> None:
+        """Give the memory of mapped pages back; they are read again when they are used again."""
+        if self.mapping is not None:
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def write_codes(file: Path, codes: Codes) -> None:
+    """Write aside, read back, rename: after a crash the file is whole or was never there."""
+    _write(file, codes, lambda: [codes])
+
+
+def merge_codes(file: Path, parts: Sequence[Path], source: str) -> None:
+    """One hash file out of several of the same method, one behind the other. Memory: one part's names."""
+    _write(file, read_codes(parts[0])._replace(source=source), lambda: map(read_codes, parts))
+
+
+def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> None:
+    """`parts` is called twice, since a contiguous dataset needs its size first."""
+    rows = name_bytes = quarantine_bytes = 0
+    for part in parts():
+        if part.codes.dtype != np.uint64 or part.codes.shape != (len(part.names), WORDS[head.method]):
+            expected = f"uint64 {(len(part.names), WORDS[head.method])}"
+            raise TypeError(f"codes must be {expected}, found {part.codes.dtype} {part.codes.shape}")
+        if part.quality.dtype != np.uint8 or part.quality.shape != (len(part.names),):
+            raise TypeError(f"quality must be uint8 {(len(part.names),)}, found {part.quality.dtype}")
+        rows += len(part.names)
+        name_bytes += len(_packed(part.names).content)
+        quarantine_bytes += len(part.quarantine)
+    sizes = {"names": (name_bytes,), "name_offsets": (rows + 1,), "codes": (rows, WORDS[head.method]),
+             "quality": (rows,), "quarantine": (quarantine_bytes,)}  # fmt: skip
+    states = {name: hashlib.blake2b(digest_size=16) for name in DTYPES}
+    ends = dict.fromkeys(DTYPES, 0)
+    temporary = file.with_name(file.name + ".tmp")
+    with h5py.File(
+        temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
+    ) as target:
+        for name, shape in sizes.items():
+            target.create_dataset(name, shape, DTYPES[name], fill_time="never")
+
+        def put(name: str, values: NDArray[Any]) -> None:
+            values = np.ascontiguousarray(values, DTYPES[name])
+            target[name][ends[name] : ends[name] + len(values)] = values
+            states[name].update(values.data if values.size else b"")
+            ends[name] += len(values)
+
+        put("name_offsets", np.zeros(1, np.int64))
+        for part in parts():
+            names = _packed(part.names)
+            begin = ends["names"]
+            put("names", names.content)
+            put("name_offsets", names.offsets[1:] + begin)
+            put("codes", part.codes)
+            put("quality", part.quality)
+            put("quarantine", part.quarantine)
+        stated = {key: getattr(head, key) for key in STATED}
+        digest = _digest(stated, states)
+        target.attrs.update(format=FORMAT, digest=digest, **stated)
+    read_codes(temporary)
+    commit(temporary, file)
+
+
+def _packed(names: Sequence[str]) -> Names:
+    if isinstance(names, Names):
+        return names
+    encoded = [os.fsencode(name) for name in names]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(name) for name in encoded], out=offsets[1:])
+    return Names(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+
+
+def _digest(stated: dict[str, Any], states: dict[str, Any]) -> str:
+    parts = [json.dumps(stated, sort_keys=True), *(states[name].hexdigest() for name in DTYPES)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def read_codes(file: Path) -> Codes:
+    """Map a hash file. Reads all of it once for its checksum, at about 1 GB/s. Raises DataError, naming
+    it."""
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            if (found := opened.attrs.get("format")) != FORMAT:
+                raise DataError(f"{file}: format {found}, this version reads hash files of format {FORMAT}")
+            stated: dict[str, Any] = {key: str(opened.attrs[key]) for key in STATED}
+            stated["version"] = int(stated["version"])
+            expected = str(opened.attrs["digest"])
+            places = {name: place(opened[name], dtype) for name, dtype in DTYPES.items()}
+        with file.open("rb") as stream:
+            mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+        arrays = {name: mapped_array(mapping, DTYPES[name], *places[name]) for name in DTYPES}
+    except DataError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{file}: not a readable hash file: {error}") from None
+    states = {name: hashlib.blake2b(digest_size=16) for name in DTYPES}
+    for name, array in arrays.items():
+        for piece in _pieces(array):
+            states[name].update(piece)
+            mapping.madvise(mmap.MADV_DONTNEED)
+    if _digest(stated, states) != expected:
+        raise DataError(f"{file}: its checksum does not fit its content; the file is damaged, hash again")
+    names = Names(arrays["names"], arrays["name_offsets"])
+    codes = Codes(names, arrays["codes"], arrays["quality"], **stated,
+                  quarantine=arrays["quarantine"], digest=expected, mapping=mapping)  # fmt: skip
+    if codes.method not in WORDS:
+        raise DataError(f"{file}: method {codes.method!r}, known are {', '.join(WORDS)}")
+    if not len(names) == len(codes.quality) == len(codes.codes):
+        raise DataError(
+            f"{file}: {len(names)} names, {len(codes.codes)} codes, {len(codes.quality)} qualities"
+        )
+    return codes
+
+
+def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
+    content = array.reshape(-1).view(np.uint8)
+    for start in range(0, len(content), CHECKED):
+        yield content[start : start + CHECKED].data
+
+
+def quarantined(codes: Codes) -> Iterator[dict[str, str]]:
+    """The pictures that have no code: {"name", "reason"} each."""
+    for line in codes.quarantine.tobytes().splitlines():
+        yield json.loads(line)

@@ -1,0 +1,61 @@
+"""A drop list: names of samples that training must not see, and what it makes of the order.
+
+In: a drop list (`dedup drop` writes it: one source id a line, escaped as pairs.py says) and a data set. Out:
+`Order` without those samples.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale.config import Config
+from hpcscale.data.folder import DataError
+from hpcscale.data.order import Order
+from hpcscale.data.store import DataSet
+from hpcscale.pairs import unescape
+
+
+def order_of(settings: Config, data: DataSet) -> Order:
+    """The order of a run over `data.train`. Raises DataError for a drop list that does not fit."""
+    file = settings.data.drop
+    dropped = dropped_samples(data, file) if file else np.empty(0, np.int64)
+    return Order(data.samples, settings.train.seed, settings.data.held_out, settings.data.split_seed, dropped)
+
+
+def dropped_samples(data: DataSet, file: Path) -> NDArray[np.int64]:
+    """The samples that a drop list names, rising  # (dropped,) int64
+
+    One pass over the names of all shards; memory: the list. A name that stands for several samples drops them
+    all. Raises DataError if a name is neither a sample nor in a shard's quarantine: a list that belongs to
+    other data, or is mistyped, would leave in what it should keep out.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        wanted = {os.fsencode(unescape(os.fsdecode(line))) for line in lines if line}
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from None
+    found, known = [], set[bytes]()
+    for index, start in enumerate(data.starts[:-1].tolist()):
+        shard = data.shard(index)
+        names, offsets = shard.names.tobytes(), shard.name_offsets.tolist()
+        for row in range(len(offsets) - 1):
+            name = names[offsets[row] : offsets[row + 1]]
+            if name in wanted:
+                found.append(start + row)
+                known.add(name)
+        known.update(
+            os.fsencode(json.loads(line)["name"]) for line in shard.quarantine.tobytes().splitlines()
+        )
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise DataError(
+            f"{file}: {len(unknown)} of {len(wanted)} names are not in {data.folder}, "
+            f"the first is {os.fsdecode(unknown[0])!r}"
+        )
+    return np.array(found, np.int64)
