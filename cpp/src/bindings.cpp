@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
 #include "hpcscale/phash.hpp"
 #include "hpcscale/pixels.hpp"
@@ -231,10 +232,73 @@ void bind_hashes(py::module_& m) {
     m.def("dhash", [](const py::array& grey) { return hash_grey(grey, hpcscale::dhash); });
 }
 
+// --- search among codes
+
+hpcscale::Codes codes(const py::array& array, const char* name) {
+    expect<std::uint64_t>(array, name, 2);
+    if (array.shape(1) != 1 && array.shape(1) != 4) {
+        throw py::value_error(std::string(name) + ": needs codes of 1 or 4 words, found " + describe(array));
+    }
+    return {values<std::uint64_t>(array), static_cast<std::size_t>(array.shape(1))};
+}
+
+py::array pairs(std::span<const hpcscale::Pair> found) {
+    static_assert(sizeof(hpcscale::Pair) == 3 * sizeof(std::int64_t));
+    py::array_t<std::int64_t> out({static_cast<py::ssize_t>(found.size()), py::ssize_t{3}});
+    std::copy(found.begin(), found.end(), reinterpret_cast<hpcscale::Pair*>(out.mutable_data()));
+    return out;
+}
+
+// b: None for a set with itself. found and progress: functions or None.
+py::array search(const py::array& a, const py::object& b, int radius, int threads, int chunks,
+                 const std::string& variant, const py::object& found, const py::object& progress) {
+    const hpcscale::Codes first = codes(a, "a");
+    const bool self = b.is_none();
+    const hpcscale::Codes second = self ? first : codes(b.cast<py::array>(), "b");
+    std::vector<hpcscale::Pair> all;
+    const hpcscale::Found give = [&](std::span<const hpcscale::Pair> some) {
+        if (found.is_none()) {
+            all.insert(all.end(), some.begin(), some.end());
+        } else {
+            const py::gil_scoped_acquire locked;
+            found(pairs(some));
+        }
+    };
+    const hpcscale::Progress report = [&](double share) {
+        const py::gil_scoped_acquire locked;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!progress.is_none()) progress(share);
+    };
+    const hpcscale::How how{threads, chunks, variant};
+    {
+        const py::gil_scoped_release release;
+        if (self) {
+            hpcscale::self_join(first, radius, how, give, report);
+        } else {
+            hpcscale::search(first, second, radius, how, give, report);
+        }
+        std::sort(all.begin(), all.end(), [](const hpcscale::Pair& x, const hpcscale::Pair& y) {
+            return x.i != y.i ? x.i < y.i : x.j < y.j;
+        });
+    }
+    return pairs(all);
+}
+
+void bind_search(py::module_& m) {
+    m.def("search", &search);
+    m.def("plan", [](const py::array& a, const py::object& b, int radius) {
+        const hpcscale::Codes first = codes(a, "a");
+        return b.is_none() ? hpcscale::plan(first, radius)
+                           : hpcscale::plan(first, codes(b.cast<py::array>(), "b"), radius);
+    });
+    m.def("hamming_variants", &hpcscale::hamming_variants);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_ops, m) {
     bind_labels(m);
     bind_pixels(m);
     bind_hashes(m);
+    bind_search(m);
 }

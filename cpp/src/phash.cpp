@@ -15,6 +15,7 @@ using Bytes = std::vector<std::uint8_t>;
 // --- Pillow's resampling of bytes
 
 constexpr int kPoint = 22;  // bits behind the point of a coefficient
+constexpr std::int32_t kHalf = 1 << (kPoint - 1);
 constexpr double kLobes = 3.0;
 
 double sinc(double x) { return x == 0.0 ? 1.0 : std::sin(x * M_PI) / (x * M_PI); }
@@ -68,31 +69,46 @@ std::uint8_t rounded(std::int32_t sum) {
     return static_cast<std::uint8_t>(std::clamp(sum >> kPoint, 0, 255));
 }
 
-[[gnu::always_inline]] inline std::int32_t dot_body(const std::uint8_t* in, const std::int32_t* by,
-                                                    std::size_t n) {
-    std::int32_t sum = 1 << (kPoint - 1);
-    for (std::size_t k = 0; k < n; ++k) sum += in[k] * by[k];
-    return sum;
-}
-using Dot = std::int32_t (*)(const std::uint8_t*, const std::int32_t*, std::size_t);
-std::int32_t dot_plain(const std::uint8_t* in, const std::int32_t* by, std::size_t n) {
-    return dot_body(in, by, n);
-}
-__attribute__((target("avx2"))) std::int32_t dot_avx2(const std::uint8_t* in, const std::int32_t* by,
-                                                      std::size_t n) {
-    return dot_body(in, by, n);
-}
-
-void shrink_rows(const std::uint8_t* in, std::size_t height, std::size_t width, std::size_t to,
-                 std::uint8_t* out) {
-    static const Dot dot = __builtin_cpu_supports("avx2") ? dot_avx2 : dot_plain;
-    const Taps& by = taps(width, to);
+// (height, width) to (height, taps' outputs), and to (taps' outputs, width).
+[[gnu::always_inline]] inline void rows_body(const std::uint8_t* in, std::size_t height, std::size_t width,
+                                             const Taps& by, std::uint8_t* out) {
     for (std::size_t y = 0; y < height; ++y) {
-        for (std::size_t o = 0; o < to; ++o) {
-            out[y * to + o] = rounded(
-                dot(in + y * width + by.first[o], by.coefficients.data() + o * by.stride, by.count[o]));
+        for (std::size_t o = 0; o < by.first.size(); ++o) {
+            const std::uint8_t* const from = in + y * width + by.first[o];
+            const std::int32_t* const weights = by.coefficients.data() + o * by.stride;
+            std::int32_t sum = kHalf;
+            for (std::size_t k = 0; k < by.count[o]; ++k) sum += from[k] * weights[k];
+            *out++ = rounded(sum);
         }
     }
+}
+[[gnu::always_inline]] inline void columns_body(const std::uint8_t* in, std::size_t, std::size_t width,
+                                                const Taps& by, std::uint8_t* out) {
+    std::vector<std::int32_t> sums(width);
+    for (std::size_t o = 0; o < by.first.size(); ++o) {
+        std::fill(sums.begin(), sums.end(), kHalf);
+        for (std::size_t k = 0; k < by.count[o]; ++k) {
+            const std::uint8_t* const from = in + (by.first[o] + k) * width;
+            const std::int32_t weight = by.coefficients[o * by.stride + k];
+            for (std::size_t x = 0; x < width; ++x) sums[x] += from[x] * weight;
+        }
+        for (const std::int32_t sum : sums) *out++ = rounded(sum);
+    }
+}
+
+#define AVX2 __attribute__((target("avx2")))
+void rows_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
+    rows_body(in, h, w, by, out);
+}
+void columns_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
+    columns_body(in, h, w, by, out);
+}
+AVX2 void rows_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
+    rows_body(in, h, w, by, out);
+}
+AVX2 void columns_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by,
+                       std::uint8_t* out) {
+    columns_body(in, h, w, by, out);
 }
 
 Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width, std::size_t rows,
@@ -102,22 +118,34 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
                                     std::to_string(width) + " needs as many bytes and at least one, found " +
                                     std::to_string(grey.size()));
     }
-    Bytes narrow(grey.begin(),
-                 width == columns ? grey.end() : grey.begin());  // Pillow leaves a size that fits alone
-    if (width != columns) {
-        narrow.resize(height * columns);
-        shrink_rows(grey.data(), height, width, columns, narrow.data());
+    static const bool avx2 = __builtin_cpu_supports("avx2") != 0;
+    Bytes picture;  // empty: still the one that came in; Pillow leaves a side alone that fits
+    const auto now = [&] { return picture.empty() ? grey.data() : picture.data(); };
+    const auto across = [&] {
+        if (width == columns) return;
+        Bytes out(height * columns);
+        (avx2 ? rows_avx2 : rows_plain)(now(), height, width, taps(width, columns), out.data());
+        picture = std::move(out);
+        width = columns;
+    };
+    const auto down = [&] {
+        if (height == rows) return;
+        Bytes out(rows * width);
+        (avx2 ? columns_avx2 : columns_plain)(now(), height, width, taps(height, rows), out.data());
+        picture = std::move(out);
+        height = rows;
+    };
+    // Signed: a picture may be narrower than what it becomes.
+    const auto spare_rows = static_cast<std::ptrdiff_t>(height) - static_cast<std::ptrdiff_t>(rows);
+    const auto spare_columns = static_cast<std::ptrdiff_t>(width) - static_cast<std::ptrdiff_t>(columns);
+    if (spare_rows > 0 && spare_rows > 2 * spare_columns) {
+        down();
+        across();
+    } else {
+        across();
+        down();
     }
-    if (height == rows) return narrow;
-    Bytes turned(columns * height), shrunk(columns * rows), out(rows * columns);
-    for (std::size_t y = 0; y < height; ++y) {
-        for (std::size_t x = 0; x < columns; ++x) turned[x * height + y] = narrow[y * columns + x];
-    }
-    shrink_rows(turned.data(), columns, height, rows, shrunk.data());
-    for (std::size_t y = 0; y < rows; ++y) {
-        for (std::size_t x = 0; x < columns; ++x) out[y * columns + x] = shrunk[x * rows + y];
-    }
-    return out;
+    return picture.empty() ? Bytes(grey.begin(), grey.end()) : picture;
 }
 
 // --- DCT-II

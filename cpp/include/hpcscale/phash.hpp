@@ -62,8 +62,10 @@ Pdq pdq_by(std::string_view variant, std::span<const std::uint8_t> pixels, std::
 
 // --- 64 bits, as the Python package imagehash computes them from the same grey pixels
 //
-// Both shrink the picture as Pillow does: Lanczos (a = 3, stretched by the scale), columns first, then rows,
-// coefficients rounded to 22 bits behind the point, results rounded to bytes after either direction.
+// Both shrink the picture as Pillow 13 does: Lanczos (a = 3, stretched by the scale), coefficients rounded to
+// 22 bits behind the point, results rounded to bytes after either direction. The width shrinks first, but the
+// height where it loses more than twice as many pixels (before version 13, Pillow always began with the
+// width: codes of such tall pictures then differ in a few bits).
 //
 // phash: 32 x 32 pixels, DCT-II, bit (i, j) set where the frequency of (i, j) < (8, 8) is above the median of
 // the 64. dhash: 8 rows of 9 pixels, bit (i, j) set where pixel (i, j + 1) is brighter than (i, j). Bit (0,

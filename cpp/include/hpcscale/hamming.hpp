@@ -1,0 +1,75 @@
+// Exact search for similar codes: all pairs that differ in at most `radius` bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace hpcscale {
+
+// Codes one behind the other, `words` 64-bit words each: 1 (pHash, dHash) or 4 (PDQ). At most 2^32 - 1 codes.
+struct Codes {
+    std::span<const std::uint64_t> values;
+    std::size_t words;
+    std::size_t count() const { return values.size() / words; }
+};
+
+struct Pair {
+    std::int64_t i, j, distance;
+};
+
+// Receives pairs as they are found, in no order; called from any thread, but by one at a time. May throw: the
+// search then stops and throws the same.
+using Found = std::function<void(std::span<const Pair>)>;
+// Receives the share of the work that is done, in the thread that called the search, a few times a second at
+// best. May throw likewise.
+using Progress = std::function<void(double)>;
+
+// How to search. The pairs do not depend on it.
+//
+// A scan computes every distance. The first 96 bits decide nearly all of them where the radius is small
+// against 256.
+//
+// Multi-index hashing (`chunks` > 0): cut the bits into m chunks. Give chunk c a radius r_c so that the sum
+// of r_c + 1 is radius + 1: two codes within the radius are then within r_c bits in at least one chunk c. So
+// for every chunk, sort the codes by the bits of the chunk and compare only codes of buckets that lie within
+// r_c bits of each other. A pair that several chunks find belongs to the first. Chunks with the larger radius
+// get more bits.
+//
+// The planner (`chunks` < 0) estimates the candidates of several m from the chunks' distances in a sample of
+// real pairs, and takes the scan where that is cheaper; it is never much slower than the scan. A bucket of
+// equal codes, however large, is cut into blocks that threads share, and costs no more per distance than the
+// scan.
+struct How {
+    int threads = 1;
+    int chunks = -1;                // m; 0: scan; -1: the planner decides
+    std::string_view variant = {};  // of hamming_variants(); empty: the fastest
+};
+
+// All (i, j, distance) with distance of a[i] and b[j] <= radius, each once. Memory besides the codes: for a
+// scan 32 bytes per code of `a` and 40 MB, else 36 bytes per code of both. Throws std::invalid_argument if
+// the codes' words differ or are not 1 or 4, or how is not possible here.
+void search(const Codes& a, const Codes& b, int radius, const How& how, const Found& found,
+            const Progress& progress = {});
+
+// All (i, j, distance) with i < j within one set, each once.
+void self_join(const Codes& a, int radius, const How& how, const Found& found, const Progress& progress = {});
+
+// What the planner chooses: m, or 0 for a scan.
+int plan(const Codes& a, const Codes& b, int radius);
+int plan(const Codes& a, int radius);
+
+// The chunks for m as (first bit, bits, radius): for tests. Throws std::invalid_argument if 1 <= m <= radius
+// + 1 does not hold, or a chunk would be empty.
+struct Chunk {
+    std::size_t first, bits;
+    int radius;
+};
+std::vector<Chunk> chunks(std::size_t bits, int radius, int m);
+
+std::vector<std::string_view> hamming_variants();  // those that this processor can run, slowest first
+
+}  // namespace hpcscale

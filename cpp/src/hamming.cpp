@@ -1,0 +1,453 @@
+#include "hpcscale/hamming.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "hamming_kernels.hpp"
+
+namespace hpcscale {
+namespace {
+
+constexpr std::size_t kQueries = 512;      // of a task; with a block of candidates they stay in cache
+constexpr std::size_t kCandidates = 2048;  // of one call of the kernel
+constexpr std::size_t kBlock = 1 << 20;    // codes of `b` that a scan holds by columns at a time
+constexpr std::size_t kHeld = 1 << 14;     // pairs that a thread holds back
+constexpr std::size_t kKeyBits = 24;       // of a chunk at most: 2^24 buckets
+constexpr std::size_t kMasks = 8192;       // neighbours of a bucket at most
+
+// --- threads
+
+// Call work(thread, task) for all tasks; the calling thread is thread 0. The first exception stops all and is
+// thrown.
+template <typename Work>
+void for_each(std::size_t tasks, int threads, const Work& work) {
+    std::atomic<std::size_t> next{0};
+    std::exception_ptr error;
+    std::mutex lock;
+    const auto run = [&](int thread) {
+        try {
+            for (std::size_t task; (task = next.fetch_add(1)) < tasks;) work(thread, task);
+        } catch (...) {
+            const std::lock_guard hold(lock);
+            if (!error) error = std::current_exception();
+            next = tasks;
+        }
+    };
+    std::vector<std::jthread> others;
+    for (int t = 1; t < threads && static_cast<std::size_t>(t) < tasks; ++t) others.emplace_back(run, t);
+    run(0);
+    others.clear();  // joins
+    if (error) std::rethrow_exception(error);
+}
+
+// Ranges of about equal size for for_each.
+struct Slices {
+    std::size_t count, parts;
+    std::size_t begin(std::size_t part) const { return count * part / parts; }
+};
+
+// --- chunks
+
+std::uint32_t key(const std::uint64_t* code, const Chunk& chunk) {
+    const std::size_t word = chunk.first / 64, shift = chunk.first % 64;
+    std::uint64_t bits = code[word] >> shift;
+    if (shift + chunk.bits > 64) bits |= code[word + 1] << (64 - shift);
+    return static_cast<std::uint32_t>(bits & ((std::uint64_t{1} << chunk.bits) - 1));
+}
+
+double ball(std::size_t bits, int radius) {  // values within `radius` bits of one of `bits` bits
+    double sum = 0, term = 1;
+    for (int k = 0; k <= radius; ++k) {
+        sum += term;
+        term = term * static_cast<double>(bits - std::min<std::size_t>(bits, k)) / (k + 1);
+    }
+    return sum;
+}
+
+std::vector<std::uint32_t> masks(const Chunk& chunk) {  // all of at most `radius` of `bits` bits
+    std::vector<std::uint32_t> all = {0};
+    std::size_t from = 0;  // those with one bit less
+    for (int r = 0; r < chunk.radius; ++r) {
+        const std::size_t to = all.size();
+        for (std::size_t k = from; k < to; ++k) {
+            for (auto bit = static_cast<std::size_t>(std::bit_width(all[k])); bit < chunk.bits; ++bit) {
+                all.push_back(all[k] | (1u << bit));
+            }
+        }
+        from = to;
+    }
+    return all;
+}
+
+// --- codes by columns, sorted by the key of a chunk
+
+struct Side {
+    std::size_t count = 0, width = 0;   // codes, 32-bit words of a code
+    std::vector<std::uint32_t> words;   // columns
+    std::vector<std::uint32_t> ids;     // of the codes in this order; empty: the order is the codes'
+    std::vector<std::uint32_t> starts;  // of buckets, and the end
+    Columns from(std::size_t position) const { return {words.data() + position, count}; }
+    std::size_t id(std::size_t position) const { return ids.empty() ? position : ids[position]; }
+};
+
+// Codes [first, first + side.count), or those of side.ids, with the 32-bit words turned by `turn`.
+void fill_columns(const Codes& codes, std::size_t first, std::size_t turn, int threads, Side& side) {
+    side.width = 2 * codes.words;
+    side.words.resize(side.width * side.count);
+    const Slices slices{side.count, side.count / 65536 + 1};
+    for_each(slices.parts, threads, [&](int, std::size_t part) {
+        constexpr std::size_t kAhead = 16;  // a random read of memory takes as long as this many codes
+        const std::size_t end = slices.begin(part + 1);
+        for (std::size_t k = slices.begin(part); k < end; ++k) {
+            if (!side.ids.empty() && k + kAhead < end) {
+                __builtin_prefetch(codes.values.data() + side.ids[k + kAhead] * codes.words);
+            }
+            const std::uint64_t* const code = codes.values.data() + (first + side.id(k)) * codes.words;
+            for (std::size_t w = 0; w < side.width; ++w) {
+                const std::size_t from = (w + turn) % side.width;
+                side.words[w * side.count + k] =
+                    static_cast<std::uint32_t>(code[from / 2] >> (32 * (from % 2)));
+            }
+        }
+    });
+}
+
+// Counting sort; every thread counts and places its own slice, so that the order does not depend on chance.
+void sort_by_key(const Codes& codes, const Chunk& chunk, int threads, Side& side) {
+    const std::size_t buckets = std::size_t{1} << chunk.bits;
+    side.count = codes.count();
+    side.ids.resize(side.count);
+    side.starts.assign(buckets + 1, 0);
+    const Slices slices{side.count, static_cast<std::size_t>(threads)};
+    std::vector<std::vector<std::uint32_t>> counts(slices.parts);
+    for_each(slices.parts, threads, [&](int, std::size_t part) {
+        counts[part].assign(buckets, 0);
+        for (std::size_t k = slices.begin(part); k < slices.begin(part + 1); ++k) {
+            ++counts[part][key(codes.values.data() + k * codes.words, chunk)];
+        }
+    });
+    std::uint32_t sum = 0;
+    for (std::size_t bucket = 0; bucket < buckets; ++bucket) {
+        side.starts[bucket] = sum;
+        for (auto& count : counts) sum += std::exchange(count[bucket], sum);
+    }
+    side.starts[buckets] = sum;
+    for_each(slices.parts, threads, [&](int, std::size_t part) {
+        for (std::size_t k = slices.begin(part); k < slices.begin(part + 1); ++k) {
+            const std::uint32_t bucket = key(codes.values.data() + k * codes.words, chunk);
+            side.ids[counts[part][bucket]++] = static_cast<std::uint32_t>(k);
+        }
+    });
+    // The key's own words come last: they say least about a candidate.
+    fill_columns(codes, 0, (chunk.first + chunk.bits - 1) / 32 + 1, threads, side);
+}
+
+// --- the search
+
+int distance(const std::uint64_t* a, const std::uint64_t* b, std::size_t words, const Chunk& chunk) {
+    std::uint64_t different[4] = {};
+    for (std::size_t w = 0; w < words; ++w) different[w] = a[w] ^ b[w];
+    return std::popcount(key(different, chunk));
+}
+
+class Search {
+  public:
+    Search(const Codes& a, const Codes& b, bool self, int radius, const How& how, const Found& found,
+           const Progress& progress)
+        : a_(a),
+          b_(b),
+          self_(self),
+          radius_(radius),
+          threads_(how.threads),
+          found_(found),
+          progress_(progress),
+          held_(static_cast<std::size_t>(how.threads)),
+          hits_(held_.size()) {
+        Kernels chosen;
+        for (const Kernels& each : kernels()) {
+            if (how.variant.empty() || how.variant == each.name) chosen = each;
+        }
+        if (chosen.name.empty()) {
+            throw std::invalid_argument("search: no variant '" + std::string(how.variant) +
+                                        "' on this processor");
+        }
+        kernel_ = a.words == 1 ? chosen.bits64 : radius <= kNear ? chosen.bits256_near : chosen.bits256;
+    }
+
+    void scan() {
+        Side queries, candidates;
+        queries.count = a_.count();
+        fill_columns(a_, 0, 0, threads_, queries);
+        const std::size_t tasks = (queries.count + kQueries - 1) / kQueries;
+        const std::size_t blocks = (b_.count() + kBlock - 1) / kBlock;
+        for (std::size_t block = 0; block < blocks; ++block) {
+            const std::size_t first = block * kBlock;
+            candidates.count = std::min(kBlock, b_.count() - first);
+            fill_columns(b_, first, 0, threads_, candidates);
+            for_each(tasks, threads_, [&](int thread, std::size_t task) {
+                const std::size_t begin = task * kQueries, end = std::min(begin + kQueries, queries.count);
+                // Of a set with itself: candidates from the first query on.
+                const std::size_t from =
+                    self_ ? std::clamp(begin, first, first + candidates.count) - first : 0;
+                compare(thread, queries, begin, end, candidates, from, candidates.count, first, {});
+                report(thread,
+                       static_cast<double>(block * tasks + task + 1) / static_cast<double>(blocks * tasks));
+            });
+        }
+        flush();
+    }
+
+    void hash(const std::vector<Chunk>& chunks) {
+        Side sorted_a, sorted_b;
+        const Side& candidates = self_ ? sorted_a : sorted_b;
+        for (std::size_t c = 0; c < chunks.size(); ++c) {
+            sort_by_key(a_, chunks[c], threads_, sorted_a);
+            if (!self_) sort_by_key(b_, chunks[c], threads_, sorted_b);
+            const std::vector<std::uint32_t> near = masks(chunks[c]);
+            const std::span earlier(chunks.data(), c);
+            const std::size_t tasks = (a_.count() + kQueries - 1) / kQueries;
+            for_each(tasks, threads_, [&](int thread, std::size_t task) {
+                const std::size_t last = std::min((task + 1) * kQueries, a_.count());
+                std::size_t begin = task * kQueries;
+                std::size_t bucket = static_cast<std::size_t>(
+                    std::upper_bound(sorted_a.starts.begin(), sorted_a.starts.end(), begin) -
+                    sorted_a.starts.begin() - 1);
+                for (; begin < last; ++bucket) {
+                    const std::size_t end = std::min<std::size_t>(sorted_a.starts[bucket + 1], last);
+                    if (begin == end) continue;
+                    for (const std::uint32_t mask : near) {
+                        const std::size_t other = bucket ^ mask;
+                        if (self_ && other < bucket) continue;  // the other way round it is found there
+                        const std::size_t to = candidates.starts[other + 1];
+                        const std::size_t from = self_ && mask == 0 ? begin : candidates.starts[other];
+                        if (from < to)
+                            compare(thread, sorted_a, begin, end, candidates, from, to, 0, earlier);
+                    }
+                    begin = end;
+                }
+                report(thread,
+                       (static_cast<double>(c) + static_cast<double>(task + 1) / static_cast<double>(tasks)) /
+                           static_cast<double>(chunks.size()));
+            });
+        }
+        flush();
+    }
+
+  private:
+    // Positions [begin, end) of `queries` with [from, to) of `candidates`, whose ids count from `first`.
+    // Pairs that one of the `earlier` chunks finds are left to it.
+    void compare(int thread, const Side& queries, std::size_t begin, std::size_t end, const Side& candidates,
+                 std::size_t from, std::size_t to, std::size_t first, std::span<const Chunk> earlier) {
+        std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
+        for (; from < to; from += kCandidates) {
+            const std::size_t n = std::min(kCandidates, to - from);
+            kernel_(queries.from(begin), end - begin, candidates.from(from), n, radius_, hits);
+            if (!hits.empty()) keep(thread, queries, begin, candidates, from, first, earlier);
+        }
+    }
+
+    void keep(int thread, const Side& queries, std::size_t begin, const Side& candidates, std::size_t from,
+              std::size_t first, std::span<const Chunk> earlier) {
+        std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
+        std::vector<Pair>& held = held_[static_cast<std::size_t>(thread)];
+        for (const Hit& hit : hits) {
+            // Within one set and one bucket, both orders are computed: take the one in the order of
+            // positions.
+            const bool same = self_ && &queries.words == &candidates.words;
+            if (same && begin + hit.query >= from + hit.candidate) continue;
+            std::size_t i = queries.id(begin + hit.query), j = first + candidates.id(from + hit.candidate);
+            if (self_ && !same && i >= j) continue;
+            const std::uint64_t* const x = a_.values.data() + i * a_.words;
+            const std::uint64_t* const y = b_.values.data() + j * b_.words;
+            if (std::any_of(earlier.begin(), earlier.end(), [&](const Chunk& chunk) {
+                    return distance(x, y, a_.words, chunk) <= chunk.radius;
+                })) {
+                continue;
+            }
+            if (self_ && i > j) std::swap(i, j);
+            held.push_back({static_cast<std::int64_t>(i), static_cast<std::int64_t>(j), hit.distance});
+        }
+        hits.clear();
+        if (held.size() >= kHeld) give(held);
+    }
+
+    void give(std::vector<Pair>& held) {
+        if (held.empty()) return;
+        const std::lock_guard hold(lock_);
+        found_(held);
+        held.clear();
+    }
+
+    void flush() {
+        for (auto& held : held_) give(held);
+    }
+
+    void report(int thread, double share) {
+        if (thread == 0 && progress_) progress_(share);
+    }
+
+    const Codes &a_, &b_;
+    const bool self_;
+    const int radius_, threads_;
+    const Found& found_;
+    const Progress& progress_;
+    Kernel kernel_ = nullptr;
+    std::mutex lock_;
+    std::vector<std::vector<Pair>> held_;  // per thread
+    std::vector<std::vector<Hit>> hits_;   // per thread
+};
+
+// --- the planner: costs in units of one distance of a scan
+
+// Shares of sampled pairs that lie within the radius of each chunk.
+struct Sample {
+    std::vector<std::array<std::uint64_t, 4>> different;
+    Sample(const Codes& a, const Codes& b, bool self) {
+        constexpr std::size_t kSample = 512;
+        std::uint64_t state = 88172645463325252u;
+        const auto draw = [&state](std::size_t n) {
+            state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+            return static_cast<std::size_t>(state % n);
+        };
+        std::vector<std::size_t> x(kSample), y(kSample);
+        for (auto& k : x) k = draw(a.count());
+        for (auto& k : y) k = draw(b.count());
+        for (const std::size_t i : x) {
+            for (std::size_t n = 0; n < kSample / 2; ++n) {
+                const std::size_t j = y[n];
+                if (self && i == j) continue;
+                auto& each = different.emplace_back();
+                for (std::size_t w = 0; w < a.words; ++w) {
+                    each[w] = a.values[i * a.words + w] ^ b.values[j * b.words + w];
+                }
+            }
+        }
+    }
+    double share(const Chunk& chunk) const {
+        std::size_t within = 0;
+        for (const auto& each : different) within += std::popcount(key(each.data(), chunk)) <= chunk.radius;
+        return static_cast<double>(within) / static_cast<double>(std::max<std::size_t>(different.size(), 1));
+    }
+};
+
+constexpr double kSort = 150;    // to sort and gather one code
+constexpr double kProbe = 60;    // to look at one neighbour of a bucket
+constexpr double kEmpty = 8;     // lanes that stay empty per query and bucket
+constexpr double kSearch = 1e9;  // a scan below this is not worth a plan
+
+int plan(const Codes& a, const Codes& b, bool self, int radius) {
+    const auto na = static_cast<double>(a.count()), nb = static_cast<double>(b.count());
+    double least = self ? na * nb / 2 : na * nb;
+    if (least < kSearch) return 0;
+    const Sample sample(a, b, self);
+    const double half = self ? 0.5 : 1.0;
+    int best = 0;
+    for (int m = 1; m <= std::min<int>(radius + 1, static_cast<int>(a.words * 8)); ++m) {
+        const std::vector<Chunk> parts = chunks(64 * a.words, radius, m);
+        double cost = 0;
+        for (const Chunk& chunk : parts) {
+            const double around = ball(chunk.bits, chunk.radius);
+            if (around > static_cast<double>(kMasks)) cost = INFINITY;
+            const double buckets = std::exp2(static_cast<double>(chunk.bits));
+            const double occupied = buckets * -std::expm1(-na / buckets);
+            cost += (self ? na : na + nb) * kSort + buckets * 4 + half * around * (occupied * kProbe);
+            cost += half * na * around * -std::expm1(-nb / buckets) * kEmpty;
+            if (cost >= least) break;
+        }
+        for (const Chunk& chunk : parts) {
+            if (cost >= least) break;
+            cost += half * na * nb * sample.share(chunk);
+        }
+        if (cost < least) {
+            least = cost;
+            best = m;
+        }
+    }
+    return best;
+}
+
+void check(const Codes& a, const Codes& b, int radius, const How& how) {
+    for (const Codes* codes : {&a, &b}) {
+        if ((codes->words != 1 && codes->words != 4) || codes->words != a.words ||
+            codes->values.size() % codes->words != 0 || codes->count() > UINT32_MAX) {
+            throw std::invalid_argument(
+                "search: codes must be fewer than 2^32 and of 1 or 4 words, the same on both "
+                "sides; found " +
+                std::to_string(codes->values.size()) + " words for codes of " + std::to_string(codes->words));
+        }
+    }
+    if (radius < 0 || how.threads < 1 || how.threads > 4096) {
+        throw std::invalid_argument("search: radius must be at least 0 and threads 1 to 4096, found " +
+                                    std::to_string(radius) + " and " + std::to_string(how.threads));
+    }
+}
+
+void run(const Codes& a, const Codes& b, bool self, int radius, const How& how, const Found& found,
+         const Progress& progress) {
+    check(a, b, radius, how);
+    radius = std::min(radius, static_cast<int>(64 * a.words));
+    Search search(a, b, self, radius, how, found, progress);
+    if (a.count() == 0 || b.count() == 0) return;
+    const int m = how.chunks < 0 ? plan(a, b, self, radius) : how.chunks;
+    if (m == 0) {
+        search.scan();
+    } else {
+        search.hash(chunks(64 * a.words, radius, m));
+    }
+}
+
+}  // namespace
+
+std::vector<Chunk> chunks(std::size_t bits, int radius, int m) {
+    if (m < 1 || m > radius + 1 || static_cast<std::size_t>(m) > bits) {
+        throw std::invalid_argument("search: " + std::to_string(m) + " chunks of " + std::to_string(bits) +
+                                    " bits do not go with radius " + std::to_string(radius));
+    }
+    // The sum of radius + 1 over the chunks is radius + 1 in all: `wide` of them get one more, and as many
+    // bits more as keep the share of the values that are neighbours alike.
+    const int low = (radius + 1) / m - 1;
+    const auto wide = static_cast<std::size_t>((radius + 1) % m), n = static_cast<std::size_t>(m);
+    const std::size_t mean = bits / n;
+    const double ratio = std::log2(ball(mean, low + 1) / ball(mean, low));
+    std::size_t more = wide == 0 ? 0 : static_cast<std::size_t>(std::lround(ratio));
+    while (more > 0 && wide * more + n > bits) --more;
+    const std::size_t rest = bits - wide * more;
+    std::vector<Chunk> result;
+    std::size_t first = 0;
+    for (std::size_t c = 0; c < n; ++c) {
+        const std::size_t width = rest * (c + 1) / n - rest * c / n + (c < wide ? more : 0);
+        // Part of a chunk's bits will do: codes within r bits in the chunk are so in any part of it.
+        result.push_back({first, std::min(width, kKeyBits), low + (c < wide ? 1 : 0)});
+        first += width;
+    }
+    return result;
+}
+
+void search(const Codes& a, const Codes& b, int radius, const How& how, const Found& found,
+            const Progress& progress) {
+    run(a, b, false, radius, how, found, progress);
+}
+
+void self_join(const Codes& a, int radius, const How& how, const Found& found, const Progress& progress) {
+    run(a, a, true, radius, how, found, progress);
+}
+
+int plan(const Codes& a, const Codes& b, int radius) { return plan(a, b, false, radius); }
+int plan(const Codes& a, int radius) { return plan(a, a, true, radius); }
+
+std::vector<std::string_view> hamming_variants() {
+    std::vector<std::string_view> names;
+    for (const Kernels& each : kernels()) names.push_back(each.name);
+    return names;
+}
+
+}  // namespace hpcscale
