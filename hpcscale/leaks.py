@@ -106,7 +106,7 @@ def find_leaks(
         tested_a, tested_b = a in names, b in names
         if not (tested_a or tested_b):
             continue
-        decision = decisions.get((a, b))
+        decision = decisions.get((a, b)) or decisions.get((b, a))
         verdict = 0 if decision is None else 1 if decision.decision == "accept" else 2
         sides: dict[Side, bool] = {"a": tested_a, "b": tested_b, "either": tested_a != tested_b}
         for of, counted in sides.items():

@@ -1,8 +1,8 @@
 """The gallery: one HTML page on which a person decides which pairs show the same picture.
 
-In: a pairs file and the pictures of both sides. Out: a page that needs no server and no other file, with every
-picture in it once, as a thumbnail. Decisions are saved to a file from the page (pairs.py has the format). The
-page itself is gallery.html beside this file.
+In: a pairs file and the pictures of both sides. Out: a page that needs no server and no other file, with
+every picture in it once, as a thumbnail. Decisions are saved to a file from the page (pairs.py has the
+format). The page itself is gallery.html beside this file.
 """
 
 import base64
@@ -49,8 +49,8 @@ def gallery(
 
     a, b: the sources of the two columns of `pairs`: data-set folders, folders of pictures, tars. decisions:
     made before, shown as made. limit: only the closest pairs. method: what the distances are, for the reader.
-    Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its pictures; then
-    nothing is written. Memory: the names of what is shown, and a block of thumbnails.
+    Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its pictures;
+    then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
     """
     decided = read_decisions(decisions) if decisions else {}
     shown, total = closest(read_pairs(pairs), limit)
@@ -64,7 +64,9 @@ def gallery(
         names = {name for of, name in pictures if of == side}
         found = find_pictures(sources[side], names)
         if names and not found:
-            raise PairsError(f"{sources[side]}: has none of the {len(names)} pictures of column {side} of {pairs}")
+            raise PairsError(
+                f"{sources[side]}: has none of the {len(names)} pictures of column {side} of {pairs}"
+            )
         for index, (of, name) in enumerate(pictures):
             if of == side:
                 places[index] = found.get(name)

@@ -1,7 +1,7 @@
 """Pictures of a source by name, for whatever shows or re-reads a few of many.
 
-In: a data-set folder, a folder of pictures, a .tar file or a folder of them, and names as hash files and pairs
-files have them. Out: where each picture lies, and a small JPEG of it.
+In: a data-set folder, a folder of pictures, a .tar file or a folder of them, and names as hash files and
+pairs files have them. Out: where each picture lies, and a small JPEG of it.
 """
 
 import io

@@ -1,0 +1,118 @@
+"""hpcscale dedup gallery, decisions, audit: people look at pairs, and numbers are measured without them.
+
+Added to the group in dedup.py. Parse, call one function, print.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+import click
+
+from hpcscale.cli.terminal import progress_bar, stop
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SOURCE = click.Path(exists=True, path_type=Path)
+SHOWN = 20  # missing pictures and disputed pairs that are named on stderr
+
+
+@click.command()
+@click.argument("pairs", type=FILE)
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--a", type=SOURCE, required=True, metavar="SOURCE", help="Pictures of column A (training).")
+@click.option("--b", type=SOURCE, metavar="SOURCE", help="Pictures of column B (test).  [default: as --a]")
+@click.option("--decisions", type=FILE, help="Decisions made before, to begin with.")
+@click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, metavar="N",
+              help="Show only the N closest pairs.")  # fmt: skip
+@click.option("--method", default="", metavar="TEXT", help="What the distances are, for example PDQ.")
+def gallery(
+    pairs: Path, out: Path, a: Path, b: Path | None, decisions: Path | None, limit: int, method: str
+) -> None:
+    """Write the page OUT (HTML), on which the pairs of the file PAIRS are looked at and decided.
+
+    SOURCE is what was hashed: a data set, a folder of pictures, or tars. The page needs no server and nothing
+    but itself. Each picture of B stands beside its candidates in A; a accepts (the same picture), r rejects,
+    u takes back, j and k move; the page shows the other keys. It saves the decisions to a file (JSONL), which
+    `dedup audit`, `dedup drop` and this command take, and `dedup decisions merge` joins.
+    """
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.sources import SourceError
+    from hpcscale.dedup import gallery as galleries
+    from hpcscale.pairs import PairsError
+
+    try:
+        with progress_bar() as progress:
+            made = galleries.gallery(pairs, out, a, b or a, decisions, limit, method, progress)
+    except (PairsError, DataError, SourceError, OSError) as error:
+        stop(str(error), 1)
+    click.echo(f"{out}: {made.pairs} pairs, {made.pictures} pictures, {out.stat().st_size / 1e6:.1f} MB")
+    if made.pairs < made.found:
+        click.echo(f"{pairs}: the {made.pairs} closest of {made.found} lines, see --limit", err=True)
+    for name in made.missing[:SHOWN]:
+        click.echo(f"{name!r}: not found or not readable", err=True)
+    if made.missing:
+        stop(f"{out}: {len(made.missing)} pictures are missing on the page", 1)
+
+
+@click.group()
+def decisions() -> None:
+    """Files in which reviewers decided about pairs."""
+
+
+@decisions.command()
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSONL.")
+def merge(files: tuple[Path, ...], out: Path) -> None:
+    """Join the decisions in FILES of several reviewers.
+
+    What is agreed goes to OUT. Pairs on which reviewers disagree are left undecided: they are printed as TSV
+    (name in A, name in B, then "reviewer: decision" for each), and the exit code is 1. To settle them, open a
+    gallery with --decisions OUT and show the undecided.
+    """
+    from hpcscale import pairs
+
+    try:
+        agreed, disputed = pairs.merge(files)
+        pairs.write_decisions(out, agreed)
+    except (pairs.PairsError, OSError) as error:
+        stop(str(error), 1)
+    for names, views in sorted(disputed.items()):
+        said = [f"{view.reviewer}: {view.decision}" for view in sorted(views)]
+        line = "\t".join(pairs.escape(cell) for cell in [*names, *said])
+        sys.stdout.buffer.write(os.fsencode(line + "\n"))
+    click.echo(f"{out}: {len(agreed)} decisions", err=True)
+    if disputed:
+        stop(f"{len(disputed)} pairs remain undecided, since reviewers disagree", 1)
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--pairs", type=FILE, required=True, help="Pairs of training and test pictures (TSV).")
+@click.option("--set", "which", type=click.Choice(["held_out", "validation", "train"]),
+              help="Which evaluation of RUN.  [default: first of validation, held_out, train]")  # fmt: skip
+@click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
+@click.option("--test", "side", type=click.Choice(["a", "b", "either"]),
+              help="Which column is the test set, if the names do not tell; either: the one of the two names "
+                   "that is in it.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def audit(
+    run: Path, pairs: Path, which: str | None, decisions: Path | None, side: str | None, as_json: bool
+) -> None:
+    """Print the metrics of RUN on all samples, without those that have near-duplicates in the training data,
+    and on these alone; and a lower bound that counts them all as wrong.
+
+    Reads what `hpcscale evaluate` kept of every sample; needs neither model nor pictures. `hpcscale report`
+    prints the same by itself for pairs that lie in RUN/pairs/SET.tsv (decisions: RUN/pairs/SET.jsonl).
+    """
+    from hpcscale.dedup import audit as auditing
+    from hpcscale.leaks import LeakError, Side
+    from hpcscale.pairs import PairsError
+
+    try:
+        found = auditing.audit(run, pairs, which, decisions, cast(Side | None, side))
+    except (LeakError, PairsError, OSError) as error:
+        hint = "; say it with --test" if "which is the test set" in str(error) else ""
+        stop(f"{error}{hint}", 1)
+    click.echo(json.dumps(auditing.as_json(found)) if as_json else auditing.as_text(found))
