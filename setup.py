@@ -47,7 +47,6 @@ DEMO = ["scikit-image>=0.24"]
 BENCH = [
     "scikit-learn>=1.5",
     "scipy>=1.13",
-    "simplejpeg>=1.8",
     "opencv-python-headless>=4.10",
 ]
 
@@ -74,6 +73,7 @@ setup(
         "pydantic>=2.8",
         "rich>=13.7",
         "safetensors>=0.4.5",
+        "simplejpeg>=1.8",
         "torch>=2.13,<2.14",
     ],
     extras_require={

@@ -207,7 +207,7 @@ def test_a_killed_worker_ends_the_ingest_which_can_be_resumed(
     source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     process = subprocess.Popen(arguments(source, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
-    while not (workers := children(process.pid)):
+    while len(workers := children(process.pid)) < 2:  # h5py asks uname, which is a child too
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(workers[0], signal.SIGKILL)

@@ -6,7 +6,7 @@ import click
 
 import hpcscale
 
-COMMANDS = ("data", "labels", "train", "evaluate", "report")
+COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report")
 
 
 class LateGroup(click.Group):

@@ -1,0 +1,188 @@
+"""hpcscale dedup: hash, print, search, drop. Parse, call one function of hpcscale.dedup, print."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from hpcscale.cli import review
+from hpcscale.cli.terminal import progress_bar, stop
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT = click.Path(dir_okay=False, path_type=Path)
+SHOWN = 20  # unreadable pictures that are named on stderr; the file lists all
+AGAIN = "run the same command again to go on"
+
+
+@click.group()
+def dedup() -> None:
+    """Find near-duplicates, look at them, and measure what they do to results."""
+
+
+for command in (review.gallery, review.decisions, review.audit):
+    dedup.add_command(command)
+
+
+def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    share, slash, of = value.partition("/")
+    if not (slash and share.isdecimal() and of.isdecimal() and int(share) < int(of)):
+        raise click.BadParameter(f"{value}: expected I/N with I from 0 to N - 1")
+    return int(share), int(of)
+
+
+@dedup.command("hash")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=OUT)
+@click.option("--method", type=click.Choice(["pdq", "phash", "dhash"]), default="pdq", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
+)
+@click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple[int, int] | None) -> None:
+    """Hash every picture of SOURCE into the file OUT.
+
+    SOURCE is a data set from `hpcscale data ingest`, a folder of pictures (those of its manifest, or every
+    file at any depth with a picture's ending), or a folder of .tar files.
+
+    Interrupted or killed, the same command goes on where it was. Pictures that cannot be read are listed with
+    the reason in OUT and on stderr; the exit code is then 1.
+
+    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, each writing into OUT.parts; when
+    they have ended, the command without --part does what is left, and joins.
+    """
+    from hpcscale.data.codes import quarantined
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.sources import SourceError
+    from hpcscale.data.workers import WorkerDied
+    from hpcscale.dedup import hashes
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress_bar() as progress:
+            codes = hashes.hash_source(source, out, method, workers, part, progress)
+    except KeyboardInterrupt:
+        stop(f"interrupted; {AGAIN}", 75)
+    except hashes.OptionError as error:
+        raise click.UsageError(str(error)) from None
+    except (SourceError, DataError) as error:
+        stop(str(error), 1)
+    except (WorkerDied, OSError) as error:
+        stop(f"{error}; {AGAIN}", 75)
+    if codes is None:
+        return
+    click.echo(f"{out}: {len(codes.names)} pictures, {codes.method}")
+    unreadable = codes.quarantine.tobytes().count(b"\n")
+    for number, picture in enumerate(quarantined(codes)):
+        if number == SHOWN:
+            break
+        click.echo(f"{picture['name']}: {picture['reason']}", err=True)
+    if unreadable:
+        more = f", {unreadable - SHOWN} more in its quarantine" if unreadable > SHOWN else ""
+        stop(f"{out}: {unreadable} pictures could not be read{more}", 1)
+
+
+@dedup.command("print")
+@click.argument("out", type=FILE)
+@click.option(
+    "--quarantine", is_flag=True, help="Print name and reason of the pictures without a hash instead."
+)
+def print_(out: Path, quarantine: bool) -> None:
+    """Print the hash file OUT as TSV: name, quality, hash in hexadecimal.
+
+    PDQ in the order of Meta's text form, pHash and dHash as imagehash prints them; quality is PDQ's, else
+    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r.
+    """
+    from hpcscale.data.codes import quarantined, read_codes
+    from hpcscale.data.folder import DataError
+    from hpcscale.pairs import escape
+
+    try:
+        codes = read_codes(out)
+    except DataError as error:
+        stop(str(error), 1)
+    if quarantine:
+        for picture in quarantined(codes):
+            _line(escape(picture["name"]), picture["reason"])
+        return
+    for name, quality, code in zip(codes.names, codes.quality, codes.codes, strict=True):
+        _line(escape(name), str(quality), "".join(f"{word:016x}" for word in code.tolist()))
+
+
+def _line(*cells: str) -> None:
+    sys.stdout.buffer.write("\t".join(cells).encode("utf-8", "surrogateescape") + b"\n")
+
+
+@dedup.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE, required=False)
+@click.option("--radius", type=click.IntRange(0), metavar="R",
+              help="Bits that may differ, inclusive.  [default: pdq 31, phash and dhash 10]")  # fmt: skip
+@click.option("--min-quality", type=click.IntRange(0, 100), metavar="Q",
+              help="Leave out pictures of lower quality.  [default: 50 for pdq]")  # fmt: skip
+@click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
+def search(
+    a: Path,
+    b: Path | None,
+    radius: int | None,
+    min_quality: int | None,
+    out: Path | None,
+    threads: int | None,
+) -> None:
+    """Print all pairs of a picture in A and one in B within the radius; without B, all pairs within A.
+
+    A and B are files of `dedup hash`. Lines are name in A, name in B, distance, separated by tabs, sorted by
+    the places of the two pictures in their files. The search is exact.
+    """
+    from hpcscale.data.folder import DataError
+    from hpcscale.dedup import search as searching
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress_bar() as progress:
+            found = searching.search(a, b, out, radius, min_quality, threads, progress)
+    except KeyboardInterrupt:
+        stop(f"interrupted; {AGAIN}" if out else "interrupted; with --out it could be resumed", 75)
+    except searching.SearchError as error:
+        raise click.UsageError(str(error)) from None
+    except DataError as error:
+        stop(str(error), 1)
+    except OSError as error:
+        stop(f"{error}; {AGAIN}", 75)
+    if out:
+        click.echo(f"{out}: {found.pairs} pairs")
+    for file, low in ((a, found.left_out_a), (b, found.left_out_b)):
+        if file and low:
+            click.echo(f"{file}: {low} pictures of too low quality left out, see --min-quality", err=True)
+
+
+@dedup.command()
+@click.argument("pairs", type=FILE)
+@click.option("--side", type=click.Choice(["a", "b", "within"]), required=True,
+              help="Which column loses its pictures; within: all but the first of every group.")  # fmt: skip
+@click.option("--radius", type=click.FloatRange(0), metavar="R", help="Only pairs up to this distance.")
+@click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
+@click.option("--out", type=OUT, required=True, help="One name a line.")
+def drop(pairs: Path, side: str, radius: float | None, decisions: Path | None, out: Path) -> None:
+    """Write the names that PAIRS ask to leave out.
+
+    After `search TRAIN TEST`, --side a takes from the training data what matches a test picture (the file
+    goes into `data.drop` of a run's configuration), and --side b from the test set what matches a training
+    picture. After `search A`, --side within keeps of every group of connected pictures the one that comes
+    first in A.
+    """
+    from typing import cast
+
+    from hpcscale.dedup import groups
+    from hpcscale.pairs import PairsError
+
+    try:
+        dropped = groups.drop(pairs, cast(groups.Side, side), out, radius, decisions)
+    except PairsError as error:
+        stop(str(error), 1)
+    except OSError as error:
+        stop(str(error), 1)
+    click.echo(f"{out}: {dropped} names")

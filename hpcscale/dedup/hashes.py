@@ -1,0 +1,225 @@
+"""Pictures -> a hash file, in parallel, resumable at any moment.
+
+In: a data-set folder, a folder of pictures (with a manifest or without), or tars. Out: a hash file
+(data/codes.py) of all of them in the source's order. Pictures that cannot be read are in its quarantine.
+
+The pictures are cut into parts of at least `PART_ROWS` in the source's order, at most `MAX_PARTS`; a finished
+part is a hash file in the folder OUT.parts, which `merge` joins and removes. So the file is a pure function
+of the source and the method, whatever the number of workers, however often it was killed, and however many
+array tasks shared the parts: task I of N (from 0) does the parts [I * parts // N, (I + 1) * parts // N).
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
+from hpcscale.data.folder import DataError
+from hpcscale.data.sources import Record, SourceError, find_source
+from hpcscale.data.store import DataSet, open_data, record_digest
+from hpcscale.data.verify import Progress
+from hpcscale.data.workers import answers
+from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
+
+PART_ROWS, MAX_PARTS = 4096, 4096
+
+
+class OptionError(ValueError):
+    """Options that do not fit each other, or what an earlier call has begun."""
+
+
+class Pictures(NamedTuple):
+    """The pictures of a source."""
+
+    total: int
+    digest: str  # of their names and places
+    records: Callable[[int, int], Iterator[Record]]  # those in [start, stop), in order
+    data: DataSet | None  # whose checksums cover the pictures
+
+
+def hash_source(
+    source: Path,
+    out: Path,
+    method: str = "pdq",
+    workers: int | None = None,
+    part: tuple[int, int] | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Codes | None:
+    """Hash every picture of `source` into the file `out`; what an earlier, interrupted call has done is kept.
+
+    workers: processes; None takes every core this process may use. part: (I, N) does the share of task I of N
+    alone and returns None; a call without it, when the tasks have ended, does what they left and merges.
+    Raises SourceError and DataError for what is wrong with the source (a damaged shard is refused),
+    OptionError, and, to be run again, WorkerDied and OSError.
+    """
+    source, out = Path(source), Path(out)
+    if method not in WORDS:
+        raise OptionError(f"method must be one of {', '.join(WORDS)}, found {method!r}")
+    if part is not None and not 0 <= part[0] < part[1]:
+        raise OptionError(f"part must be I/N with 0 <= I < N, found {part[0]}/{part[1]}")
+    pictures = find_pictures(source, progress)
+    head = Codes((), np.empty((0, WORDS[method]), np.uint64), np.empty(0, np.uint8), method,
+                 VERSIONS[method], pictures.digest, decoder())  # fmt: skip
+    folder = out.with_name(out.name + ".parts")
+    if out.exists():
+        found = _agreeing(out, head, "choose another file, or remove this one")
+        shutil.rmtree(folder, ignore_errors=True)  # killed between the merge and this
+        return found
+    rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
+    parts = -(-pictures.total // rows)
+    mine, of = part or (0, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, part):
+        # A part says what it is a part of, so that those of another source or method are not mixed in.
+        heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
+        missing = []
+        for number in range(mine * parts // of, (mine + 1) * parts // of):
+            if _part(folder, number).exists():
+                _agreeing(_part(folder, number), heads[number], f"remove {folder}")
+            else:
+                missing.append(number)
+        workers = workers or len(os.sched_getaffinity(0))
+        _hash(pictures, folder, heads, missing, rows, workers, progress)
+        if part is not None:
+            return None
+        files = [_part(folder, number) for number in range(parts)]
+        merge_codes(out, files, head.source)
+    shutil.rmtree(folder)
+    return read_codes(out)
+
+
+def find_pictures(source: Path, progress: Progress = lambda stage, done, total: None) -> Pictures:
+    """Walk the source once (a data set's shards say it all by themselves). Raises SourceError, DataError."""
+    if (source / "plan.json").exists():
+        data = open_data(source)
+        if not data.samples:
+            raise SourceError(f"{source}: holds no pictures")
+        return Pictures(data.samples, data.plan.digest, lambda start, stop: _stored(data, start, stop), data)
+    found = find_source(source, untagged=True)
+    state = hashlib.blake2b(digest_size=16)
+    count = 0
+    for count, record in enumerate(found.records(), 1):
+        state.update(json.dumps([record.name, record.offset, record.size, record.problem]).encode())
+        if count % 1000 == 0:
+            progress("survey", count, None)
+    if not count:
+        raise SourceError(f"{source}: holds no pictures")
+    return Pictures(count, state.hexdigest(), lambda start, stop: islice(found.records(), start, stop), None)
+
+
+def _stored(data: DataSet, start: int, stop: int) -> Iterator[Record]:
+    """The pictures of a data set, as places in its shards."""
+    first = int(np.searchsorted(data.starts, start, side="right")) - 1
+    for index in range(first, len(data.entries)):
+        begin, end = max(start - int(data.starts[index]), 0), stop - int(data.starts[index])
+        if end <= 0:
+            return
+        shard, (file, where) = data.shard(index), data.jpeg_bytes(index)
+        for row in range(begin, min(end, len(shard.source_sizes))):
+            at, after = shard.jpeg_offsets[row : row + 2].tolist()
+            name = os.fsdecode(shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes())
+            yield Record(name, (), str(file), where + at, after - at)
+
+
+def _hash(
+    pictures: Pictures, folder: Path, heads: list[Codes], missing: list[int], rows: int, workers: int,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Write the missing parts."""
+    if not missing:
+        return
+    spans = [(number * rows, min((number + 1) * rows, pictures.total)) for number in missing]
+    total = sum(stop - start for start, stop in spans)
+    records = (record for start, stop in _joined(spans) for record in pictures.records(start, stop))
+    done = 0
+    method = heads[0].method
+    with closing(answers(records, workers, hash_stored, method, pictures.data is not None)) as results:
+        for number, (start, stop) in zip(missing, spans, strict=True):
+            names, codes, qualities, quarantine = [], bytearray(), bytearray(), bytearray()
+            for row, (record, answer) in enumerate(islice(results, stop - start), start):
+                hashed = answer or Hashed(record.problem)
+                if pictures.data is not None:
+                    _check(pictures.data, row, hashed)
+                if hashed.reason:
+                    quarantine += json.dumps({"name": record.name, "reason": hashed.reason}).encode() + b"\n"
+                else:
+                    names.append(record.name)
+                    codes += hashed.code
+                    qualities.append(hashed.quality)
+                done += 1
+                if done % 10 == 0:
+                    progress("hash", done, total)
+            if len(names) + quarantine.count(b"\n") != stop - start:
+                raise SourceError("the source changed: it has fewer pictures than a moment ago")
+            words = np.frombuffer(codes, "<u8").reshape(-1, WORDS[method])
+            write_codes(_part(folder, number), heads[number]._replace(
+                names=names, codes=words, quality=np.frombuffer(qualities, np.uint8),
+                quarantine=np.frombuffer(quarantine, np.uint8),
+            ))  # fmt: skip
+    progress("hash", done, total)
+
+
+def _check(data: DataSet, sample: int, hashed: Hashed) -> None:
+    """Refuse a shard whose pictures are not those that ingest wrote. Raises DataError."""
+    index = int(np.searchsorted(data.starts, sample, side="right")) - 1
+    row, shard = sample - int(data.starts[index]), data.shard(index)
+    tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
+    name = shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes()
+    expected = record_digest(
+        hashed.digest, tag_ids, int(shard.source_sizes[row]), shard.source_digests[row].tobytes(), name
+    )
+    if hashed.reason or expected != shard.digests[row].tobytes():
+        found = hashed.reason or "its checksum does not fit"
+        raise DataError(
+            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): {found}; "
+            "the shard is damaged, see `hpcscale data verify`"
+        )
+
+
+def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Neighbouring spans as one, so that a source is walked once."""
+    begin, end = spans[0]
+    for start, stop in spans[1:]:
+        if start != end:
+            yield begin, end
+            begin = start
+        end = stop
+    yield begin, end
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.h5"
+
+
+def _agreeing(file: Path, head: Codes, advice: str) -> Codes:
+    """The hash file, if it holds what was asked for. Raises OptionError."""
+    found = read_codes(file)
+    for key in ("method", "version", "source", "decoder"):
+        if getattr(found, key) != getattr(head, key):
+            was, now = getattr(found, key), getattr(head, key)
+            raise OptionError(f"{file}: {key} was {was}, now is {now}; {advice}")
+    return found
+
+
+@contextmanager
+def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
+    """One call at a time does a task's share, and none merges meanwhile."""
+    with (folder / ".lock").open("a+b") as whole:
+        own = (folder / f".lock-{part[0]}-{part[1]}").open("a+b") if part else whole
+        with own:
+            try:
+                fcntl.flock(whole, (fcntl.LOCK_SH if part else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                if part:
+                    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OptionError(f"{folder}: another call is hashing into it") from None
+            yield
