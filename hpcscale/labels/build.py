@@ -139,7 +139,8 @@ def from_hierarchy(
 ) -> Vocabulary:
     """Classes are those of the user's hierarchy, all of them and in its order.
 
-    A tag selects the class of the same name, or the only class of the same normalised name.
+    A tag selects the class of its name; else the class whose name is the tag's normalised form; else the only
+    class whose normalised name that is. Where several would do, none is selected.
     """
     numbers = {name: c for c, name in enumerate(tree.names)}
     normalised: dict[str, list[int]] = {}
