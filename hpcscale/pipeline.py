@@ -144,21 +144,20 @@ def _side(data: DataSet, input: Input) -> int:
     stored, resize = data.stored_size, input.resize
     if stored is None and resize is None:
         raise ConfigError(
-            f"input.resize: missing, and {data.folder} stores every picture at its own size; set it, or ingest "
+            f"input.resize: missing, and {data.folder} stores pictures at their own sizes; set it, or ingest "
             "with --resize, which saves the time in training"
         )
-    if stored is not None and resize not in (None, stored):
-        raise ConfigError(
-            f"input.resize: found {resize}, but {data.folder} stores pictures of {stored} x {stored}; allowed: "
-            f"{stored}, or nothing"
-        )
-    side = stored or resize or 0
+    side = resize or stored or 0
     if input.crop > side:
         raise ConfigError(
-            f"input.crop: found {input.crop}, but the pictures of {data.folder} are {side} x {side}; "
-            f"allowed are 1 to {side}"
+            f"input.crop: found {input.crop}, but the pictures of {data.folder} "
+            f"{'are resized to' if resize else 'are'} {side} x {side}; allowed are 1 to {side}"
         )
     return side
+
+
+def _resizes(data: DataSet, input: Input) -> bool:
+    return input.resize is not None and input.resize != data.stored_size
 
 
 def _batches(
@@ -224,7 +223,7 @@ def _batches(
     while True:
         try:
             if pipe is None:
-                pipe = _pipeline(feed(waiting), input, data.stored_size is None, most, device, input.prefetch)
+                pipe = _pipeline(feed(waiting), input, _resizes(data, input), most, device, input.prefetch)
                 pipe.schedule_run()
             (decoded,) = pipe.share_outputs()  # waits for DALI
             images = _images(decoded, under_way[0][0], buffer)
@@ -306,7 +305,7 @@ def _faults(data: DataSet, input: Input, plan: Plan, device: torch.device) -> li
             if pipe is None:
                 rest = (plan.rows(slice(row, row + 1)) for row in range(len(reasons), len(plan.samples)))
                 source = (_inputs(data, one, device) for one in rest)
-                pipe = _pipeline(source, input, data.stored_size is None, 1, device, 1)
+                pipe = _pipeline(source, input, _resizes(data, input), 1, device, 1)
             pipe.schedule_run()
             pipe.share_outputs()
             pipe.release_outputs()
