@@ -192,6 +192,7 @@ def save(
         "set": which,
         "step": step,
         "data": str(data.folder),
+        "unreadable": samples_of(settings, which, data).size - results.samples.size,
         "metrics": evaluation.metrics,
         "baseline": evaluation.baseline,
     }

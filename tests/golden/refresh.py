@@ -1,4 +1,4 @@
-"""`make golden`: write the files that our own code makes again. Look at the difference before you commit it."""
+"""`make golden`: write again the files that our own code makes. Look at the difference before you commit."""
 
 import sys
 import tempfile
