@@ -148,6 +148,13 @@ def test_steps_that_were_repeated_after_a_kill_count_once(undrawn, tmp_path):
     assert report([run]).read_text() == before
 
 
+def test_the_machine_is_that_of_the_last_process(undrawn, tmp_path):
+    run = make_run(tmp_path / "run")
+    with (run / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "resume", "step": 100, "ranks": 7}) + "\n")
+    assert "Measured on: ranks 7." in report([run]).read_text()
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
