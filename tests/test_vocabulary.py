@@ -103,6 +103,7 @@ def held(vocabulary, c):
         ("cafe\u0301", "café"),
         ("किताब", "किताब"),  # its vowels are marks
         ("№1", "no1"),
+        ("\N{SQUARED LATIN CAPITAL LETTER A}", "a"),
         ("🐻#!", ""),
         ("", ""),
     ],
@@ -162,9 +163,10 @@ def test_sense_sets(folder):
     assert senses["towercrane"] == (wnid(23),)
 
 
-def test_canonical_form():
-    assert canonical.canonical_form({"bruin": 2, "brownbear": 5, "ursusarctos": 2}) == "brownbear"
-    assert canonical.canonical_form({"bruin": 2, "brownbear": 2}) == "brownbear"
+def test_the_canonical_form_is_the_most_frequent_tag():
+    tags = ["ursusarctos", "bruin", "brownbear", "bear"]
+    ordered = canonical.canonical_order(tags, {"bruin": 5, "brownbear": 2, "ursusarctos": 2})
+    assert ordered == ["bruin", "brownbear", "ursusarctos", "bear"]
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +230,7 @@ def test_the_500_pictures(real):
     assert vocabulary.classes[tench] == "tench"
     assert {"fish", "vertebrate", "animal", "physical_entity"} <= set(held(vocabulary, tench))
     assert "entity" not in vocabulary.classes
+    assert all(p < c for c, parents in enumerate(vocabulary.parents) for p in parents)
     for c, senses in enumerate(vocabulary.senses):  # every word of a picture is a word of its synset
         assert vocabulary.tags[senses[0]] == c
 
@@ -444,6 +447,12 @@ def test_a_finished_file_is_not_replaced_unless_forced(tmp_path):
     save(other, file, force=True)
     assert load(file) == other
     assert [each.name for each in tmp_path.iterdir()] == ["v.json"]
+
+
+def test_what_does_not_read_back_is_not_kept(tmp_path):
+    with pytest.raises(VocabularyError, match="class 1 has the name 'animal'"):
+        save(ANIMALS._replace(classes=("animal", "animal", "Käfer")), tmp_path / "v.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
