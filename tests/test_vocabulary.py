@@ -30,6 +30,7 @@ SAMPLE = Path(__file__).parents[2] / "shared/data/imagenet-sample/manifest.jsonl
 # number: lemmas, hypernyms (@, or @i as a second list)
 SYNSETS = {
     1: ("entity",),
+    5: ("polar_bear", 11),  # stands before its parent in the file
     10: ("animal beast", 1),
     11: ("bear", 10),
     12: ("brown_bear bruin Ursus_arctos", 11),
@@ -347,6 +348,11 @@ def test_selection(folder):
 def test_no_known_tag_is_an_error(folder):
     with pytest.raises(VocabularyError, match=r"none of the 2 tags.*'gibberish', 'n12345678'"):
         build.from_wordnet(*data([["gibberish"], ["n12345678"]]), folder=folder)
+
+
+def test_parents_come_before_their_children(folder):
+    vocabulary = build.from_wordnet(*data([[wnid(5)], [wnid(12)]]), folder=folder)
+    assert vocabulary.classes == ("animal", "bear", "polar_bear", "brown_bear")
 
 
 def test_the_root_is_a_class_on_demand_only(folder):
