@@ -2,8 +2,8 @@
 
 Pillow and DALI both decode through libjpeg-turbo, and decoding a crop gives the bits of cropping what was
 decoded: in 4000 random 299 x 299 crops of photographs stored at 340 x 340, 4:2:0, no value differed from
-simplejpeg's. Another build of libjpeg may differ by one level, hence the tolerance. After a resize pixels differ
-more: DALI and Pillow filter in other arithmetic.
+simplejpeg's. Another build of libjpeg may differ by one level, hence the tolerance. After a resize pixels
+differ more, since DALI and Pillow filter in other ways.
 """
 
 import io
@@ -344,8 +344,8 @@ def test_closing_frees_the_pipeline(jpegs: list[bytes]) -> None:
 
 @pytest.mark.gpu
 def test_gpu_batches_equal_cpu_batches(jpegs: list[bytes]) -> None:
-    """Written by DALI's documentation; nothing of the GPU path could be run where it was written, for want of a
-    GPU. nvJPEG's cosine transform rounds otherwise than libjpeg's, so pixels may differ by a few levels of 255."""
+    """Written by DALI's documentation; nothing of the GPU path could be run where it was written: it had no
+    GPU. nvJPEG rounds otherwise than libjpeg, so pixels may differ by a few levels of 255."""
     device = torch.device("cuda")
     on_gpu = train(Pictures(jpegs), device=device)
     for one, two in zip(on_gpu, train(Pictures(jpegs)), strict=True):
