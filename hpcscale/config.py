@@ -42,8 +42,8 @@ class Data(Section):
 class Input(Section):
     # Side of the square crop that the model sees, pixels.
     crop: int = Field(299, ge=1)
-    # Resize every picture to this square before the crop. Only for data sets that were stored at full size; costs two
-    # to three times the decode, so prefer `data ingest --resize`.
+    # Resize every picture to this square before the crop, if it is not stored so. Costs two to three times the decode:
+    # prefer `data ingest --resize`.
     resize: int | None = Field(None, ge=1)
     # Mirror half of the training pictures.
     mirror: bool = True

@@ -107,7 +107,6 @@ def main(data: Path | None, manifest: Path | None, out: Path) -> None:
         *("train", out / "run", "--config", "demo.toml", "--ranks", "2"),
         *("--set", f"data.train={out / 'data'}", "--set", f"data.vocabulary={out / 'vocabulary.json'}"),
     )
-    hpcscale("evaluate", out / "run", "--set", "held_out")
     hpcscale("report", out / "run")
     click.secho(f"\nThe demo took {time.monotonic() - start:.0f} s.", err=True)
 

@@ -152,7 +152,7 @@ def default_set(settings: Config) -> Which:
     return "held_out" if settings.data.held_out else "train"
 
 
-def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Evaluation:
+def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Path:
     """Evaluate the newest checkpoint of a run folder and write `RUN/evaluations/<set>-<step>/` (collective).
 
     which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
@@ -173,7 +173,7 @@ def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None
     if ranks.rank() == 0:
         save(evaluation, run, settings, which, found.step, labels)
     ranks.barrier()  # collective: when any rank returns, the folder is there
-    return evaluation
+    return folder_of(run, which, found.step)
 
 
 def save(
@@ -192,6 +192,7 @@ def save(
         "set": which,
         "step": step,
         "data": str(data.folder),
+        "unreadable": samples_of(settings, which, data).size - results.samples.size,
         "metrics": evaluation.metrics,
         "baseline": evaluation.baseline,
     }
@@ -203,10 +204,15 @@ def save(
         *columns,
         strict=True,
     )
-    folder = run / "evaluations" / f"{which}-{step:08d}"
+    folder = folder_of(run, which, step)
     thumbnails = (evaluation.thumbnail_samples, evaluation.thumbnails)
     evaluations.save(folder, summary, list(rows), results, data.names(results.samples), thumbnails)
     return folder
+
+
+def folder_of(run: Path, which: Which, step: int) -> Path:
+    """Where an evaluation of a run is kept."""
+    return run / "evaluations" / f"{which}-{step:08d}"
 
 
 def frequencies(labels: Vocabulary) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """The folder of one evaluation, `RUN/evaluations/<set>-<step>/`: written by `evaluate`, read by reports and
 audits.
 
-- `metrics.json`: set, step, data folder, metrics and those of the class-frequency baseline (metrics.measure).
+- `metrics.json`: set, step, data folder, how many of the set's samples could not be decoded and are left out,
+  metrics, and those of the class-frequency baseline (metrics.measure).
 - `classes.csv`: a row for every class: id, name, samples in the training data, positives in this set, average
   precision (reading a; empty without positives), and that of the baseline.
 - `samples.npz`: a row for every sample: the arrays of metrics.Results and `names`, the source ids.

@@ -56,9 +56,8 @@ def measure(results: Results, weights: NDArray[np.float64]) -> Metrics:
     map100_uniform, reading (a) weighted and with equal weights; image_map100 and image_map100_uniform,
     reading (b).
     """
-    truths = results.truths[:, None]
-    correct = (results.guesses == truths) & (truths >= 0)
-    single = int(np.count_nonzero(truths >= 0))
+    correct = results.guesses == results.truths[:, None]  # never where there is no truth, -1
+    single = int(np.count_nonzero(results.truths >= 0))
     precisions, positives = average_precisions(results, weights.size)
     seen = positives > 0
     uniform = np.ones_like(weights)

@@ -6,6 +6,7 @@ form: list i is `ids[offsets[i]:offsets[i + 1]]`, offsets int64 (lists + 1,), id
 lock is released while C++ works. The C++ headers in cpp/include/hpcscale are the specification.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -83,3 +84,97 @@ def normalize(pixels: NDArray[np.uint8], mirror: NDArray[np.uint8], out: NDArray
     Where `mirror` is not 0, left and right are exchanged. `out` is overwritten; it must not overlap `pixels`.
     """
     _ops.normalize(pixels, mirror, out)
+
+
+# --- perceptual hashes: cpp/include/hpcscale/phash.hpp
+
+Luma = NDArray[np.float32] | NDArray[np.uint8]
+Codes = NDArray[np.uint64]
+
+
+def pdq(picture: Luma) -> tuple[Codes, int]:
+    """PDQ's 256 bits and its quality, 0 to 100, as Meta's implementation gives them  # (4,)
+
+    picture: luma (h, w) in [0, 255], or RGB (h, w, 3) uint8, which saves the array that `luma` would make. 16-bit and
+    transparent pictures must be converted before (Pillow: `convert("RGB")`). A side below 5 gives code 0, quality 0.
+    `"".join(f"{word:016x}" for word in code)` is Meta's text form. ValueError: luma outside [0, 255].
+    """
+    return _ops.pdq(picture)
+
+
+def pdq_dihedral(picture: Luma) -> tuple[Codes, int]:
+    """The codes of a picture and its seven turned and mirrored forms, from one transform  # (8, 4)
+
+    In the order of pdqhash.compute_dihedral: as it is; turned by 90, 180, 270 degrees anticlockwise; mirrored top to
+    bottom, left to right; mirrored at the main diagonal (transposed) and at the other.
+    """
+    return _ops.pdq_dihedral(picture)
+
+
+def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(299 R + 587 G + 114 B) / 1000, PDQ's luma, rounded once  # (h, w, 3) -> (h, w)"""
+    return _ops.luma(rgb)
+
+
+def phash(grey: NDArray[np.uint8]) -> int:
+    """The 64 bits of imagehash.phash with default sizes; grey (h, w) as Pillow's `convert("L")` gives it.
+
+    `f"{code:016x}"` is imagehash's text form. ValueError: a side is 0.
+    """
+    return _ops.phash(grey)
+
+
+def dhash(grey: NDArray[np.uint8]) -> int:
+    """The 64 bits of imagehash.dhash with default sizes, likewise."""
+    return _ops.dhash(grey)
+
+
+# --- search among codes: cpp/include/hpcscale/hamming.hpp
+
+Pairs = NDArray[np.int64]
+
+
+def search(
+    a: Codes,
+    b: Codes,
+    radius: int,
+    threads: int = 1,
+    *,
+    found: Callable[[Pairs], object] | None = None,
+    progress: Callable[[float], object] | None = None,
+    chunks: int = -1,
+    variant: str = "",
+) -> Pairs:
+    """All rows (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (n, words) -> (pairs, 3)
+
+    words: 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some thousands at a time and in
+    no order, and none are returned: memory stays bounded. `progress` gets the share done, in the calling thread. Both
+    may raise to stop the search; Ctrl-C does.
+    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a scan, -1
+    for the planner's choice; one of `hamming_variants()`, "" for the fastest.
+    """
+    return _ops.search(a, b, radius, threads, chunks, variant, found, progress)
+
+
+def self_join(
+    a: Codes,
+    radius: int,
+    threads: int = 1,
+    *,
+    found: Callable[[Pairs], object] | None = None,
+    progress: Callable[[float], object] | None = None,
+    chunks: int = -1,
+    variant: str = "",
+) -> Pairs:
+    """`search` within one set: every pair i < j once."""
+    return _ops.search(a, None, radius, threads, chunks, variant, found, progress)
+
+
+def plan(a: Codes, b: Codes | None, radius: int) -> int:
+    """What `search` (b None: `self_join`) would choose: chunks of multi-index hashing, or 0 for a scan."""
+    return _ops.plan(a, b, radius)
+
+
+def hamming_variants() -> list[str]:
+    """Variants of the distance kernel that this processor can run, slowest first."""
+    return _ops.hamming_variants()

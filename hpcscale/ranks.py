@@ -136,7 +136,7 @@ def gather(array: "NDArray[Any]") -> "NDArray[Any]":
     import torch
 
     with _lost_rank():
-        gathered = _horovod.allgather(torch.from_numpy(np.ascontiguousarray(array)), name="hpcscale.gather")
+        gathered = _horovod.allgather(torch.from_numpy(np.array(array)), name="hpcscale.gather")
     joined: NDArray[Any] = gathered.numpy()
     return joined
 

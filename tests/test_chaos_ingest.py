@@ -16,7 +16,7 @@ SAMPLE = Path(__file__).parent.parent.parent / "shared/data/imagenet-sample"
 
 def command(source: Path, out: Path) -> list[str]:
     code = "from hpcscale.cli import main; main()"
-    options = ["--resize", "340", "--shard-samples", "40", "--workers", "2"]
+    options = ["--resize", "340", "--shard-samples", "20", "--workers", "2"]
     return [sys.executable, "-c", code, "data", "ingest", str(source), str(out), *options]
 
 

@@ -76,7 +76,8 @@ def test_show_draws_pictures_and_labels(out: Path, tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert found["sheet"] == str(sheet)
     assert [tile["sample"] for tile in found["samples"]] == [0, 1, 3, 4]
-    assert found["samples"][0].X
+    first = found["samples"][0]
+    assert (first["name"], first["tags"], first["width"]) == ("n00000000/0.png", ["n00000000"], 16)
     with Image.open(io.BytesIO(sheet.read_bytes())) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("L"))

@@ -206,16 +206,37 @@ def test_what_is_no_picture_is_refused(content: bytes, reason: str) -> None:
         transcode(content, 32, 90)
 
 
-@pytest.mark.parametrize(("width", "height"), [(9460, 9460), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
-def test_a_gigantic_picture_is_refused_before_it_is_decoded(width: int, height: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (7241, 7241, "7241 x 7241 pixels to decode are more than 52,428,800"),
+        (20_000, 20_000, "more than 178,956,970 pixels"),
+        (2**31 - 1, 2**31 - 1, "more than 178,956,970 pixels"),
+    ],
+)
+def test_a_gigantic_picture_is_refused_before_it_is_decoded(width: int, height: int, reason: str) -> None:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n"
     for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000)))):
         png += (
             struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         )
-    with pytest.raises(BadPicture, match=r"89,478,485 pixels"):
+    with pytest.raises(BadPicture, match=reason):
         transcode(png, 32, 90)
+
+
+def test_what_a_jpeg_is_reduced_to_while_decoding_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 100 * 100)
+    image = quarters(640, 480)
+    assert decoded(transcode(encoded(image, "JPEG"), 16, 90)).size == (16, 16)
+    for content, resize in (
+        (encoded(image, "JPEG"), None),
+        (encoded(image, "JPEG"), 100),
+        (encoded(image, "JPEG", progressive=True), 16),
+        (encoded(image, "PNG"), 16),
+    ):
+        with pytest.raises(BadPicture, match="more than 10,000"):
+            transcode(content, resize, 90)
 
 
 def test_a_side_too_long_for_a_jpeg_is_refused_or_resized() -> None:

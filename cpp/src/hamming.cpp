@@ -57,6 +57,15 @@ struct Slices {
 
 // --- chunks
 
+// Chunks for sets of at most `codes` codes: buckets beyond twice their number would only stay empty. Part of
+// a chunk's bits will do, because codes within r bits in a chunk are so in any part of it.
+std::vector<Chunk> fitting_chunks(const Codes& a, const Codes& b, int radius, int m) {
+    const auto most = static_cast<std::size_t>(std::bit_width(std::max(a.count(), b.count()))) + 1;
+    std::vector<Chunk> all = chunks(64 * a.words, radius, m);
+    for (Chunk& chunk : all) chunk.bits = std::min(chunk.bits, most);
+    return all;
+}
+
 std::uint32_t key(const std::uint64_t* code, const Chunk& chunk) {
     const std::size_t word = chunk.first / 64, shift = chunk.first % 64;
     std::uint64_t bits = code[word] >> shift;
@@ -352,7 +361,7 @@ int plan(const Codes& a, const Codes& b, bool self, int radius) {
     const double half = self ? 0.5 : 1.0;
     int best = 0;
     for (int m = 1; m <= std::min<int>(radius + 1, static_cast<int>(a.words * 8)); ++m) {
-        const std::vector<Chunk> parts = chunks(64 * a.words, radius, m);
+        const std::vector<Chunk> parts = fitting_chunks(a, b, radius, m);
         double cost = 0;
         for (const Chunk& chunk : parts) {
             const double around = ball(chunk.bits, chunk.radius);
@@ -401,7 +410,7 @@ void run(const Codes& a, const Codes& b, bool self, int radius, const How& how, 
     if (m == 0) {
         search.scan();
     } else {
-        search.hash(chunks(64 * a.words, radius, m));
+        search.hash(fitting_chunks(a, b, radius, m));
     }
 }
 
@@ -425,7 +434,6 @@ std::vector<Chunk> chunks(std::size_t bits, int radius, int m) {
     std::size_t first = 0;
     for (std::size_t c = 0; c < n; ++c) {
         const std::size_t width = rest * (c + 1) / n - rest * c / n + (c < wide ? more : 0);
-        // Part of a chunk's bits will do: codes within r bits in the chunk are so in any part of it.
         result.push_back({first, std::min(width, kKeyBits), low + (c < wide ? 1 : 0)});
         first += width;
     }

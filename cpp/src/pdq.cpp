@@ -185,7 +185,6 @@ INLINE void shrink_body(const void* pixels, std::size_t row_bytes, Row row, std:
     std::size_t done = 0;
     for (std::size_t first = 0; first < height; first += L) {
         const std::size_t here = std::min<std::size_t>(L, height - first);
-        // Rows waiting for the second filter share the buffer with rows just read: use the part of the ring.
         for (std::size_t i = 0; i < here; ++i) {
             float* const to = ring + ((first + i) % held) * stride;
             row(static_cast<const std::uint8_t*>(pixels) + (first + i) * row_bytes, width, to);
@@ -257,13 +256,12 @@ INLINE void shrink_body(const void* pixels, std::size_t row_bytes, Row row, std:
             to_columns<L>(rows, stride, columns);
             std::fill(columns + width * L, columns + (width + across.lead) * L + L * kPixels, 0.0f);
             V running = {};
-            std::size_t x = 0;  // columns whose element to add has been added
-            for (; x < across.lead; ++x) {
+            for (std::size_t x = 0; x < across.lead; ++x) {
                 V a;
                 load(a, columns + x * L);
                 running += a;
             }
-            x = 0;
+            std::size_t x = 0;
             float means[kSmall][L];
             for (std::size_t k = 0; k < kSmall; ++k) {
                 for (; x <= keep[k]; ++x) {
@@ -432,10 +430,12 @@ struct Picture {
 Picture picture(const Variant& variant, std::span<const float> pixels, std::size_t height,
                 std::size_t width) {
     if (pixels.size() != height * width) refuse(pixels.size(), height, width);
-    for (const float value : pixels) {
-        if (!(value >= 0.0f && value <= 255.0f)) {  // also not a number
-            throw std::invalid_argument("pdq: luma must be in [0, 255], found " + std::to_string(value));
-        }
+    bool fine = true;  // no way out of the loop, so that it runs on vectors
+    for (const float value : pixels) fine &= value >= 0.0f && value <= 255.0f;
+    if (!fine) {
+        const float bad = *std::find_if_not(pixels.begin(), pixels.end(),
+                                            [](float value) { return value >= 0.0f && value <= 255.0f; });
+        throw std::invalid_argument("pdq: luma must be in [0, 255], found " + std::to_string(bad));
     }
     return {pixels.data(), width * sizeof(float), height, width, variant.float_row};
 }

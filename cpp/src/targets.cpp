@@ -31,11 +31,6 @@ Closure::Closure(std::span<const std::int32_t> tag_classes, Lists ancestors)
     }
 }
 
-std::span<const std::int32_t> Closure::operator[](std::size_t t) const {
-    const std::int32_t c = tag_classes_[t];
-    return c < 0 ? std::span<const std::int32_t>{} : closed_.view()[static_cast<std::size_t>(c)];
-}
-
 OwnedLists labels(const Closure& closure, Lists tags) {
     check(tags, closure.tags(), "record", "tag id");
     OwnedLists result;
@@ -68,18 +63,22 @@ Rows::Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, vo
         throw std::out_of_range("class range [" + std::to_string(lo) + ", " + std::to_string(hi) +
                                 ") is outside [0, " + std::to_string(closure.classes()) + ")");
     }
+    if (width_ != 0 && capacity_ > (std::size_t{1} << 32) / width_) {
+        throw std::invalid_argument("a buffer of " + std::to_string(capacity_) + " x " +
+                                    std::to_string(width_) + " has more than 2^32 elements");
+    }
     parts_.reserve(closure.tags());
     for (std::size_t t = 0; t < closure.tags(); ++t) {
         const auto all = closure[t];
         const auto begin = std::ranges::lower_bound(all, static_cast<std::int64_t>(lo));
         const auto end = std::ranges::lower_bound(all, static_cast<std::int64_t>(hi));
-        parts_.emplace_back(begin, end);
+        parts_.push_back({{begin, end}, all.size()});
     }
 }
 
 // Number of classes that hold for a record with these tags, in all of [0, classes).
 std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
-    if (tags.size() == 1) return closure_[static_cast<std::size_t>(tags[0])].size();
+    if (tags.size() == 1) return parts_[static_cast<std::size_t>(tags[0])].all;
     std::size_t count = 0;
     for (const std::int32_t t : tags) {
         for (const std::int32_t c : closure_[static_cast<std::size_t>(t)]) {
@@ -93,22 +92,29 @@ std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
     return count;
 }
 
-// Call set(row, column, record's tags) ... once for every class in range; remember the element it names.
-template <typename Element, typename Write>
-void Rows::write(Lists tags, Write&& set) {
+// Clear, then call put(buffer, row's first element, column) for all classes in range, with the put that
+// `put_for` makes for each record; put returns the element that it wrote.
+template <typename Element, typename Put>
+void Rows::write(Lists tags, Put&& put_for) {
     auto* const buffer = static_cast<Element*>(buffer_);
-    for (const std::size_t element : set_) buffer[element] = Element{0};
+    for (const std::uint32_t element : set_) buffer[element] = Element{0};
     std::size_t total = 0;
-    for (const std::int32_t t : tags.ids) total += parts_[static_cast<std::size_t>(t)].size();
+    for (const std::int32_t t : tags.ids) {
+        const auto inside = parts_[static_cast<std::size_t>(t)].inside;
+        if (inside.empty()) continue;
+        __builtin_prefetch(&inside.front());  // most lists lie in two cache lines: a tenth faster
+        __builtin_prefetch(&inside.back());
+        total += inside.size();
+    }
     set_.resize(total);
-    std::size_t* next = set_.data();
+    std::uint32_t* next = set_.data();
     for (std::size_t i = 0; i < tags.size(); ++i) {
         const auto record = tags[i];
-        const auto put = set(record);
+        const auto put = put_for(record);
         const std::size_t row = i * width_;
         for (const std::int32_t t : record) {
-            for (const std::int32_t c : parts_[static_cast<std::size_t>(t)]) {
-                *next++ = put(buffer, row, static_cast<std::size_t>(c) - lo_);
+            for (const std::int32_t c : parts_[static_cast<std::size_t>(t)].inside) {
+                *next++ = static_cast<std::uint32_t>(put(buffer, row, static_cast<std::size_t>(c) - lo_));
             }
         }
     }

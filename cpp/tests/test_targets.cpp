@@ -135,6 +135,7 @@ TEST(Rows, RejectABadRangeOrTag) {
     EXPECT_THROW(Rows(closure, 0, 5, Kind::ones, nullptr, 0), std::out_of_range);
     EXPECT_THROW(Rows(closure, 3, 2, Kind::bits, nullptr, 0), std::out_of_range);
     EXPECT_NO_THROW(Rows(closure, 4, 4, Kind::ones, nullptr, 0));
+    EXPECT_THROW(Rows(closure, 0, 4, Kind::ones, nullptr, (std::size_t{1} << 30) + 1), std::invalid_argument);
     for (const std::int32_t wrong : {-2, 4}) {
         const Ids tags = {0, wrong};
         EXPECT_THROW(Closure(tags, kAncestors.view()), std::out_of_range) << wrong;

@@ -10,6 +10,7 @@ manifest.jsonl; and an ingest that is run again goes on after the last such line
 differ from plan.json are refused.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -137,6 +138,13 @@ def _locked(out: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OptionError(f"{out}: another ingest into this folder is running") from None
+        except OSError as error:
+            if error.errno not in (
+                errno.ENOSYS,
+                errno.ENOLCK,
+                errno.EOPNOTSUPP,
+            ):  # Lustre without locks: go on
+                raise
         _remove_temporaries(out)
         try:
             yield

@@ -5,8 +5,8 @@ hashes. `store_picture` is what the worker processes of ingest do.
 
 Rules:
 - JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and AVIF are read; of several frames the first.
-- Beyond `MAX_PIXELS` pixels or `MAX_BYTES` bytes a picture is refused before it is decoded (a worker stays
-  under 1 GB).
+- A picture of which more than 52.4 million pixels (`MAX_PIXELS`) would have to be decoded, of more than 178.9
+  million pixels or of more than 128 MiB is refused before it is decoded: a worker stays under 1 GB.
 - The whole picture is decoded, so what is truncated or broken is refused here and not in the middle of a
   training run.
 - Without `resize`, a JPEG that is 8-bit RGB or grey and needs no rotation is stored untouched, byte for byte.
@@ -32,7 +32,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
+MAX_PIXELS = 50 << 20  # to be decoded; the hungriest decoder (AVIF with alpha) takes 17 bytes a pixel
 MAX_BYTES = 128 << 20
 MAX_SIDE = 65_500  # of a JPEG
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
@@ -92,13 +92,11 @@ def _opened(picture: bytes, work: Callable[[Image.Image], Result]) -> Result:
         raise BadPicture("the file is empty")
     try:
         with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
             return work(image)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise BadPicture(f"more than {MAX_PIXELS:,} pixels") from None
+        raise BadPicture(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except UnidentifiedImageError:  # its message holds an address, which differs from run to run
         raise BadPicture("not a picture in a known format, or cut within its header") from None
     except Exception as error:  # decoders of damaged files raise almost anything
@@ -107,8 +105,13 @@ def _opened(picture: bytes, work: Callable[[Image.Image], Result]) -> Result:
 
 
 def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: int) -> bytes:
+    width, height = image.size
     if resize is not None:
         image.draft(None, (2 * resize, 2 * resize))
+    if not image.info.get("progressive"):  # which libjpeg decodes at full size, whatever is asked for
+        width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadPicture(f"{width} x {height} pixels to decode are more than {MAX_PIXELS:,}")
     image.load()
     turn = UPRIGHT.get(_orientation(image))
     if resize is None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and turn is None:
@@ -127,6 +130,8 @@ def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: 
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
     image.load()
     turn = UPRIGHT.get(_orientation(image))
     image = _plain(image)
@@ -152,7 +157,8 @@ def _plain(image: Image.Image) -> Image.Image:
     mode = "L" if image.mode in GREY else "RGB"
     if not image.has_transparency_data:
         return image if image.mode == mode else image.convert(mode)
-    image = image.convert("LA" if mode == "L" else "RGBA")
+    clear = "LA" if mode == "L" else "RGBA"
+    image = image if image.mode == clear else image.convert(clear)
     white = Image.new(mode, image.size, "white")
     white.paste(image, mask=image.getchannel("A"))
     return white

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.labels import hierarchy, wordnet
-from hpcscale.labels.canonical import Concept, Merge, concept, first_senses, sense_sets
+from hpcscale.labels.canonical import Concept, Merge, canonical_order, concept, first_senses, sense_sets
 from hpcscale.labels.hierarchy import Hierarchy
 from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, tag_classes
 
@@ -112,8 +112,7 @@ def from_wordnet(
     for tag, found in concepts.items():
         if found in numbers:
             selecting[numbers[found]].append(tag)
-    for each in selecting:  # the canonical form first
-        each.sort(key=lambda tag: (-frequency.get(tag, 0), tag))
+    selecting = [canonical_order(each, frequency) for each in selecting]
     about = {
         "hierarchy": "WordNet" if ancestors else "none",
         "use": use,
@@ -139,7 +138,8 @@ def from_hierarchy(
 ) -> Vocabulary:
     """Classes are those of the user's hierarchy, all of them and in its order.
 
-    A tag selects the class of the same name, or the only class of the same normalised name.
+    A tag selects the class of its name; else the class whose name is the tag's normalised form; else the only
+    class whose normalised name that is. Where several would do, none is selected.
     """
     numbers = {name: c for c, name in enumerate(tree.names)}
     normalised: dict[str, list[int]] = {}

@@ -7,7 +7,7 @@ Ours, over WordNet 3.0 and the 1000 ImageNet synsets, takes 1804 tags to 1284 cl
 (monosemous) or 1208 (first-sense); the paper speaks of about 1.5k.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -62,10 +62,9 @@ def concept(tag: str, senses: tuple[str, ...], merge: Merge, first: Mapping[str,
     return Concept(senses)
 
 
-def canonical_form(frequencies: Mapping[str, int]) -> str:
-    """The tag that stands for a class: the most frequent of its tags; among equals the first in the
-    alphabet."""
-    return min(frequencies, key=lambda tag: (-frequencies[tag], tag))
+def canonical_order(tags: Iterable[str], frequency: Mapping[str, int]) -> list[str]:
+    """The tags of a class, most frequent first, equals in the alphabet's order. The first is canonical."""
+    return sorted(tags, key=lambda tag: (-frequency.get(tag, 0), tag))
 
 
 def rewrite(

@@ -50,7 +50,7 @@ def normalise(tag: str) -> str:
     """
     if tag.isascii():
         return "".join(filter(str.isalnum, tag.lower()))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tag).casefold())
+    folded = unicodedata.normalize("NFKC", tag).casefold()
     kept = "".join(c for c in folded if c.isalnum() or unicodedata.category(c).startswith("M"))
     return unicodedata.normalize("NFKC", kept)
 

@@ -72,10 +72,14 @@ class GradientBuckets:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def finish(self, extras: Tensor) -> Tensor:
-        """After backward: wait for all sums (collective); returns the sums of the extras, on the device."""
+    def finish(self, *extras: float | Tensor) -> Tensor:
+        """After backward: wait for all sums (collective); returns the sums of the extras, on the device.
+
+        They are overwritten by the next step.
+        """
         assert not any(self.missing), "a parameter got no gradient"
-        self.extras.copy_(extras)
+        for place, extra in zip(self.extras, extras, strict=True):
+            place.copy_(extra) if isinstance(extra, Tensor) else place.fill_(extra)
         self._start(len(self.buckets) - 1)
         for handle in self.handles:
             ranks.wait(handle)

@@ -38,8 +38,9 @@ struct Pdq {
     int quality;
 };
 
-// The codes of the picture, turned by 90, 180 and 270 degrees counter-clockwise... and mirrored; in the order
-// of pdqhash.compute_dihedral. All from one transform, by signs and transposition of its frequencies.
+// All from one transform, by signs and transposition of its frequencies, in the order of
+// pdqhash.compute_dihedral: the picture; turned by 90, 180 and 270 degrees anticlockwise; mirrored top to
+// bottom; left to right; at the main diagonal (transposed); at the other diagonal.
 struct PdqDihedral {
     std::array<Code256, 8> codes;
     int quality;

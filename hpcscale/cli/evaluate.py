@@ -1,0 +1,67 @@
+"""hpcscale evaluate. Parse, start ranks or call hpcscale.evaluate.evaluate_run, print the metrics."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--set",
+    "which",
+    type=click.Choice(["held_out", "validation", "train"]),
+    help="Samples to evaluate on.  [default: validation data if configured, else held_out, else train]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--ranks", "count", type=click.IntRange(1), default=1, show_default=True, help="Ranks to start here."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Samples of a rank at a time.  [default: as in training]",
+)
+def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None) -> None:
+    """Evaluate the newest checkpoint of RUN, beside the class-frequency baseline.
+
+    Writes RUN/evaluations/<set>-<step>/, which `hpcscale report` reads, and prints its metrics.
+    """
+    from hpcscale import ranks
+
+    if count > 1:
+        if "HOROVOD_RANK" in os.environ:
+            raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
+        options = [f"--set={which}"] * bool(which) + [f"--batch={batch}"] * bool(batch) + ["--json"] * as_json
+        command = [sys.executable, "-m", "hpcscale", "evaluate", str(run), *options]
+        sys.exit(ranks.launch(command, count))
+
+    from hpcscale.checkpoint import CheckpointError
+    from hpcscale.config import ConfigError
+    from hpcscale.data.store import DataError
+    from hpcscale.evaluate import EvaluateError, evaluate_run
+    from hpcscale.labels.vocabulary import VocabularyError
+    from hpcscale.report.tables import results
+
+    ranks.init()
+    try:
+        folder = evaluate_run(run, which, batch)
+    except (ConfigError, EvaluateError, VocabularyError) as error:
+        raise click.UsageError(str(error)) from None
+    except ranks.RankLost as error:
+        click.echo(str(error), err=True)
+        sys.exit(ranks.LOST)
+    except (DataError, CheckpointError) as error:
+        raise click.ClickException(str(error)) from None
+    first = ranks.rank() == 0
+    ranks.shutdown()
+    if first:
+        text = (folder / "metrics.json").read_text()
+        found = json.loads(text)
+        table = results(found["set"], found["step"], found["metrics"], found["baseline"])
+        click.echo(text.rstrip() if as_json else f"{table}\n\n{folder}")

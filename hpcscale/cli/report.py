@@ -1,0 +1,27 @@
+"""hpcscale report. Parse, call hpcscale.report.report, print the tables and the file."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the comparison of several runs.  [default: comparison.md beside the first]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write RUN/report.md with its figures; for several RUNS, also compare them.
+
+    Prints the results and the path of the report. Works on runs that have not finished, and says so.
+    """
+    from hpcscale.report import report as write
+    from hpcscale.report import summary
+
+    file = write(runs, out)
+    click.echo(summary(runs))
+    click.echo(file)

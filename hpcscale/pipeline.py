@@ -1,0 +1,319 @@
+"""Stored pictures to batches that a model reads, decoded ahead of it. The only file that imports DALI.
+
+In: a `DataSet`, the order of its samples, the configuration `input`. Out: `Batch`es of one rank, to the
+training loop and to evaluation.
+
+Everything that is chosen (sample, crop, mirror) is computed here from `data/order.py` and fed to DALI,
+which keeps no random state: a batch is a pure function of its step. On the CPU, DALI decodes only the
+crop, straight from the mapped shard, and one C++ pass mirrors and normalises into a buffer that is used
+again for every batch. That is as fast as decoding alone, where DALI's own crop_mirror_normalize costs a
+third more (benchmarks/loader.py). On a GPU, DALI decodes and normalises there. Both upsample colours as
+libjpeg does by default ("fancy"), and decoding the crop gives the bits that decoding everything and
+cropping gives.
+
+One undecodable picture never stops a run. DALI fails for a whole batch and is useless afterwards, so every
+sample that was under way is then decoded alone, the bad ones are reported and replaced by rule, and a new
+DALI pipeline goes on with otherwise the same batches. In training, a place of the global sequence whose
+sample fails gets the sample (and the crop) of the next place that does not: a pure function again, never a
+held-out sample, the same after a resume and at any world size. In evaluation a bad sample is left out.
+What DALI takes for decodable: a JPEG that ends early fails only if rows of the crop are missing, and one
+with wrong bytes inside often decodes, with visible damage and a line on stderr; `hpcscale data verify`
+finds both by their checksums.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
+
+from hpcscale import ops
+from hpcscale.config import ConfigError, Input
+from hpcscale.data.order import Order, below, draws
+from hpcscale.data.store import DataError, DataSet
+
+# A run stops when more samples than this, and than this share of all samples so far, cannot be decoded.
+BAD_SAMPLES, BAD_SHARE = 16, 0.01
+
+
+class Batch(NamedTuple):
+    """n pictures with their raw tags. The images are valid until the next batch is asked for."""
+
+    images: torch.Tensor  # (n, 3, crop, crop) float32 in [-1, 1], channels_last, on the device
+    tag_offsets: NDArray[np.int64]  # (n + 1,)
+    tag_ids: NDArray[np.int32]  # (tag_offsets[-1],) ids into DataSet.tags
+    samples: NDArray[np.int64]  # (n,) ids of the samples that the images show
+
+
+class BadSample(NamedTuple):
+    sample: int
+    name: str  # source id
+    reason: str
+
+
+def on_stderr(bad: BadSample) -> None:
+    print(f"sample {bad.sample} ({bad.name}) cannot be decoded: {bad.reason}", file=sys.stderr)
+
+
+def train_batches(
+    data: DataSet,
+    order: Order,
+    input: Input,
+    *,
+    batch: int,
+    seed: int,
+    first_step: int,
+    steps: int,
+    rank: int,
+    size: int,
+    device: torch.device,
+    report: Callable[[BadSample], None] = on_stderr,
+) -> Generator[Batch, None, None]:
+    """The batches of steps [first_step, first_step + steps) of one rank: random crops, mirrored at random.
+
+    Step s holds the places [s * batch, (s + 1) * batch) of the global sequence; rank r of `size` gets the
+    [r * batch / size, (r + 1) * batch / size) of them. `seed` keys crops and mirrors. `report` is called once
+    for every sample that cannot be decoded and was replaced. Closing the generator frees DALI's threads and
+    memory. Raises ConfigError where crop, resize or batch do not fit, and DataError (from the generator)
+    where too many samples cannot be decoded.
+    """
+    if batch % size:
+        raise ConfigError(
+            f"train.batch: {batch} samples cannot be divided among {size} ranks; needs a multiple"
+        )
+    room = _side(data, input) - input.crop + 1
+    share = batch // size
+
+    def plan(places: NDArray[np.int64]) -> Plan:
+        samples, epochs = order.samples_at(places)
+        random = draws(seed, epochs, samples, 3)
+        starts = np.stack([below(random[:, 0], room), below(random[:, 1], room)], axis=1)
+        mirror = random[:, 2] >> 31 if input.mirror else np.zeros(len(places))
+        return Plan(places, samples, starts.astype(np.int32), mirror.astype(np.uint8))
+
+    firsts = range(first_step * batch + rank * share, (first_step + steps) * batch, batch)
+    plans = (plan(np.arange(first, first + share, dtype=np.int64)) for first in firsts)
+    return _batches(data, input, plans, plan, min(BAD_SAMPLES, order.length // 2), share, device, report)
+
+
+def evaluate_batches(
+    data: DataSet,
+    samples: NDArray[np.int64],
+    input: Input,
+    *,
+    batch: int,
+    device: torch.device,
+    report: Callable[[BadSample], None] = on_stderr,
+) -> Generator[Batch, None, None]:
+    """The given samples in their order, each once, `batch` at a time: centre crops, never mirrored.
+
+    The last batch is as short as what is left. A sample that cannot be decoded is reported and left out, so
+    `Batch.samples` says what was seen; a batch of nothing is not yielded. Errors as in `train_batches`.
+    """
+    start = (_side(data, input) - input.crop) // 2
+
+    def plan(places: NDArray[np.int64]) -> Plan:
+        n = len(places)
+        return Plan(places, samples[places], np.full((n, 2), start, np.int32), np.zeros(n, np.uint8))
+
+    firsts = range(0, len(samples), batch)
+    plans = (plan(np.arange(first, min(first + batch, len(samples)), dtype=np.int64)) for first in firsts)
+    return _batches(data, input, plans, None, min(BAD_SAMPLES, len(samples) // 2), batch, device, report)
+
+
+class Plan(NamedTuple):
+    """What a batch will show, row by row; fed to DALI and kept until the batch is handed out."""
+
+    places: NDArray[np.int64]  # (n,) places in the global sequence
+    samples: NDArray[np.int64]  # (n,)
+    starts: NDArray[np.int32]  # (n, 2) top and left pixel of the crop
+    mirror: NDArray[np.uint8]  # (n,) 0 or 1
+
+    def rows(self, rows: NDArray[np.int64] | slice) -> "Plan":
+        return Plan(self.places[rows], self.samples[rows], self.starts[rows], self.mirror[rows])
+
+
+def _side(data: DataSet, input: Input) -> int:
+    """Side of the square pictures from which crops are taken."""
+    stored, resize = data.stored_size, input.resize
+    if stored is None and resize is None:
+        raise ConfigError(
+            f"input.resize: missing, and {data.folder} stores pictures at their own sizes; set it, or ingest "
+            "with --resize, which saves the time in training"
+        )
+    side = resize or stored or 0
+    if input.crop > side:
+        raise ConfigError(
+            f"input.crop: found {input.crop}, but the pictures of {data.folder} "
+            f"{'are resized to' if resize else 'are'} {side} x {side}; allowed are 1 to {side}"
+        )
+    return side
+
+
+def _resizes(data: DataSet, input: Input) -> bool:
+    return input.resize is not None and input.resize != data.stored_size
+
+
+def _batches(
+    data: DataSet,
+    input: Input,
+    plans: Iterator[Plan],
+    plan: Callable[[NDArray[np.int64]], Plan] | None,
+    allowed: int,
+    most: int,
+    device: torch.device,
+    report: Callable[[BadSample], None],
+) -> Generator[Batch, None, None]:
+    """Decode `plans` of at most `most` rows; a bad row gets the `plan` of a later place, or is left out."""
+    # One buffer for all batches: fresh memory for each would cost its page faults.
+    buffer = torch.empty((most, input.crop, input.crop, 3), device=device)
+    under_way: deque[tuple[Plan, Any]] = deque()  # keeps alive what DALI reads without a copy
+    bad: set[int] = set()
+    faults = handed_out = 0
+
+    def note(plan: Plan, row: int, reason: str) -> None:
+        nonlocal faults
+        faults += 1
+        sample, name = int(plan.samples[row]), data.names(plan.samples[row : row + 1])[0]
+        if sample not in bad:
+            report(BadSample(sample, name, reason))
+        bad.add(sample)
+        if len(bad) > max(allowed, BAD_SHARE * handed_out):
+            raise DataError(
+                f"{data.folder}: {len(bad)} of about {handed_out + most} samples cannot be decoded, the last "
+                f"one {sample} ({name}): {reason}; allowed are {allowed} or {BAD_SHARE:.0%}. "
+                f"Look with `hpcscale data verify {data.folder}`"
+            )
+
+    def mend(torn: Plan, suspects: NDArray[np.int64]) -> Plan:
+        """Decode the suspect rows alone and put something else where that fails."""
+        reasons = _faults(data, input, torn.rows(suspects), device)
+        broken = [(int(row), reason) for row, reason in zip(suspects, reasons, strict=True) if reason]
+        for row, reason in broken:
+            note(torn, row, reason)
+            if plan is not None:
+                place = int(torn.places[row]) + 1
+                while (
+                    failed := _faults(data, input, other := plan(np.array([place])), device)[0]
+                ) is not None:
+                    note(other, 0, failed)
+                    place += 1
+                torn.places[row], torn.samples[row] = other.places[0], other.samples[0]
+                torn.starts[row], torn.mirror[row] = other.starts[0], other.mirror[0]
+        if plan is None:
+            return torn.rows(np.delete(np.arange(len(torn.samples)), [row for row, _ in broken]))
+        return torn
+
+    def feed(waiting: Iterator[Plan]) -> Iterator[tuple[Any, ...]]:
+        for next_plan in waiting:
+            known = np.flatnonzero(np.isin(next_plan.samples, list(bad)))
+            mended = mend(next_plan, known) if known.size else next_plan
+            if len(mended.samples):
+                under_way.append((mended, _inputs(data, mended, device)))
+                yield under_way[-1][1]
+
+    pipe = None
+    waiting = plans
+    while True:
+        try:
+            if pipe is None:
+                pipe = _pipeline(feed(waiting), input, _resizes(data, input), most, device, input.prefetch)
+                pipe.schedule_run()
+            (decoded,) = pipe.share_outputs()  # waits for DALI
+            images = _images(decoded, under_way[0][0], buffer)
+            pipe.release_outputs()
+            pipe.schedule_run()  # DALI decodes ahead while the caller computes
+        except StopIteration:
+            return
+        except RuntimeError:
+            pipe, before = None, faults
+            torn = [torn for torn, _ in under_way]
+            under_way.clear()
+            mended = [mend(one, np.arange(len(one.samples))) for one in torn]
+            if faults == before:  # no sample is to blame: no memory left, say
+                raise
+            waiting = chain(mended, waiting)
+            continue
+        done, _ = under_way.popleft()
+        handed_out += len(done.samples)
+        yield Batch(images, *data.tag_rows(done.samples), done.samples)
+
+
+def _inputs(data: DataSet, plan: Plan, device: torch.device) -> tuple[Any, ...]:
+    """What DALI is fed for a plan: views of the mapped shards, the crops and, on a GPU, the mirror flags."""
+    inputs = (data.jpegs(plan.samples), plan.starts)
+    return inputs if device.type == "cpu" else (*inputs, plan.mirror.astype(np.int32))
+
+
+def _pipeline(
+    source: Iterator[tuple[Any, ...]], input: Input, resize: bool, most: int, device: torch.device, ahead: int
+) -> Any:
+    """A DALI pipeline from `_inputs` to (n, crop, crop, 3): uint8 on the CPU, float32 in [-1, 1] on a GPU."""
+    cpu = device.type == "cpu"
+    number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
+    pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)
+    crop: dict[str, Any] = {"axes": [0, 1], "shape": [input.crop, input.crop]}
+    # Both sides then upsample colours as libjpeg does by default; nvJPEG would repeat pixels.
+    decode = {"device": "cpu" if cpu else "mixed", "output_type": types.RGB, "jpeg_fancy_upsampling": True}
+    with pipe:
+        jpegs, starts, *mirror = fn.external_source(
+            source=source, num_outputs=2 if cpu else 3, batch=True, no_copy=True
+        )
+        if resize:
+            whole = fn.resize(fn.decoders.image(jpegs, **decode), size=[input.resize, input.resize])
+            images = fn.slice(whole, start=starts, **crop)
+        else:
+            images = fn.decoders.image_slice(jpegs, start=starts, **crop, **decode)
+        if not cpu:
+            images = fn.crop_mirror_normalize(
+                images,
+                mirror=mirror[0],
+                mean=[127.5] * 3,
+                std=[127.5] * 3,
+                output_layout="HWC",
+                dtype=types.FLOAT,
+            )
+        pipe.set_outputs(images)
+    pipe.build()
+    return pipe
+
+
+def _images(decoded: Any, plan: Plan, buffer: torch.Tensor) -> torch.Tensor:
+    """DALI's output as (n, 3, crop, crop) float32 in `buffer`; on a GPU it waits for DALI (a device sync)."""
+    out = buffer[: len(plan.samples)]
+    if buffer.device.type == "cpu":
+        ops.normalize(np.asarray(decoded.as_tensor()), plan.mirror, out.numpy())
+    else:
+        from nvidia.dali.plugin.pytorch import feed_ndarray
+
+        feed_ndarray(decoded.as_tensor(), out, cuda_stream=torch.cuda.current_stream(buffer.device))
+    return out.permute(0, 3, 1, 2)  # the memory stays NHWC, which torch calls channels_last
+
+
+def _faults(data: DataSet, input: Input, plan: Plan, device: torch.device) -> list[str | None]:
+    """Decode each row alone: why it fails, or None. About 1 ms a row; 5 ms a failure: it ends a pipeline."""
+    reasons: list[str | None] = []
+    pipe = None
+    while len(reasons) < len(plan.samples):
+        try:
+            if pipe is None:
+                rest = (plan.rows(slice(row, row + 1)) for row in range(len(reasons), len(plan.samples)))
+                source = (_inputs(data, one, device) for one in rest)
+                pipe = _pipeline(source, input, _resizes(data, input), 1, device, 1)
+            pipe.schedule_run()
+            pipe.share_outputs()
+            pipe.release_outputs()
+            reasons.append(None)
+        except RuntimeError as error:
+            pipe = None
+            row = len(reasons)
+            jpeg = data.jpegs(plan.samples[row : row + 1])[0]
+            said = str(error).partition("encountered:")[2].strip().partition("\n")[0].strip() or str(error)
+            reasons.append(f"DALI: {said} ({jpeg.size} bytes, first {jpeg[:4].tobytes().hex(' ')})")
+    return reasons

@@ -1,0 +1,105 @@
+"""Figures of reports: what `folder.read` found in, PNG files out. The same input gives the same bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hpcscale.report.folder import Evaluated, Picture, Run
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito 2008
+MARKS = {"validation": "o", "held_out": "s", "train": "^"}
+RIGHT, WRONG = "#00734f", "#b03a00"
+COLUMNS = 6  # of the picture sheet
+WIDTH, HEIGHT, MARGIN = 2.15, 3.2, 0.08  # of one picture with its text, inches
+LETTERS = {"bold": 23, "normal": 28}  # in a line of text
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+}
+
+
+def curves(runs: list[Run], file: Path) -> bool:
+    """Loss, mAP@100 and learning rate over steps. False, and no file, where there is nothing to draw."""
+    file.unlink(missing_ok=True)
+    if not any(run.steps or run.curves for run in runs):
+        return False
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 7.5), layout="constrained")
+        loss, metric, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
+        for index, run in enumerate(runs):
+            color = COLORS[index % len(COLORS)]
+            steps = [event["step"] for event in run.steps]
+            line: dict[str, Any] = {"color": color, "marker": "." if len(steps) < 3 else None}
+            loss.plot(steps, [event["loss"] for event in run.steps], label=run.name, **line)
+            rate.plot(steps, [event.get("lr", np.nan) for event in run.steps], **line)
+            for name, points in run.curves.items():
+                found = {step: m["map100"] for step, m in points.items() if m.get("map100") is not None}
+                label = f"{run.name}, {name}" if len(runs) > 1 else name
+                shade = color if len(runs) > 1 else COLORS[list(MARKS).index(name)]
+                metric.plot(list(found), list(found.values()), color=shade, marker=MARKS[name], label=label)
+        values = [event["loss"] for run in runs for event in run.steps if event["loss"] > 0]
+        if values and max(values) > 5 * min(values):
+            loss.set_yscale("log")
+            loss.yaxis.set_major_formatter("{x:g}")
+            loss.yaxis.set_minor_formatter("{x:g}")
+        if len(runs) == 1:
+            for evaluation in runs[0].evaluations:
+                if evaluation.baseline.get("map100") is not None:
+                    shade = COLORS[list(MARKS).index(evaluation.set)]
+                    label = f"{evaluation.set}, class-frequency baseline"
+                    metric.axhline(evaluation.baseline["map100"], color=shade, linestyle=":", label=label)
+        loss.set_ylabel("training loss")
+        metric.set(ylabel="mAP@100 by class, weighted", ylim=(0, 1.02))
+        rate.set(ylabel="learning rate", xlabel="step")
+        rate.set_ylim(bottom=0)
+        for axes in (loss, metric) if len(runs) > 1 else (metric,):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False)
+        _save(figure, file)
+    return True
+
+
+def pictures(evaluation: Evaluated, file: Path) -> bool:
+    """Pictures as the model saw them, their truth, and the five best guesses, right or wrong.
+
+    False, and no file, where the evaluation kept no pictures.
+    """
+    file.unlink(missing_ok=True)
+    if not evaluation.pictures:
+        return False
+    rows = -(-len(evaluation.pictures) // COLUMNS)
+    figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows))
+    for index, picture in enumerate(evaluation.pictures):
+        row, column = divmod(index, COLUMNS)
+        # The picture fills the width of its cell but for a margin, and the text what is below it.
+        side = WIDTH - 2 * MARGIN
+        left, bottom = column * WIDTH + MARGIN, HEIGHT * (rows - row) - MARGIN - side
+        across, up = WIDTH * COLUMNS, HEIGHT * rows
+        _picture(figure.add_axes((left / across, bottom / up, side / across, side / up)), picture)
+    _save(figure, file)
+    return True
+
+
+def _picture(axes: Axes, picture: Picture) -> None:
+    axes.axis("off")
+    axes.imshow(picture.pixels, interpolation="nearest")
+    lines = [(picture.truth, "black", "bold")]
+    for name, right in picture.guesses:
+        lines.append((f"{'✓' if right else '✗'} {name}", RIGHT if right else WRONG, "normal"))
+    for line, (text, color, weight) in enumerate(lines):
+        text = text if len(text) <= LETTERS[weight] else text[: LETTERS[weight] - 1] + "…"
+        y = -0.03 - 0.085 * line
+        axes.text(0, y, text, color=color, weight=weight, fontsize=9, va="top", transform=axes.transAxes)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    aside = file.with_name(f".{file.stem}.part.png")
+    figure.savefig(aside, dpi=110, metadata={"Software": None})
+    aside.rename(file)

@@ -1,0 +1,128 @@
+"""The run folder as the training loop sees it: one process at a time, one configuration, one log.
+
+RUN/config.json is the configuration of the run; RUN/log.jsonl has one event a line, see `Log`; RUN/.lock is
+held by rank 0. Only rank 0 calls these functions.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpcscale import config
+from hpcscale.config import Config, ConfigError
+from hpcscale.train import schedule
+
+# Keys that a run may be continued with other values of: how often it reports, where things lie, how fast it
+# is. The contents of data and vocabulary are compared through the checkpoint. Other numbers of compute
+# threads change the last bits of sums, no more.
+FREE = {
+    "data.train",
+    "data.vocabulary",
+    "data.validation",
+    "input.threads",
+    "input.prefetch",
+    "train.threads",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.evaluate_every",
+    "train.tensorboard",
+}
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used now; the message names it."""
+
+
+@contextlib.contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Hold the run folder, which is made if need be; RunError if another process does. Ends with the
+    process."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            raise RunError(f"{run}: another process trains here now ({holder})") from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
+        stream.flush()
+        yield
+
+
+def agree(run: Path, settings: Config) -> None:
+    """Write RUN/config.json, or check that a run goes on as it began.
+
+    Raises ConfigError with every key that differs, unless it is one of FREE, or train.steps grows and the
+    schedule does not depend on it.
+    """
+    file = run / "config.json"
+    if file.exists():
+        before = config.read(file)
+        old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
+        free = set(FREE)
+        if before.train.steps < settings.train.steps and not schedule.depends_on_length(settings.schedule):
+            free.add("train.steps")
+        differing = [key for key in new if old.get(key) != new[key] and key not in free]
+        if differing:
+            lines = [f"  {key}: {old.get(key)!r} there, {new[key]!r} here" for key in differing]
+            raise ConfigError(
+                "\n".join([f"{file}: the run was started with another configuration", *lines])
+                + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(FREE))}; "
+                "train.steps may grow unless the schedule is 'equal' or 'cosine'"
+            )
+    aside = file.with_name("config.json.tmp")
+    aside.write_text(config.dump(settings))
+    aside.rename(file)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as `section.key`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+class Log:
+    """RUN/log.jsonl: one JSON object a line, first key `event`, with the number of steps done as `step`.
+
+    start | resume: how the process began. step: see train.loop. evaluation: set and metrics. bad_sample: a
+    picture that could not be decoded and was replaced. end: why the process ended.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        """Go on after `step` steps: what an interrupted process wrote beyond them, it will write again."""
+        self.file = run / "log.jsonl"
+        self.began = time.monotonic()
+        kept = [line for line in _lines(self.file) if step and json.loads(line)["step"] <= step]
+        aside = self.file.with_name("log.jsonl.tmp")
+        aside.write_text("".join(kept))
+        aside.rename(self.file)
+        self.stream = self.file.open("a", buffering=1)
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        self.stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+
+    def seconds(self) -> float:
+        """Since this process began to train."""
+        return time.monotonic() - self.began
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Lines that are whole: a killed process may leave half of one."""
+    if file.exists():
+        for line in file.read_text(errors="replace").splitlines(keepends=True):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                json.loads(line)["step"]
+                yield line

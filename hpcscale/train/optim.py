@@ -1,0 +1,90 @@
+"""Optimizers: a network and its configuration in, a torch optimizer out; stepped by train.loop.
+
+All state exists from the start, so that ranks and checkpoints agree on its names before the first step.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpcscale import config
+
+
+def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
+    """SGD or RMSProp over two groups of parameters: with weight decay, and without.
+
+    Biases and normalisations are not decayed (Goyal et al. 2017, section 5.3): all parameters of one
+    dimension. The learning rate is set before every step by the caller.
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.name == "rmsprop":
+        return RMSProp(groups, settings.decay, settings.momentum, settings.epsilon)
+    # fused: one pass over memory instead of one for every operation.
+    optimizer = torch.optim.SGD(
+        groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+    )
+    if settings.momentum:
+        for (
+            parameter
+        ) in parameters:  # zeros equal torch's own start, whose first buffer is the first gradient
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+class RMSProp(torch.optim.Optimizer):
+    """RMSProp as TensorFlow computes it, which differs from torch's:
+
+    square = decay * square + (1 - decay) * g^2, from 1; buffer = momentum * buffer + lr * g / sqrt(square +
+    epsilon); w = w - buffer. So epsilon is inside the root, and the learning rate inside the buffer. Weight
+    decay is added to g. Gradients are overwritten.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], decay: float, momentum: float, epsilon: float) -> None:
+        super().__init__(groups, {"lr": 0.0, "decay": decay, "momentum": momentum, "epsilon": epsilon})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = {
+                    "square": torch.ones_like(parameter),
+                    "momentum_buffer": torch.zeros_like(parameter),
+                }
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            parameters = group["params"]
+            gradients = [parameter.grad for parameter in parameters]
+            squares = [self.state[parameter]["square"] for parameter in parameters]
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            if group["weight_decay"]:
+                torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
+            roots = torch._foreach_add(squares, group["epsilon"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_addcdiv_(buffers, gradients, roots, group["lr"])
+            torch._foreach_sub_(parameters, buffers)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors under `<parameter>.<key>`, themselves and not copies: restore writes into
+    them."""
+    return dict(_state(model, optimizer))
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            if value is not None:
+                yield f"{name}.{key}", value

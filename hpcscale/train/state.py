@@ -1,0 +1,73 @@
+"""What a checkpoint of a run holds, and how all ranks come to the same state; used by train.loop.
+
+Network, optimizer, the report's window, and the fingerprint of what was trained on. The position in the data
+is the number of steps, and nothing else: the order of samples is a pure function.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcscale import checkpoint, ranks
+from hpcscale.config import ConfigError
+from hpcscale.data.store import DataSet
+from hpcscale.labels.vocabulary import Vocabulary
+from hpcscale.train import optim
+
+
+class Diverged(RuntimeError):
+    """Loss or weights are no numbers any more; the message names the step, and its samples if they are
+    known."""
+
+
+def fingerprint(data: DataSet, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What must be the same for a run to go on, wherever it lies; kept in every checkpoint."""
+    classes = json.dumps([vocabulary.classes, vocabulary.parents]).encode()
+    return {
+        "data": data.plan.digest,
+        "classes": hashlib.sha256(classes).hexdigest(),
+        "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
+    }
+
+
+def resume(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, contents: dict[str, Any]
+) -> tuple[int, tuple[float, int]]:
+    """Steps done and the report's window; weights and optimizer state are rank 0's on all ranks
+    (collective)."""
+    states = model.state_dict(), optim.state(model, optimizer)
+    step, window = 0, [0.0, 0]
+    if ranks.rank() == 0 and (found := checkpoint.latest(run)) is not None:
+        for key, place in (("data", "data.train"), ("classes", "data.vocabulary")):
+            if found.metadata[key] != contents[key]:
+                raise ConfigError(f"{place}: not the contents that {found.file} was trained on")
+        for into, values in zip(states, checkpoint.load(found), strict=True):
+            checkpoint.restore(into, values, found.file)
+        step, window = found.step, found.metadata["window"]
+    step, window = ranks.broadcast_object([step, window])
+    for state in states:
+        ranks.broadcast(state.values())
+    return step, (window[0], window[1])
+
+
+def save(
+    run: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    metadata: dict[str, Any],
+    keep: int,
+) -> None:
+    """A checkpoint of rank 0's state (collective: no rank goes on, or ends, before it is there)."""
+    if ranks.rank() == 0:
+        state = model.state_dict()
+        for name, value in state.items():
+            if not torch.isfinite(value).all():
+                raise Diverged(f"{run}: {name} is not finite after step {step}; nothing was saved")
+        checkpoint.save(run, step, state, optim.state(model, optimizer), metadata, keep)
+    ranks.barrier()

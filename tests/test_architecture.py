@@ -1,0 +1,119 @@
+"""The shape of the code: imports point one way, foreign things have one file each, links lead somewhere."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hpcscale"
+
+# A part may import itself and what stands in a later row, so `report` gets nothing but config.
+ROWS = (
+    ("__main__", "demo"),
+    ("cli",),
+    ("train",),
+    ("evaluate",),
+    ("evaluations", "checkpoint", "pipeline"),
+    ("models", "data", "metrics"),
+    ("labels",),
+    ("ops", "ranks", "report"),
+    ("config",),
+    ("_ops", "__init__"),
+)
+ONLY = {
+    "horovod": "hpcscale/ranks.py",
+    "nvidia": "hpcscale/pipeline.py",
+    "h5py": "hpcscale/data/store.py",
+    "hpcscale._ops": "hpcscale/ops.py",
+}
+
+
+def imports(text: str) -> set[str]:
+    """Full names of all that a file imports, inside functions too; `from a import b` gives a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def row(part: str) -> int:
+    found = [index for index, parts in enumerate(ROWS) if part in parts]
+    assert found, f"hpcscale.{part} has no row yet"
+    return found[0]
+
+
+def wrong_way(part: str, text: str) -> set[str]:
+    """Parts that a file of `part` imports and must not."""
+    parts = {name.split(".")[1] for name in imports(text) if name.startswith("hpcscale.")}
+    return {other for other in parts - {part, "__version__"} if row(other) <= row(part)}
+
+
+def misplaced(file: str, text: str) -> set[str]:
+    """Foreign things that a file imports though they belong to another."""
+    found = imports(text)
+    return {
+        name
+        for name, home in ONLY.items()
+        if file != home and any(other == name or other.startswith(name + ".") for other in found)
+    }
+
+
+def broken_links(file: Path) -> list[str]:
+    """Relative links of a Markdown file that lead nowhere."""
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", file.read_text())
+    return [link for link in links if "://" not in link and not (file.parent / link).exists()]
+
+
+@pytest.mark.parametrize(
+    "file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE))
+)
+def test_imports_point_one_way_and_foreign_things_have_one_file(file: Path) -> None:
+    part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert not wrong_way(part, file.read_text())
+    assert not misplaced(str(file.relative_to(ROOT)), file.read_text())
+
+
+def test_only_the_bindings_know_pybind11() -> None:
+    sources = [file for kind in ("hpp", "cpp") for file in (ROOT / "cpp").rglob(f"*.{kind}")]
+    assert [file.name for file in sources if "pybind11" in file.read_text()] == ["bindings.cpp"]
+
+
+def test_help_comes_without_anything_heavy() -> None:
+    code = """
+import sys
+from hpcscale.cli import COMMANDS, main
+for words in ([], *([command] for command in COMMANDS)):
+    main([*words, "--help"], standalone_mode=False)
+heavy = {"torch", "h5py", "nvidia", "horovod", "matplotlib"}
+print(sorted({name.partition(".")[0] for name in sys.modules} & heavy))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*ROOT.glob("*.md"), *ROOT.glob("benchmarks/**/*.md")}), ids=lambda f: f.name
+)
+def test_links_lead_somewhere(file: Path) -> None:
+    assert not broken_links(file)
+
+
+def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
+    assert wrong_way("labels", "def f():\n    from hpcscale.data import store") == {"data"}
+    assert wrong_way("report", "from hpcscale import metrics, config") == {"metrics"}
+    assert not wrong_way("labels", "import hpcscale.labels.wordnet, hpcscale.ops")
+    assert misplaced("hpcscale/evaluate.py", "from nvidia.dali import fn\nfrom hpcscale import _ops") == {
+        "nvidia",
+        "hpcscale._ops",
+    }
+    page = tmp_path / "page.md"
+    page.write_text("[a](page.md#x) [b](https://x.org) [c](gone.md) ![d](gone.png)")
+    assert broken_links(page) == ["gone.md", "gone.png"]
