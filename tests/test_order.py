@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from hpcscale.data.order import Order, below, draws, permute
+from hpcscale.config import check
+from hpcscale.data.drop import dropped_samples, order_of
+from hpcscale.data.ingest import ingest
+from hpcscale.data.order import Order, below, draws, inverse, permute
+from hpcscale.data.store import DataError, open_data
 
 GOLDEN = Path(__file__).parent / "golden" / "order.json"
 
@@ -224,3 +229,65 @@ def golden() -> dict[str, list[int]]:
 
 def test_order_never_drifts() -> None:
     assert golden() == json.loads(GOLDEN.read_text())
+
+
+def test_inverse_undoes_permute() -> None:
+    for samples in [*range(1, 70), 1000, 3_500_000_000]:
+        some = np.unique(np.linspace(0, samples - 1, 500).astype(np.int64))
+        np.testing.assert_array_equal(inverse(permute(some, samples, 5), samples, 5), some)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(2, 200), st.floats(0, 0.6), st.integers(0, 9))
+def test_dropped_samples_are_in_no_part_and_the_parts_lose_nothing_else(
+    data: st.DataObject, samples: int, share: float, split: int
+) -> None:
+    whole = Order(samples, 3, share, split)
+    training = set(whole.samples_at(np.arange(whole.length))[0].tolist())
+    held = whole.held_out_samples()
+    gone = sorted(data.draw(st.sets(st.integers(0, samples - 1), max_size=samples)))
+    dropped = np.array(gone, np.int64)
+    if training <= set(gone):
+        with pytest.raises(ValueError, match="no sample left"):
+            Order(samples, 3, share, split, dropped)
+        return
+    order = Order(samples, 3, share, split, dropped)
+    seen, epochs = order.samples_at(np.arange(2 * order.length))
+    for epoch in range(2):
+        assert sorted(seen[epochs == epoch].tolist()) == sorted(training - set(gone))
+    np.testing.assert_array_equal(order.held_out_samples(), held[~np.isin(held, dropped)])
+    assert order.held_out_length == len(order.held_out_samples())
+
+
+def test_dropping_nothing_changes_nothing() -> None:
+    one, other = Order(1000, 4, 0.1, 2), Order(1000, 4, 0.1, 2, np.empty(0, np.int64))
+    np.testing.assert_array_equal(one.samples_at(np.arange(999))[0], other.samples_at(np.arange(999))[0])
+
+
+@pytest.mark.parametrize(
+    "dropped", [np.array([3, 2]), np.array([2, 2]), np.array([-1]), np.array([10]), np.array([1.0])]
+)
+def test_wrong_drops_are_refused(dropped: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="dropped"):
+        Order(10, 0, dropped=dropped)
+
+
+def test_a_drop_list_of_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "source" / "class").mkdir(parents=True)
+    for name in ("a", "b", "c", "d"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "source" / "class" / f"{name}.png")
+    (tmp_path / "source" / "class" / "bad.png").write_bytes(b"no picture")
+    ingest(tmp_path / "source", tmp_path / "data", shard_samples=2, workers=1)
+    opened, file = open_data(tmp_path / "data"), tmp_path / "drop.txt"
+    file.write_text("class/d.png\nclass/b.png\nclass/bad.png\n")
+    dropped = dropped_samples(opened, file)
+    assert opened.names(dropped) == ["class/b.png", "class/d.png"]
+    train = {"train": str(tmp_path / "data"), "vocabulary": "v", "drop": str(file)}
+    values = {"data": train, "schedule": {"lr": 1}, "train": {"steps": 1, "batch": 1}}
+    order = order_of(check(values, "test"), opened)
+    assert opened.names(np.sort(order.samples_at(np.arange(2))[0])) == ["class/a.png", "class/c.png"]
+    file.write_text("class/d.png\nclass/x.png\n")
+    with pytest.raises(DataError, match=r"1 of 2 names .* 'class/x\.png'"):
+        dropped_samples(opened, file)
+    with pytest.raises(DataError, match="cannot be read"):
+        dropped_samples(opened, tmp_path / "absent")

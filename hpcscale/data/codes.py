@@ -131,7 +131,11 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             put("quarantine", part.quarantine)
         stated = {key: getattr(head, key) for key in STATED}
         digest = _digest(stated, states)
-        target.attrs.update(format=FORMAT, digest=digest, **stated)
+        target.attrs["format"] = FORMAT
+        # Of fixed length, in the checksummed header: HDF5 may loop for ever over a damaged heap of strings.
+        for key, value in {**stated, "digest": digest}.items():
+            content = str(value).encode()
+            target.attrs[key] = np.array(content, f"S{max(1, len(content))}")
     read_codes(temporary)
     commit(temporary, file)
 
@@ -157,16 +161,16 @@ def read_codes(file: Path) -> Codes:
         with h5py.File(file, "r", locking=False) as opened:
             if (found := opened.attrs.get("format")) != FORMAT:
                 raise DataError(f"{file}: format {found}, this version reads hash files of format {FORMAT}")
-            stated: dict[str, Any] = {key: str(opened.attrs[key]) for key in STATED}
+            stated: dict[str, Any] = {key: opened.attrs[key].decode() for key in STATED}
             stated["version"] = int(stated["version"])
-            expected = str(opened.attrs["digest"])
+            expected = opened.attrs["digest"].decode()
             places = {name: place(opened[name], dtype) for name, dtype in DTYPES.items()}
         with file.open("rb") as stream:
             mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         arrays = {name: mapped_array(mapping, DTYPES[name], *places[name]) for name in DTYPES}
     except DataError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{file}: not a readable hash file: {error}") from None
     states = {name: hashlib.blake2b(digest_size=16) for name in DTYPES}
     for name, array in arrays.items():

@@ -21,7 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -94,7 +94,7 @@ def search(
     task = {"a": first.digest, "b": second and second.digest, "radius": radius, "min_quality": quality}
     with _work_folder(out, task) as folder:
         target = None if out is None else out.with_name(out.name + ".tmp")
-        with sys.stdout.buffer if target is None else target.open("wb") as stream:
+        with nullcontext(sys.stdout.buffer) if target is None else target.open("wb") as stream:
             pairs = _write_pairs(first, second, quality, find, folder, stream, progress)
         if out is not None and target is not None:
             commit(target, out)

@@ -1,0 +1,165 @@
+"""dedup search: equal to brute force whatever the blocks, sorted, resumable, and particular about its input."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcscale.cli import main
+from hpcscale.data.codes import WORDS, Codes, write_codes
+from hpcscale.dedup import search as module
+from hpcscale.dedup.search import SearchError, search
+
+
+def codes_file(
+    file: Path, rows: int, seed: int, method: str = "pdq", originals: int = 6, flips: int = 40
+) -> Codes:
+    """Codes that are a few originals with some bits flipped, so that many pairs lie around the radius."""
+    draw = np.random.default_rng(seed)
+    words = WORDS[method]
+    base = np.random.default_rng(0).integers(0, 2**64, (originals, words), np.uint64)
+    codes = base[draw.integers(0, originals, rows)]
+    for row in range(rows):
+        for bit in draw.choice(64 * words, draw.integers(0, flips * words // 4 + 1), replace=False).tolist():
+            codes[row, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+    quality = draw.integers(30, 101, rows).astype(np.uint8)
+    found = Codes([f"{file.stem}{row}" for row in range(rows)], codes.reshape(-1, words), quality, method)
+    write_codes(file, found)
+    return found
+
+
+def brute(a: Codes, b: Codes | None, radius: int, quality: int) -> str:
+    lines = []
+    for i in range(len(a.names)):
+        for j in range(i + 1 if b is None else 0, len((b or a).names)):
+            other = b or a
+            distance = int(np.bitwise_count(a.codes[i] ^ other.codes[j]).sum())
+            if distance <= radius and min(a.quality[i], other.quality[j]) >= quality:
+                lines.append(f"{a.names[i]}\t{other.names[j]}\t{distance}\n")
+    return "".join(lines)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    method=st.sampled_from(["pdq", "phash"]),
+    block=st.sampled_from([1, 7, 16, 1 << 24]),
+    piece=st.sampled_from([1, 5, 1 << 22]),
+    radius=st.integers(0, 64),
+    quality=st.sampled_from([None, 0, 60]),
+    alone=st.booleans(),
+)
+def test_equal_to_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, sizes, method, block, piece, radius, quality, alone
+) -> None:
+    folder = tmp_path_factory.mktemp("search")
+    a, b = (
+        codes_file(folder / f"{name}.h5", rows, rows, method) for name, rows in zip("ab", sizes, strict=True)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
+        patch.setattr(module, "PIECE", piece)
+        other = None if alone else folder / "b.h5"
+        found = search(folder / "a.h5", other, folder / "out.tsv", radius, quality, threads=2)
+    assert quality is not None or module.MIN_QUALITY[method] == {"pdq": 50, "phash": 0}[method]
+    expected = brute(
+        a, None if alone else b, radius, module.MIN_QUALITY[method] if quality is None else quality
+    )
+    assert (folder / "out.tsv").read_text() == expected
+    assert found.pairs == expected.count("\n")
+    assert sorted(os.listdir(folder)) == ["a.h5", "b.h5", "out.tsv"]
+
+
+def test_stdout_has_the_same_lines_and_low_quality_is_told(tmp_path: Path) -> None:
+    a = codes_file(tmp_path / "a.h5", 40, 1)
+    result = CliRunner().invoke(main, ["dedup", "search", str(tmp_path / "a.h5")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == brute(a, None, 31, 50)
+    low = int((a.quality < 50).sum())
+    assert f"{low} pictures of too low quality left out" in result.stderr
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    code = np.zeros((1, 1), np.uint64)
+    write_codes(tmp_path / "a", Codes(["a\tb\n\\"], code, np.array([100], np.uint8), "phash"))
+    search(tmp_path / "a", tmp_path / "a", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "a\\tb\\n\\\\\ta\\tb\\n\\\\\t0\n"
+
+
+def test_what_does_not_compare_is_refused(tmp_path: Path) -> None:
+    codes_file(tmp_path / "p.h5", 3, 1, "phash")
+    codes_file(tmp_path / "d.h5", 3, 1, "dhash")
+    run = CliRunner().invoke
+    result = run(main, ["dedup", "search", str(tmp_path / "p.h5"), str(tmp_path / "d.h5")])
+    assert result.exit_code == 2
+    assert "phash version 1" in " ".join(result.output.split())
+    assert "dhash version 1" in " ".join(result.output.split())
+    with pytest.raises(SearchError, match="between 0 and 64"):
+        search(tmp_path / "p.h5", None, None, radius=65)
+    content = bytearray((tmp_path / "p.h5").read_bytes())
+    content[-20] ^= 1
+    (tmp_path / "p.h5").write_bytes(content)
+    result = run(main, ["dedup", "search", str(tmp_path / "p.h5"), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, "p.h5" in result.output) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Blocks of 16, and slow, so that a kill finds something to interrupt."""
+    code = (
+        "import hpcscale.dedup.search as s; s.BLOCK = 16; s.PIECE = 50; work = s._search_block; "
+        "import time; s._search_block = lambda *a: (time.sleep(0.03), work(*a)); "
+        "from hpcscale.cli import main; main()"
+    )
+    return [sys.executable, "-c", code, "dedup", "search", *map(str, arguments)]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_kill_9_then_the_same_bytes(tmp_path: Path, alone: bool) -> None:
+    a, b = codes_file(tmp_path / "a.h5", 100, 1), codes_file(tmp_path / "b.h5", 70, 2)
+    files = [tmp_path / "a.h5"] + [tmp_path / "b.h5"] * (not alone)
+    out, killed = tmp_path / "out.tsv", 0
+    for sign in ("task.json", "0-16.pairs", "32-48.pairs", "random", "piece-1"):
+        process = subprocess.Popen(command(*files, "--out", out), stderr=subprocess.DEVNULL)
+        until = time.monotonic() + (random.uniform(0.3, 0.8) if sign == "random" else 30)
+        while (
+            process.poll() is None
+            and time.monotonic() < until
+            and not (tmp_path / "out.tsv.parts" / sign).exists()
+        ):
+            time.sleep(0.001)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 2
+    subprocess.run(
+        command(*files, "--out", out), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert out.read_text() == brute(a, None if alone else b, 31, 50)
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5", "out.tsv"]
+
+
+def test_another_task_does_not_go_on_with_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes_file(tmp_path / "a.h5", 40, 1)
+    monkeypatch.setattr(module, "BLOCK", 16)
+
+    def full(*arguments: object) -> int:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_lines", full)
+        with pytest.raises(OSError, match="no space"):
+            search(tmp_path / "a.h5", None, tmp_path / "out")
+    with pytest.raises(SearchError, match="interrupted search had other files or options"):
+        search(tmp_path / "a.h5", None, tmp_path / "out", radius=30)
+    search(tmp_path / "a.h5", None, tmp_path / "out")
