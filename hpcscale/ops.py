@@ -95,9 +95,10 @@ Codes = NDArray[np.uint64]
 def pdq(picture: Luma) -> tuple[Codes, int]:
     """PDQ's 256 bits and its quality, 0 to 100, as Meta's implementation gives them  # (4,)
 
-    picture: luma (h, w) in [0, 255], or RGB (h, w, 3) uint8, which saves the array that `luma` would make. 16-bit and
-    transparent pictures must be converted before (Pillow: `convert("RGB")`). A side below 5 gives code 0, quality 0.
-    `"".join(f"{word:016x}" for word in code)` is Meta's text form. ValueError: luma outside [0, 255].
+    picture: luma (h, w) in [0, 255], or RGB (h, w, 3) uint8, which saves the array that `luma` would make.
+    16-bit and transparent pictures must be converted before (Pillow: `convert("RGB")`). A side below 5 gives
+    code 0 and quality 0. `"".join(f"{word:016x}" for word in code)` is Meta's text form. ValueError: luma
+    outside [0, 255].
     """
     return _ops.pdq(picture)
 
@@ -105,8 +106,8 @@ def pdq(picture: Luma) -> tuple[Codes, int]:
 def pdq_dihedral(picture: Luma) -> tuple[Codes, int]:
     """The codes of a picture and its seven turned and mirrored forms, from one transform  # (8, 4)
 
-    In the order of pdqhash.compute_dihedral: as it is; turned by 90, 180, 270 degrees anticlockwise; mirrored top to
-    bottom, left to right; mirrored at the main diagonal (transposed) and at the other.
+    In the order of pdqhash.compute_dihedral: as it is; turned by 90, 180, 270 degrees anticlockwise; mirrored
+    top to bottom, left to right; mirrored at the main diagonal (transposed) and at the other.
     """
     return _ops.pdq_dihedral(picture)
 
@@ -145,13 +146,13 @@ def search(
     chunks: int = -1,
     variant: str = "",
 ) -> Pairs:
-    """All rows (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (n, words) -> (pairs, 3)
+    """All (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (pairs, 3)
 
-    words: 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some thousands at a time and in
-    no order, and none are returned: memory stays bounded. `progress` gets the share done, in the calling thread. Both
-    may raise to stop the search; Ctrl-C does.
-    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a scan, -1
-    for the planner's choice; one of `hamming_variants()`, "" for the fastest.
+    a, b (n, words): words 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some
+    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets the
+    share done, in the calling thread. Both may raise to stop the search; Ctrl-C does.
+    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a
+    scan, -1 for the planner's choice; one of `hamming_variants()`, "" for the fastest.
     """
     return _ops.search(a, b, radius, threads, chunks, variant, found, progress)
 
