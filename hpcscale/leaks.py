@@ -70,7 +70,7 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
     try:
         results, names = evaluations.read(folder)
         weights = class_weights(folder)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise LeakError(f"{folder}: cannot be read: {type(error).__name__}: {error}") from None
     decided = read_decisions(decisions) if decisions else {}
     try:

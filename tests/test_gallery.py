@@ -243,8 +243,8 @@ def test_keys_decide_move_and_take_back(tmp_path, chromium):
     assert "Nothing to undo" in chromium.text("#note")
     chromium.press("j", "j", "shift+R")
     assert (here(chromium), states(chromium)) == ("y3", {"x1": "reject", "y1": "reject"})
-    chromium.press("u", "j", "shift+A", "k", "k", "n")
-    assert (here(chromium), states(chromium)) == ("y3", {"x1": "accept", "y1": "accept"})
+    chromium.press("u", "r", "k", "shift+A", "k", "k", "n")  # what is decided stays
+    assert (here(chromium), states(chromium)) == ("y3", {"x1": "reject", "y1": "accept"})
 
 
 @in_browser
@@ -293,12 +293,13 @@ def test_save_and_load(tmp_path, chromium):
 def test_a_file_that_is_no_decisions_file_changes_nothing(tmp_path, chromium):
     chromium.open(make(tmp_path, ROWS))
     wrong = tmp_path / "wrong.jsonl"
-    wrong.write_text('{"a": "z", "b": "2", "decision": "accept"}\n{"a": 1}\n')
-    chromium.type("#file", str(wrong))
-    assert wait(chromium, "return document.getElementById('note').textContent").startswith(
-        "wrong.jsonl: line 2: not a decision"
-    )
-    assert states(chromium) == {}
+    for line in ('{"a": 1}', '{"a": "x", "b": "2", "decision": "maybe"}', "null", "{"):
+        wrong.write_text('{"a": "z", "b": "2", "decision": "accept"}\n' + line)
+        chromium.run("document.getElementById('note').textContent = ''")
+        chromium.type("#file", str(wrong))
+        note = wait(chromium, "return document.getElementById('note').textContent")
+        assert note.startswith("wrong.jsonl: line 2: not ")
+        assert states(chromium) == {}
 
 
 def wait(page, script):

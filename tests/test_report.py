@@ -205,3 +205,47 @@ def test_the_best_and_worst_classes_are_those_of_the_table(undrawn, tmp_path):
     assert {line.split("|")[1].strip() for line in worst.splitlines()[4:14]} == {
         r["name"] for r in ranked[-10:]
     }
+
+
+def test_near_duplicates_are_audited_where_a_pairs_file_lies_in_the_run(undrawn, tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "pairs").mkdir()
+    (run / "pairs" / "held_out.tsv").write_text("0.jpg\tx.jpg\t3\ny.jpg\t4.jpg\t9\ny.jpg\t5.jpg\t9\n")
+    other = make_run(tmp_path / "other")
+    both = report([run, other]).read_text()
+    text = (run / "report.md").read_text()
+    assert "**3 of 7 pictures of held_out (42.86 %) have near-duplicates" in text
+    top1 = next(line for line in text.splitlines() if line.count("|") == 7 and "top-1" in line)
+    # truths 1, 2, 3, -, -, 4, 5, and the first guess is always 1
+    assert [cell.strip() for cell in top1.split("|")[1:-1]] == [
+        "top-1 accuracy", "0.200", "0.000", "-0.200", "0.500", "0.000"]  # fmt: skip
+    assert text.count("have near-duplicates") == 1  # train has no pairs file
+    without = next(line for line in both.splitlines() if "top-1 accuracy, without them" in line)
+    assert [cell.strip() for cell in without.split("|")[2:-1]] == ["0.000", "–"]
+    decided = [{"a": a, "b": b, "decision": "reject"} for a, b in (("0.jpg", "x.jpg"), ("y.jpg", "4.jpg"))]
+    (run / "pairs" / "held_out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in decided))
+    assert "**1 of 7 pictures of held_out (14.29 %)" in report([run]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("held_out.tsv", "0.jpg\n"),
+        ("held_out.tsv", None),
+        ("held_out.jsonl", "{"),
+        ("held_out.jsonl", '{"a": "0.jpg", "b": "x", "decision": "maybe"}'),
+    ],
+)
+def test_pairs_that_cannot_be_used_never_stop_a_report(undrawn, tmp_path, name, text):
+    run = make_run(tmp_path / "run")
+    (run / "pairs").mkdir()
+    (run / "pairs" / "held_out.tsv").write_text("0.jpg\tx.jpg\t3\n")
+    if text is None:
+        (run / "pairs" / name).unlink()
+        (run / "pairs" / name).mkdir()
+    else:
+        (run / "pairs" / name).write_text(text)
+    written = report([run]).read_text()
+    assert "near-duplicates not audited" in written
+    assert str(tmp_path) not in written
+    assert "**train**" in written

@@ -1,5 +1,8 @@
 """Reports: run folders in; Markdown and figures out. Reads files only, and imports nothing of hpcscale but
-config.
+config and leaks.
+
+Where `RUN/pairs/<set>.tsv` names near-duplicates of a set (`dedup search`), its results stand beside those
+without them; decisions of reviewers are taken from `RUN/pairs/<set>.jsonl`.
 
 A run that is going on, was killed or was never evaluated gets a report too, which says what is missing.
 """

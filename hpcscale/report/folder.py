@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale import config
+from hpcscale import config, leaks
 from hpcscale.config import Config
+from hpcscale.leaks import Audit
 
 SETS = ("validation", "held_out", "train")  # what a run is judged by comes first
 NUMBERS = {"step": ("step", "loss"), "evaluation": ("step",)}  # what these events cannot be used without
@@ -48,6 +49,7 @@ class Evaluated(NamedTuple):
     baseline: Numbers
     classes: list[Class]
     pictures: list[Picture]
+    audit: Audit | None = None  # what near-duplicates do to it, where `pairs/<set>.tsv` names some
 
 
 class Run(NamedTuple):
@@ -94,7 +96,7 @@ def read(run: Path) -> Run:
         steps=[steps[step] for step in sorted(steps)],
         bad_samples=events["bad_sample"],
         curves={name: dict(sorted(curves[name].items())) for name in SETS if name in curves},
-        evaluations=[evaluations[name] for name in SETS if name in evaluations],
+        evaluations=[_audited(run, evaluations[name], remarks) for name in SETS if name in evaluations],
         remarks=remarks,
     )
 
@@ -139,6 +141,21 @@ def _evaluated(folder: Path, remarks: list[str]) -> Evaluated | None:
         remarks.append(f"evaluations/{folder.name}: no pictures: {type(error).__name__}: {error}")
         pictures = []
     return Evaluated(folder, name, step, metrics, baseline, classes, pictures)
+
+
+def _audited(run: Path, evaluation: Evaluated, remarks: list[str]) -> Evaluated:
+    """With its audit, if there is a pairs file for the set; reviewers' decisions lie beside it (.jsonl)."""
+    pairs = run / "pairs" / f"{evaluation.set}.tsv"
+    decisions = pairs.with_suffix(".jsonl")
+    if not pairs.exists():
+        return evaluation
+    try:
+        kept = decisions if decisions.exists() else None
+        within = evaluation.set != "validation"
+        return evaluation._replace(audit=leaks.audit(evaluation.folder, pairs, kept, within))
+    except (OSError, ValueError, IndexError) as error:
+        remarks.append(f"near-duplicates not audited: {error}".replace(f"{run}/", ""))
+        return evaluation
 
 
 def _class(row: dict[str, str]) -> Class:

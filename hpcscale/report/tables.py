@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from hpcscale import leaks
 from hpcscale.config import Config
+from hpcscale.leaks import Audit
 from hpcscale.report.folder import Class, Evaluated, Numbers, Run
 
 METRICS = {
@@ -68,6 +70,13 @@ def comparison(runs: list[Run], curves: str | None) -> str:
                     *(_with_difference(value, values[0]) for value in values[1:]),
                 ]
                 rows.append([label, *differences])
+        audits = [e.audit if e else None for e in found]
+        if any(audits):
+            rows.append(["near-duplicates", *(audit.duplicates if audit else None for audit in audits)])
+        for key, label in METRICS.items():
+            values = [audit.parts.dedup[key] if audit else None for audit in audits]
+            if any(value is not None for value in values):
+                rows.append([f"{label}, without them", *(number(value) for value in values)])
         parts += [f"## Results, {name}", table(["", *names], rows)]
     if len(parts) > 2 + bool(curves):
         parts.append(MEANING)
@@ -85,7 +94,36 @@ def comparison(runs: list[Run], curves: str | None) -> str:
 
 def summary(run: Run) -> str:
     """The newest metrics of every set."""
-    return "\n\n".join(results(e.set, e.step, e.metrics, e.baseline) for e in run.evaluations)
+    parts = []
+    for e in run.evaluations:
+        parts.append(results(e.set, e.step, e.metrics, e.baseline))
+        if e.audit:
+            parts.append(audited(e.set, e.audit))
+    return "\n\n".join(parts)
+
+
+def audited(name: str, audit: Audit) -> str:
+    """The metrics of a set with and without its near-duplicates, and of these alone."""
+    about, parts = audit.leaks, audit.parts
+    undecided = about.pairs - about.accepted - about.rejected
+    share = 100 * audit.duplicates / max(1, audit.samples)
+    head = (
+        f"**{audit.duplicates} of {audit.samples} pictures of {name} ({share:.2f} %) have near-duplicates in "
+        f"the training data** ({about.pairs} pairs: {about.accepted} accepted, {about.rejected} rejected by "
+        f"reviewers and not counted, {undecided} undecided and counted)."
+    )
+    rows: list[list[Any]] = [["samples", *(part["samples"] for part in (parts.full, parts.dedup)), None,
+                              parts.dups["samples"], None]]  # fmt: skip
+    for key, label in METRICS.items():
+        if parts.full[key] is not None:
+            change = leaks.delta(parts, key)
+            values = [number(parts.full[key]), number(parts.dedup[key]),
+                      None if change is None else f"{change:+.3f}",
+                      number(parts.dups[key]), number(parts.lower_bound.get(key))]  # fmt: skip
+            rows.append([label, *values])
+    return f"{head}\n\n" + table(
+        ["", "full", "without them", "change", "they alone", "all of them wrong"], rows
+    )
 
 
 def results(name: str, step: int, metrics: Numbers, baseline: Numbers) -> str:
