@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcscale import evaluations, leaks, metrics, pairs
+from hpcscale.cli import main
 from hpcscale.dedup.audit import as_json, as_text, audit
 from hpcscale.leaks import LeakError
 from hpcscale.metrics import Results
@@ -174,6 +176,23 @@ def test_what_cannot_be_audited_is_named(tmp_path):
     (tmp_path / "evaluations" / "validation-00000030" / "samples.npz").write_bytes(b"PK\3\4")
     with pytest.raises(LeakError, match="validation-00000030: cannot be read"):
         audit(tmp_path, file)
+
+
+def test_the_command_prints_json_or_a_table_or_why_not(tmp_path):
+    make_run(tmp_path)
+    clear = write(tmp_path / "clear.tsv", "x\t1.jpg\t3")
+    both = write(tmp_path / "both.tsv", "0.jpg\t1.jpg\t3")
+
+    def run(*words):
+        return CliRunner().invoke(main, ["dedup", "audit", str(tmp_path), *map(str, words)])
+
+    assert json.loads(run("--pairs", clear, "--json").stdout) == as_json(audit(tmp_path, clear))
+    assert "1 of 4 samples (25.00 %)" in run("--pairs", clear).stdout
+    done = run("--pairs", both)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "say it with --test" in done.stderr
+    assert json.loads(run("--pairs", both, "--test", "a", "--json").stdout)["side"] == "a"
+    assert run("--pairs", tmp_path / "none.tsv").exit_code == 2
 
 
 # files
