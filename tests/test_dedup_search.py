@@ -1,4 +1,4 @@
-"""dedup search: equal to brute force whatever the blocks, sorted, resumable, and particular about its input."""
+"""dedup search: equal to brute force whatever the blocks, sorted, resumable, particular about its input."""
 
 import os
 import random

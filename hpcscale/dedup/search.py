@@ -36,7 +36,7 @@ from hpcscale.pairs import escape
 
 BLOCK = (
     1 << 24
-)  # codes of one side in use at a time: with what the search needs besides, about 1 GB a side for PDQ
+)  # codes of one side in use at a time: with what the search needs besides, up to 1.3 GB a side for PDQ
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
 RADIUS = {"pdq": 31, "phash": 10, "dhash": 10}  # Meta's advice; imagededup's default
 MIN_QUALITY = {
