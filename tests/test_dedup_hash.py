@@ -197,9 +197,11 @@ def test_print_is_the_text_form_of_the_other_packages(tmp_path: Path) -> None:
     image = picture(5, (300, 200))
     image.save(tmp_path / "source" / "tab\there.png")
     bits, quality = pdqhash.compute(np.asarray(image))
-    text = np.packbits(bits).tobytes().hex()
-    expected = {"pdq": (quality, text),
-                "phash": (100, str(imagehash.phash(image))), "dhash": (100, str(imagehash.dhash(image)))}  # fmt: skip
+    expected = {
+        "pdq": (quality, np.packbits(bits).tobytes().hex()),
+        "phash": (100, str(imagehash.phash(image))),
+        "dhash": (100, str(imagehash.dhash(image))),
+    }
     for method, (quality, text) in expected.items():
         out = tmp_path / f"{method}.h5"
         hash_source(tmp_path / "source", out, method, workers=1)
