@@ -16,6 +16,7 @@ from pathlib import Path
 
 NAMES = ["targets", "loader", "step", "dedup"]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
+PACKAGES += ["faiss-cpu", "pdqhash", "imagehash"]
 
 
 def main() -> int:

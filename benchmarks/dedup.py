@@ -166,7 +166,7 @@ def lifelike(random: np.random.Generator, count: int, jpegs: list[bytes]) -> np.
 
 
 def biased(random: np.random.Generator, count: int) -> np.ndarray:
-    """Codes (count, 4) of independent bits, each set with a share between 0.15 and 0.85, and 3,000 equal ones."""
+    """Codes (count, 4) of independent bits, set with shares between 0.15 and 0.85; 3,000 codes are equal."""
     shares = random.uniform(0.15, 0.85, 256).astype(np.float32)
     codes = np.empty((count, 32), np.uint8)
     for start in range(0, count, 50_000):
