@@ -64,6 +64,7 @@ setup(
     cmdclass={"build_ext": CMakeBuild},
     install_requires=[
         "click>=8.1",
+        "faiss-cpu>=1.9",
         "h5py>=3.11",
         "jinja2>=3.1",
         "matplotlib>=3.9",

@@ -31,6 +31,7 @@ class Checkpoint(NamedTuple):
     step: int  # steps done
     file: Path  # the tensors
     metadata: dict[str, Any]
+    sha256: str = ""  # of the tensors' file
 
 
 def folder(run: Path) -> Path:
@@ -81,7 +82,7 @@ def save(
             leftover.unlink(missing_ok=True)
         kept = ", ".join(sorted(path.stem for path in place.glob("step-*.json"))) or "none"
         raise CheckpointError(f"{file}: cannot be written: {error}; checkpoints that stay: {kept}") from error
-    return Checkpoint(step, file, dict(metadata))
+    return Checkpoint(step, file, dict(metadata), digest)
 
 
 def latest(run: Path) -> Checkpoint | None:
@@ -104,8 +105,28 @@ def latest(run: Path) -> Checkpoint | None:
         if found != digest:
             _log.warning("%s: damaged checkpoint, passed over: sha256 is %s, not %s", file, found, digest)
             continue
-        return Checkpoint(step, file, metadata)
+        return Checkpoint(step, file, metadata, digest)
     return None
+
+
+def find(place: Path) -> tuple[Path, Checkpoint]:
+    """A run folder and its newest checkpoint, or of a checkpoint's file its run folder and itself. Raises
+    CheckpointError."""
+    if place.is_dir():
+        found = latest(place)
+        if found is None:
+            raise CheckpointError(f"{place}: no checkpoint there; `hpcscale train` writes them")
+        return place, found
+    try:
+        record = json.loads(place.with_suffix(".json").read_text())
+        found = Checkpoint(
+            record["step"], place.with_suffix(".safetensors"), record["metadata"], record["sha256"]
+        )
+        if (digest := _digest(found.file)) != found.sha256:
+            raise ValueError(f"sha256 is {digest}, not {found.sha256}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{place}: not a checkpoint: {error}") from None
+    return place.absolute().parent.parent, found
 
 
 def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

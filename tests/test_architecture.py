@@ -30,6 +30,7 @@ ONLY = {
     "horovod": "hpcscale/ranks.py",
     "nvidia": "hpcscale/pipeline.py",
     "h5py": "hpcscale/data/store.py hpcscale/data/codes.py",
+    "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 
@@ -99,7 +100,7 @@ import sys
 from hpcscale.cli import COMMANDS, main
 for words in ([], *([command] for command in COMMANDS)):
     main([*words, "--help"], standalone_mode=False)
-heavy = {"torch", "h5py", "nvidia", "horovod", "matplotlib"}
+heavy = {"torch", "h5py", "nvidia", "horovod", "matplotlib", "faiss"}
 print(sorted({name.partition(".")[0] for name in sys.modules} & heavy))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

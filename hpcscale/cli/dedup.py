@@ -1,13 +1,17 @@
-"""hpcscale dedup: hash, print, search, drop. Parse, call one function of hpcscale.dedup, print."""
+"""hpcscale dedup: hash, print, embed, search, drop. Parse, call one function of hpcscale.dedup, print."""
 
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpcscale.cli import review
 from hpcscale.cli.terminal import progress_bar, stop
+
+if TYPE_CHECKING:
+    from hpcscale.data.codes import Codes
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
@@ -53,7 +57,6 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, each writing into OUT.parts; when
     they have ended, the command without --part does what is left, and joins.
     """
-    from hpcscale.data.codes import quarantined
     from hpcscale.data.folder import DataError
     from hpcscale.data.sources import SourceError
     from hpcscale.data.workers import WorkerDied
@@ -74,6 +77,13 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
     if codes is None:
         return
     click.echo(f"{out}: {len(codes.names)} pictures, {codes.method}")
+    _name_unreadable(out, codes)
+
+
+def _name_unreadable(out: Path, codes: "Codes") -> None:
+    """On stderr; ends with exit code 1 if there are any."""
+    from hpcscale.data.codes import quarantined
+
     unreadable = codes.quarantine.tobytes().count(b"\n")
     for number, picture in enumerate(quarantined(codes)):
         if number == SHOWN:
@@ -90,7 +100,7 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
     "--quarantine", is_flag=True, help="Print name and reason of the pictures without a hash instead."
 )
 def print_(out: Path, quarantine: bool) -> None:
-    """Print the hash file OUT as TSV: name, quality, hash in hexadecimal.
+    """Print the file OUT of `dedup hash` as TSV: name, quality, hash in hexadecimal.
 
     PDQ in the order of Meta's text form, pHash and dHash as imagehash prints them; quality is PDQ's, else
     100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r.
@@ -103,6 +113,8 @@ def print_(out: Path, quarantine: bool) -> None:
         codes = read_codes(out)
     except DataError as error:
         stop(str(error), 1)
+    if codes.checkpoint and not quarantine:
+        stop(f"{out}: holds embeddings, which have no text form", 2)
     if quarantine:
         for picture in quarantined(codes):
             _line(escape(picture["name"]), picture["reason"])
@@ -122,6 +134,9 @@ def _line(*cells: str) -> None:
               help="Bits that may differ, inclusive.  [default: pdq 31, phash and dhash 10]")  # fmt: skip
 @click.option("--min-quality", type=click.IntRange(0, 100), metavar="Q",
               help="Leave out pictures of lower quality.  [default: 50 for pdq]")  # fmt: skip
+@click.option("--cosine", type=click.FloatRange(-1, 1), metavar="T", help="Embeddings: the least, inclusive.")
+@click.option("--neighbours", type=click.IntRange(1), metavar="K",
+              help="Embeddings: only the K nearest of each.  [default without --cosine: 21]")  # fmt: skip
 @click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 def search(
@@ -129,13 +144,16 @@ def search(
     b: Path | None,
     radius: int | None,
     min_quality: int | None,
+    cosine: float | None,
+    neighbours: int | None,
     out: Path | None,
     threads: int | None,
 ) -> None:
     """Print all pairs of a picture in A and one in B within the radius; without B, all pairs within A.
 
-    A and B are files of `dedup hash`. Lines are name in A, name in B, distance, separated by tabs, sorted by
-    the places of the two pictures in their files. The search is exact.
+    A and B are files of `dedup hash`, or of `dedup embed`. Lines are name in A, name in B, distance,
+    separated by tabs, sorted by the places of the two pictures in their files. The search is exact. The
+    distance of embeddings is 1 - cosine; neighbours come nearest first.
     """
     from hpcscale.data.folder import DataError
     from hpcscale.dedup import search as searching
@@ -143,7 +161,7 @@ def search(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress_bar() as progress:
-            found = searching.search(a, b, out, radius, min_quality, threads, progress)
+            found = searching.search(a, b, out, radius, min_quality, threads, progress, cosine, neighbours)
     except KeyboardInterrupt:
         stop(f"interrupted; {AGAIN}" if out else "interrupted; with --out it could be resumed", 75)
     except searching.SearchError as error:
@@ -157,6 +175,46 @@ def search(
     for file, low in ((a, found.left_out_a), (b, found.left_out_b)):
         if file and low:
             click.echo(f"{file}: {low} pictures of too low quality left out, see --min-quality", err=True)
+
+
+@dedup.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=OUT)
+@click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True,
+              help="A run folder, for its newest one, or RUN/checkpoints/step-*.safetensors.")  # fmt: skip
+@click.option("--pooling", type=click.Choice(["rmac", "mean"]), default="rmac", show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, metavar="N")
+def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -> None:
+    """Write what the network of a checkpoint sees in every picture of the data set SOURCE into the file OUT.
+
+    Pictures are cut as in the run's evaluation. Interrupted or killed, the same command goes on where it was.
+    Pictures that cannot be decoded are listed in OUT and on stderr; the exit code is then 1.
+    """
+    from typing import cast
+
+    from hpcscale.checkpoint import CheckpointError
+    from hpcscale.config import ConfigError
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.sources import SourceError
+    from hpcscale.dedup import embeddings, hashes
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress_bar() as progress:
+            found = embeddings.embed_source(
+                source, out, checkpoint, cast(embeddings.Pooling, pooling), batch, progress
+            )
+    except KeyboardInterrupt:
+        stop(f"interrupted; {AGAIN}", 75)
+    except (hashes.OptionError, ConfigError) as error:
+        raise click.UsageError(str(error)) from None
+    except (SourceError, DataError, CheckpointError) as error:
+        stop(str(error), 1)
+    except OSError as error:
+        stop(f"{error}; {AGAIN}", 75)
+    width = found.codes.shape[1]
+    click.echo(f"{out}: {len(found.names)} pictures, {found.method}, {width} numbers each")
+    _name_unreadable(out, found)
 
 
 @dedup.command()

@@ -14,6 +14,10 @@ source's order:
 
 Attributes: format (1), method, version (of the method), source (digest of the names and places of all
 pictures), decoder (versions of the libraries that turn files into pixels), digest (BLAKE2b of all of this).
+
+An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`; its
+method is the pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's
+tensors.
 """
 
 import hashlib
@@ -33,6 +37,7 @@ from hpcscale.data.store import mapped_array, place
 
 FORMAT = 1
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code
+POOLINGS = ("rmac", "mean")  # methods of embedding files
 DTYPES = {"names": "u1", "name_offsets": "<i8", "codes": "<u8", "quality": "u1", "quarantine": "u1"}
 STATED = ("method", "version", "source", "decoder")  # attributes that `Codes` holds
 CHECKED = 64 << 20  # bytes read at a time while the checksum is computed
@@ -65,7 +70,7 @@ class Codes(NamedTuple):
     """The codes of n pictures. As read from a file, arrays are read-only views of the mapped file."""
 
     names: Sequence[str]  # n
-    codes: NDArray[np.uint64]  # (n, words)
+    codes: NDArray[Any]  # (n, words) uint64; of an embedding file, the features (n, d) float32
     quality: NDArray[np.uint8]  # (n,)
     method: str
     version: int = 1
@@ -74,6 +79,7 @@ class Codes(NamedTuple):
     quarantine: NDArray[np.uint8] = NOTHING  # JSON lines
     digest: str = ""  # of the file
     mapping: mmap.mmap | None = None
+    checkpoint: str = ""  # of an embedding
 
     def release(self) -> None:
         """Give the memory of mapped pages back; they are read again when they are used again."""
@@ -94,28 +100,30 @@ def merge_codes(file: Path, parts: Sequence[Path], source: str) -> None:
 def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> None:
     """`parts` is called twice, since a contiguous dataset needs its size first."""
     rows = name_bytes = quarantine_bytes = 0
+    table, dtypes, keys = _layout(head.method)
+    width = WORDS.get(head.method, head.codes.shape[1])
     for part in parts():
-        if part.codes.dtype != np.uint64 or part.codes.shape != (len(part.names), WORDS[head.method]):
-            expected = f"uint64 {(len(part.names), WORDS[head.method])}"
-            raise TypeError(f"codes must be {expected}, found {part.codes.dtype} {part.codes.shape}")
+        if part.codes.dtype != np.dtype(dtypes[table]) or part.codes.shape != (len(part.names), width):
+            expected = f"{np.dtype(dtypes[table])} {(len(part.names), width)}"
+            raise TypeError(f"{table} must be {expected}, found {part.codes.dtype} {part.codes.shape}")
         if part.quality.dtype != np.uint8 or part.quality.shape != (len(part.names),):
             raise TypeError(f"quality must be uint8 {(len(part.names),)}, found {part.quality.dtype}")
         rows += len(part.names)
         name_bytes += len(_packed(part.names).content)
         quarantine_bytes += len(part.quarantine)
-    sizes = {"names": (name_bytes,), "name_offsets": (rows + 1,), "codes": (rows, WORDS[head.method]),
+    sizes = {"names": (name_bytes,), "name_offsets": (rows + 1,), table: (rows, width),
              "quality": (rows,), "quarantine": (quarantine_bytes,)}  # fmt: skip
-    states = {name: hashlib.blake2b(digest_size=16) for name in DTYPES}
-    ends = dict.fromkeys(DTYPES, 0)
+    states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
+    ends = dict.fromkeys(dtypes, 0)
     temporary = file.with_name(file.name + ".tmp")
     with h5py.File(
         temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
     ) as target:
         for name, shape in sizes.items():
-            target.create_dataset(name, shape, DTYPES[name], fill_time="never")
+            target.create_dataset(name, shape, dtypes[name], fill_time="never")
 
         def put(name: str, values: NDArray[Any]) -> None:
-            values = np.ascontiguousarray(values, DTYPES[name])
+            values = np.ascontiguousarray(values, dtypes[name])
             target[name][ends[name] : ends[name] + len(values)] = values
             states[name].update(values.data if values.size else b"")
             ends[name] += len(values)
@@ -126,10 +134,10 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             begin = ends["names"]
             put("names", names.content)
             put("name_offsets", names.offsets[1:] + begin)
-            put("codes", part.codes)
+            put(table, part.codes)
             put("quality", part.quality)
             put("quarantine", part.quarantine)
-        stated = {key: getattr(head, key) for key in STATED}
+        stated = {key: getattr(head, key) for key in keys}
         digest = _digest(stated, states)
         target.attrs["format"] = FORMAT
         # Of fixed length, in the checksummed header: HDF5 may loop for ever over a damaged heap of strings.
@@ -138,6 +146,14 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             target.attrs[key] = np.array(content, f"S{max(1, len(content))}")
     read_codes(temporary)
     commit(temporary, file)
+
+
+def _layout(method: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """Name of the table, dtypes of all datasets in the order of their checksums, and stated attributes."""
+    if method not in POOLINGS:
+        return "codes", DTYPES, STATED
+    dtypes = {"features" if name == "codes" else name: dtype for name, dtype in DTYPES.items()}
+    return "features", dtypes | {"features": "<f4"}, (*STATED, "checkpoint")
 
 
 def _packed(names: Sequence[str]) -> Names:
@@ -150,40 +166,41 @@ def _packed(names: Sequence[str]) -> Names:
 
 
 def _digest(stated: dict[str, Any], states: dict[str, Any]) -> str:
-    parts = [json.dumps(stated, sort_keys=True), *(states[name].hexdigest() for name in DTYPES)]
+    parts = [json.dumps(stated, sort_keys=True), *(state.hexdigest() for state in states.values())]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def read_codes(file: Path) -> Codes:
-    """Map a hash file. Reads all of it once for its checksum, at about 1 GB/s. Raises DataError, naming
-    it."""
+    """Map a hash or embedding file. Reads all of it once for its checksum, at about 1 GB/s. Raises DataError,
+    naming it."""
     try:
         with h5py.File(file, "r", locking=False) as opened:
             if (found := opened.attrs.get("format")) != FORMAT:
                 raise DataError(f"{file}: format {found}, this version reads hash files of format {FORMAT}")
-            stated: dict[str, Any] = {key: opened.attrs[key].decode() for key in STATED}
+            table, dtypes, keys = _layout(opened.attrs["method"].decode())
+            stated: dict[str, Any] = {key: opened.attrs[key].decode() for key in keys}
             stated["version"] = int(stated["version"])
             expected = opened.attrs["digest"].decode()
-            places = {name: place(opened[name], dtype) for name, dtype in DTYPES.items()}
+            places = {name: place(opened[name], dtype) for name, dtype in dtypes.items()}
         with file.open("rb") as stream:
             mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-        arrays = {name: mapped_array(mapping, DTYPES[name], *places[name]) for name in DTYPES}
+        arrays = {name: mapped_array(mapping, dtypes[name], *places[name]) for name in dtypes}
     except DataError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{file}: not a readable hash file: {error}") from None
-    states = {name: hashlib.blake2b(digest_size=16) for name in DTYPES}
+        raise DataError(f"{file}: not a readable file of hashes or embeddings: {error}") from None
+    states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
     for name, array in arrays.items():
         for piece in _pieces(array):
             states[name].update(piece)
             mapping.madvise(mmap.MADV_DONTNEED)
     if _digest(stated, states) != expected:
-        raise DataError(f"{file}: its checksum does not fit its content; the file is damaged, hash again")
+        raise DataError(f"{file}: its checksum does not fit its content; the file is damaged, make it again")
     names = Names(arrays["names"], arrays["name_offsets"])
-    codes = Codes(names, arrays["codes"], arrays["quality"], **stated,
+    codes = Codes(names, arrays[table], arrays["quality"], **stated,
                   quarantine=arrays["quarantine"], digest=expected, mapping=mapping)  # fmt: skip
-    if codes.method not in WORDS:
-        raise DataError(f"{file}: method {codes.method!r}, known are {', '.join(WORDS)}")
+    if codes.method not in (*WORDS, *POOLINGS):
+        raise DataError(f"{file}: method {codes.method!r}, known are {', '.join([*WORDS, *POOLINGS])}")
     if not len(names) == len(codes.quality) == len(codes.codes):
         raise DataError(
             f"{file}: {len(names)} names, {len(codes.codes)} codes, {len(codes.quality)} qualities"

@@ -71,27 +71,27 @@ def hash_source(
                  VERSIONS[method], pictures.digest, decoder())  # fmt: skip
     folder = out.with_name(out.name + ".parts")
     if out.exists():
-        found = _agreeing(out, head, "choose another file, or remove this one")
+        found = agreeing(out, head, "choose another file, or remove this one")
         shutil.rmtree(folder, ignore_errors=True)  # killed between the merge and this
         return found
     rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
     parts = -(-pictures.total // rows)
     mine, of = part or (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, part):
+    with locked(folder, part):
         # A part says what it is a part of, so that those of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
         missing = []
         for number in range(mine * parts // of, (mine + 1) * parts // of):
-            if _part(folder, number).exists():
-                _agreeing(_part(folder, number), heads[number], f"remove {folder}")
+            if part_file(folder, number).exists():
+                agreeing(part_file(folder, number), heads[number], f"remove {folder}")
             else:
                 missing.append(number)
         workers = workers or len(os.sched_getaffinity(0))
         _hash(pictures, folder, heads, missing, rows, workers, progress)
         if part is not None:
             return None
-        files = [_part(folder, number) for number in range(parts)]
+        files = [part_file(folder, number) for number in range(parts)]
         merge_codes(out, files, head.source)
     shutil.rmtree(folder)
     return read_codes(out)
@@ -161,7 +161,7 @@ def _hash(
             if len(names) + quarantine.count(b"\n") != stop - start:
                 raise SourceError("the source changed: it has fewer pictures than a moment ago")
             words = np.frombuffer(codes, "<u8").reshape(-1, WORDS[method])
-            write_codes(_part(folder, number), heads[number]._replace(
+            write_codes(part_file(folder, number), heads[number]._replace(
                 names=names, codes=words, quality=np.frombuffer(qualities, np.uint8),
                 quarantine=np.frombuffer(quarantine, np.uint8),
             ))  # fmt: skip
@@ -196,14 +196,14 @@ def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     yield begin, end
 
 
-def _part(folder: Path, number: int) -> Path:
+def part_file(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.h5"
 
 
-def _agreeing(file: Path, head: Codes, advice: str) -> Codes:
-    """The hash file, if it holds what was asked for. Raises OptionError."""
+def agreeing(file: Path, head: Codes, advice: str) -> Codes:
+    """The hash or embedding file, if it holds what was asked for. Raises OptionError."""
     found = read_codes(file)
-    for key in ("method", "version", "source", "decoder"):
+    for key in ("method", "version", "source", "decoder", "checkpoint"):
         if getattr(found, key) != getattr(head, key):
             was, now = getattr(found, key), getattr(head, key)
             raise OptionError(f"{file}: {key} was {was}, now is {now}; {advice}")
@@ -211,7 +211,7 @@ def _agreeing(file: Path, head: Codes, advice: str) -> Codes:
 
 
 @contextmanager
-def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
+def locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
     """One call at a time does a task's share, and none merges meanwhile."""
     with (folder / ".lock").open("a+b") as whole:
         own = (folder / f".lock-{part[0]}-{part[1]}").open("a+b") if part else whole
@@ -221,5 +221,5 @@ def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
                 if part:
                     fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OptionError(f"{folder}: another call is hashing into it") from None
+                raise OptionError(f"{folder}: another call is writing into it") from None
             yield

@@ -64,12 +64,15 @@ class ResNet(nn.Module):
         """The last layer; its parameters are called `fc` in a checkpoint, as in torchvision."""
         return self.fc
 
-    def features(self, images: Tensor) -> Tensor:
-        """images (n, 3, h, w) -> (n, 2048), averaged over the last map."""
+    def maps(self, images: Tensor) -> Tensor:
+        """images (n, 3, h, w) -> (n, 2048, h / 32, w / 32), each side rounded up: the last maps."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        features: Tensor = x.mean((2, 3))
-        return features
+        maps: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return maps
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (n, 3, h, w) -> (n, 2048), averaged over the last maps."""
+        return self.maps(images).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.features(images))

@@ -1,0 +1,112 @@
+"""Exact search among embeddings by cosine: all pairs above a threshold, or each picture's nearest. The only
+importer of faiss.
+
+In: features (n, d) float32 of length 1, of dedup/search.py's blocks. Out: pairs of rows with their distance,
+1 - cosine in units of `UNIT`, so that smaller is nearer, as with hashes.
+
+FAISS (IndexFlatIP) finds the candidates: all whose float32 product may belong to the answer, given the most
+that rounding can do. Then their products are computed again in float64 and rounded to `UNIT`. So the answer
+does not depend on blocks, threads or the order in which a matrix product adds, and ties are settled by row.
+"""
+
+from collections.abc import Callable
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+UNIT = 1_000_000  # distances are whole millionths
+FLOATS = 1 << 26  # features of one side in use at a time: 256 MB, twice that for the side that is indexed
+QUERIES = 512  # searched for at once: bounds what a dense threshold finds before it is written
+EXACT = 1 << 13  # pairs whose products are computed again at a time
+EXTRA = 32  # candidates beyond the neighbours asked for; more ties than that take the slower way
+
+Features = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+def units(cosine: float) -> int:
+    """The largest distance, in units, that a threshold lets through."""
+    return round((1 - cosine) * UNIT)
+
+
+def digits(distance: int) -> str:
+    """A distance as it stands in a pairs file."""
+    return f"{distance // UNIT}.{distance % UNIT:06d}"
+
+
+def slack(width: int) -> float:
+    """The most by which two float32 products of vectors of length 1, and rounding to units, can be off."""
+    return 2 / UNIT + width * 2.0**-23
+
+
+def index(features: Features, threads: int) -> faiss.IndexFlatIP:
+    faiss.omp_set_num_threads(threads)
+    built = faiss.IndexFlatIP(features.shape[1])
+    built.add(np.ascontiguousarray(features))
+    return built
+
+
+def within(
+    a: Features, b: Features | None, most: int, threads: int,
+    found: Callable[[NDArray[np.int64]], object], share: Callable[[float], object],
+) -> None:  # fmt: skip
+    """Give `found` all (i, j, distance) with distance <= `most`; b None: pairs i < j of a. Some at a time."""
+    if not len(a) or (b is not None and not len(b)):
+        return
+    other = a if b is None else b
+    built = index(other, threads)
+    least = 1 - most / UNIT - slack(a.shape[1])
+    for start in range(0, len(a), QUERIES):
+        queries = np.ascontiguousarray(a[start : start + QUERIES])
+        limits, _, columns = built.range_search(queries, least)
+        rows = start + np.repeat(
+            np.arange(len(queries)), limits[1:].astype(np.int64) - limits[:-1].astype(np.int64)
+        )
+        if b is None:
+            rows, columns = rows[rows < columns], columns[rows < columns]
+        for begin in range(0, len(rows), EXACT):
+            i, j = rows[begin : begin + EXACT], columns[begin : begin + EXACT]
+            distances = exact(a[i], other[j])
+            near = distances <= most
+            found(np.column_stack([i[near], j[near], distances[near]]))
+        share(min(1.0, (start + QUERIES) / len(a)))
+
+
+def nearest(
+    a: Features, b: faiss.IndexFlatIP, features: Features, k: int, first: int | None
+) -> tuple[Rows, Rows]:
+    """The k nearest of `b` (the index of `features`) to every row of a: rows and distances  # (n, k) both
+
+    By distance, then row. first: the row of b that the first of a is, and so on; None: they are others. A row
+    itself does not count. Where b is short of k, the rest is row -1 at distance 3 * UNIT.
+    """
+    n, total = len(a), len(features)
+    rows, distances = np.full((n, k), -1, np.int64), np.full((n, k), 3 * UNIT, np.int64)
+    for start in range(0, n, QUERIES):
+        queries = np.ascontiguousarray(a[start : start + QUERIES])
+        scores, columns = b.search(queries, min(total, k + 1 + EXTRA))
+        for row in range(len(queries)):
+            taken = columns[row]
+            own = -1 if first is None else start + row + first
+            if len(taken) < total:
+                edge = float(scores[row, k]) - slack(a.shape[1])  # k + 1 reach it: k and the row itself
+                if scores[row, -1] >= edge:
+                    _, _, taken = b.range_search(queries[row : row + 1], edge)
+            taken = taken[(taken != own) & (taken >= 0)]
+            parts = [
+                exact(np.broadcast_to(queries[row], (len(part), a.shape[1])), features[part])
+                for part in np.split(taken, range(EXACT, len(taken), EXACT))
+            ]
+            measured = np.concatenate(parts)
+            order = np.lexsort((taken, measured))[:k]
+            rows[start + row, : len(order)] = taken[order]
+            distances[start + row, : len(order)] = measured[order]
+    return rows, distances
+
+
+def exact(a: Features, b: Features) -> NDArray[np.int64]:
+    """Distances of the rows of a and b, pairwise, in units; the sums are float64, so their order is free."""
+    products = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
+    distances: NDArray[np.int64] = np.maximum(np.rint((1 - products) * UNIT), 0).astype(np.int64)
+    return distances
