@@ -218,6 +218,56 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
 
 
 @dedup.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--samples", type=click.IntRange(2), default=500, show_default=True, metavar="N")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="S")
+@click.option("--embeddings", type=click.Path(exists=True, path_type=Path), metavar="RUN",
+              help="A run folder or checkpoint, whose features are measured too.")  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
+)
+def calibrate(
+    source: Path, out_dir: Path, samples: int, seed: int, embeddings: Path | None, workers: int | None
+) -> None:
+    """Measure on pictures of SOURCE what each method finds at which radius.
+
+    Plants known changes (JPEG, resizing, crops, borders, text and others) on a sample, and writes recall and
+    false pairs over the radius, with a recommended radius, to calibration.md, .csv and .png in OUT_DIR.
+    """
+    import os
+
+    from hpcscale.checkpoint import CheckpointError
+    from hpcscale.config import ConfigError
+    from hpcscale.data.folder import DataError
+    from hpcscale.data.sources import SourceError
+    from hpcscale.data.workers import WorkerDied
+    from hpcscale.dedup import calibrate, recall
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress_bar() as progress:
+            workers = workers or len(os.sched_getaffinity(0))
+            found = calibrate.calibrate(source, samples, seed, embeddings, workers, progress)
+        recall.write(found, out_dir)
+    except KeyboardInterrupt:
+        stop("interrupted", 75)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    except (SourceError, DataError, CheckpointError) as error:
+        stop(str(error), 1)
+    except (WorkerDied, OSError) as error:
+        stop(f"{error}; run the same command again", 75)
+    for curve in found.curves:
+        radius = curve.recommended()
+        advice = "no radius without false pairs" if radius is None else recall.shown(curve, radius)
+        click.echo(f"{curve.method}: {advice}")
+    click.echo(str(out_dir / "calibration.md"))
+    if found.unreadable:
+        stop(f"{len(found.unreadable)} pictures could not be read, see calibration.md", 1)
+
+
+@dedup.command()
 @click.argument("pairs", type=FILE)
 @click.option("--side", type=click.Choice(["a", "b", "within"]), required=True,
               help="Which column loses its pictures; within: all but the first of every group.")  # fmt: skip
