@@ -1,10 +1,8 @@
 #include "hpcscale/hamming.hpp"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
-#include <cmath>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
@@ -12,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "hamming_chunks.hpp"
 #include "hamming_kernels.hpp"
 
 namespace hpcscale {
@@ -21,8 +20,6 @@ constexpr std::size_t kQueries = 512;      // of a task; with a block of candida
 constexpr std::size_t kCandidates = 2048;  // of one call of the kernel
 constexpr std::size_t kBlock = 1 << 20;    // codes of `b` that a scan holds by columns at a time
 constexpr std::size_t kHeld = 1 << 14;     // pairs that a thread holds back
-constexpr std::size_t kKeyBits = 24;       // of a chunk at most: 2^24 buckets
-constexpr std::size_t kMasks = 8192;       // neighbours of a bucket at most
 
 // --- threads
 
@@ -54,48 +51,6 @@ struct Slices {
     std::size_t count, parts;
     std::size_t begin(std::size_t part) const { return count * part / parts; }
 };
-
-// --- chunks
-
-// Chunks for sets of at most `codes` codes: buckets beyond twice their number would only stay empty. Part of
-// a chunk's bits will do, because codes within r bits in a chunk are so in any part of it.
-std::vector<Chunk> fitting_chunks(const Codes& a, const Codes& b, int radius, int m) {
-    const auto most = static_cast<std::size_t>(std::bit_width(std::max(a.count(), b.count()))) + 1;
-    std::vector<Chunk> all = chunks(64 * a.words, radius, m);
-    for (Chunk& chunk : all) chunk.bits = std::min(chunk.bits, most);
-    return all;
-}
-
-std::uint32_t key(const std::uint64_t* code, const Chunk& chunk) {
-    const std::size_t word = chunk.first / 64, shift = chunk.first % 64;
-    std::uint64_t bits = code[word] >> shift;
-    if (shift + chunk.bits > 64) bits |= code[word + 1] << (64 - shift);
-    return static_cast<std::uint32_t>(bits & ((std::uint64_t{1} << chunk.bits) - 1));
-}
-
-double ball(std::size_t bits, int radius) {  // values within `radius` bits of one of `bits` bits
-    double sum = 0, term = 1;
-    for (int k = 0; k <= radius; ++k) {
-        sum += term;
-        term = term * static_cast<double>(bits - std::min<std::size_t>(bits, k)) / (k + 1);
-    }
-    return sum;
-}
-
-std::vector<std::uint32_t> masks(const Chunk& chunk) {  // all of at most `radius` of `bits` bits
-    std::vector<std::uint32_t> all = {0};
-    std::size_t from = 0;  // those with one bit less
-    for (int r = 0; r < chunk.radius; ++r) {
-        const std::size_t to = all.size();
-        for (std::size_t k = from; k < to; ++k) {
-            for (auto bit = static_cast<std::size_t>(std::bit_width(all[k])); bit < chunk.bits; ++bit) {
-                all.push_back(all[k] | (1u << bit));
-            }
-        }
-        from = to;
-    }
-    return all;
-}
 
 // --- codes by columns, sorted by the key of a chunk
 
@@ -315,74 +270,7 @@ class Search {
     std::vector<std::vector<Hit>> hits_;   // per thread
 };
 
-// --- the planner: costs in units of one distance of a scan
-
-// Shares of sampled pairs that lie within the radius of each chunk.
-struct Sample {
-    std::vector<std::array<std::uint64_t, 4>> different;
-    Sample(const Codes& a, const Codes& b, bool self) {
-        constexpr std::size_t kSample = 512;
-        std::uint64_t state = 88172645463325252u;
-        const auto draw = [&state](std::size_t n) {
-            state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-            return static_cast<std::size_t>(state % n);
-        };
-        std::vector<std::size_t> x(kSample), y(kSample);
-        for (auto& k : x) k = draw(a.count());
-        for (auto& k : y) k = draw(b.count());
-        for (const std::size_t i : x) {
-            for (std::size_t n = 0; n < kSample / 2; ++n) {
-                const std::size_t j = y[n];
-                if (self && i == j) continue;
-                auto& each = different.emplace_back();
-                for (std::size_t w = 0; w < a.words; ++w) {
-                    each[w] = a.values[i * a.words + w] ^ b.values[j * b.words + w];
-                }
-            }
-        }
-    }
-    double share(const Chunk& chunk) const {
-        std::size_t within = 0;
-        for (const auto& each : different) within += std::popcount(key(each.data(), chunk)) <= chunk.radius;
-        return static_cast<double>(within) / static_cast<double>(std::max<std::size_t>(different.size(), 1));
-    }
-};
-
-constexpr double kSort = 150;    // to sort and gather one code
-constexpr double kProbe = 60;    // to look at one neighbour of a bucket
-constexpr double kEmpty = 8;     // lanes that stay empty per query and bucket
-constexpr double kSearch = 1e9;  // a scan below this is not worth a plan
-
-int plan(const Codes& a, const Codes& b, bool self, int radius) {
-    const auto na = static_cast<double>(a.count()), nb = static_cast<double>(b.count());
-    double least = self ? na * nb / 2 : na * nb;
-    if (least < kSearch) return 0;
-    const Sample sample(a, b, self);
-    const double half = self ? 0.5 : 1.0;
-    int best = 0;
-    for (int m = 1; m <= std::min<int>(radius + 1, static_cast<int>(a.words * 8)); ++m) {
-        const std::vector<Chunk> parts = fitting_chunks(a, b, radius, m);
-        double cost = 0;
-        for (const Chunk& chunk : parts) {
-            const double around = ball(chunk.bits, chunk.radius);
-            if (around > static_cast<double>(kMasks)) cost = INFINITY;
-            const double buckets = std::exp2(static_cast<double>(chunk.bits));
-            const double occupied = buckets * -std::expm1(-na / buckets);
-            cost += (self ? na : na + nb) * kSort + buckets * 4 + half * around * (occupied * kProbe);
-            cost += half * na * around * -std::expm1(-nb / buckets) * kEmpty;
-            if (cost >= least) break;
-        }
-        for (const Chunk& chunk : parts) {
-            if (cost >= least) break;
-            cost += half * na * nb * sample.share(chunk);
-        }
-        if (cost < least) {
-            least = cost;
-            best = m;
-        }
-    }
-    return best;
-}
+// --- what callers see
 
 void check(const Codes& a, const Codes& b, int radius, const How& how) {
     for (const Codes* codes : {&a, &b}) {
@@ -416,30 +304,6 @@ void run(const Codes& a, const Codes& b, bool self, int radius, const How& how, 
 
 }  // namespace
 
-std::vector<Chunk> chunks(std::size_t bits, int radius, int m) {
-    if (m < 1 || m > radius + 1 || static_cast<std::size_t>(m) > bits) {
-        throw std::invalid_argument("search: " + std::to_string(m) + " chunks of " + std::to_string(bits) +
-                                    " bits do not go with radius " + std::to_string(radius));
-    }
-    // The sum of radius + 1 over the chunks is radius + 1 in all: `wide` of them get one more, and as many
-    // bits more as keep the share of the values that are neighbours alike.
-    const int low = (radius + 1) / m - 1;
-    const auto wide = static_cast<std::size_t>((radius + 1) % m), n = static_cast<std::size_t>(m);
-    const std::size_t mean = bits / n;
-    const double ratio = std::log2(ball(mean, low + 1) / ball(mean, low));
-    std::size_t more = wide == 0 ? 0 : static_cast<std::size_t>(std::lround(ratio));
-    while (more > 0 && wide * more + n > bits) --more;
-    const std::size_t rest = bits - wide * more;
-    std::vector<Chunk> result;
-    std::size_t first = 0;
-    for (std::size_t c = 0; c < n; ++c) {
-        const std::size_t width = rest * (c + 1) / n - rest * c / n + (c < wide ? more : 0);
-        result.push_back({first, std::min(width, kKeyBits), low + (c < wide ? 1 : 0)});
-        first += width;
-    }
-    return result;
-}
-
 void search(const Codes& a, const Codes& b, int radius, const How& how, const Found& found,
             const Progress& progress) {
     run(a, b, false, radius, how, found, progress);
@@ -448,9 +312,6 @@ void search(const Codes& a, const Codes& b, int radius, const How& how, const Fo
 void self_join(const Codes& a, int radius, const How& how, const Found& found, const Progress& progress) {
     run(a, a, true, radius, how, found, progress);
 }
-
-int plan(const Codes& a, const Codes& b, int radius) { return plan(a, b, false, radius); }
-int plan(const Codes& a, int radius) { return plan(a, a, true, radius); }
 
 std::vector<std::string_view> hamming_variants() {
     std::vector<std::string_view> names;

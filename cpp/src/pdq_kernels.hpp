@@ -1,0 +1,32 @@
+// The steps of PDQ on vectors. Inside the library only; phash.hpp says what they compute.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace hpcscale {
+
+inline constexpr std::size_t kSmall = 64;  // the shrunk picture is 64 x 64
+inline constexpr std::size_t kBand = 16;   // frequencies kept in either direction
+
+using Small = float[kSmall][kSmall];
+using Band = float[kBand][kBand];
+
+// A row of pixels to `width` floats of luma.
+using Row = void (*)(const void* pixels, std::size_t width, float* out);
+
+struct PdqKernels {
+    std::string_view name;
+    Row float_row, grey_row, rgb_row;
+    // Blur, and keep 64 x 64. Rows of pixels are `row_bytes` apart; both sides at least 5.
+    void (*shrink)(const void* pixels, std::size_t row_bytes, Row row, std::size_t height, std::size_t width,
+                   Small& out);
+    void (*frequencies)(const Small& small, Band& out);
+    int (*quality)(const Small& small);
+};
+
+std::vector<PdqKernels> pdq_kernels();  // those that this processor can run, slowest first
+
+}  // namespace hpcscale
