@@ -177,7 +177,7 @@ def _hash_curve(
     name: str, method: str, names: list[str], own: NDArray[np.uint64], copies: NDArray[np.uint64],
     hidden: NDArray[np.bool_],
 ) -> Curve:  # fmt: skip
-    """own (n, forms, words): the nearest of an original's forms counts; copies (n, transformations, words)."""
+    """own (n, forms, words): the nearest of the forms counts; copies (n, transformations, words)."""
     distances = np.bitwise_count(own[:, :, None] ^ copies[:, None]).sum(-1).min(1).astype(np.int64)
 
     def to_all(start: int) -> Levels:

@@ -96,11 +96,9 @@ def text(calibration: Calibration) -> str:
     lines += ["", "## What was left out", ""]
     lines.append(
         f"- PDQ: {c.low_quality[0]} originals of quality below 50 are left out, and {c.low_quality[1]} "
-        "changed copies of the others fell below it and count as missed (`--min-quality` of `dedup search`)."
+        "changed copies of the others fell below it and count as missed (see `dedup search --min-quality`)."
     )
-    lines.append(
-        f"- Exact duplicates (equal pixels), left out before anything was counted: {len(c.duplicates)}."
-    )
+    lines.append(f"- Exact duplicates (equal pixels), left out before all else: {len(c.duplicates)}.")
     lines += [f"  - `{kept}` = `{other}`" for kept, other in c.duplicates]
     lines.append(f"- Unreadable pictures: {len(c.unreadable)}.")
     lines += [f"  - `{name}`: {reason}" for name, reason in c.unreadable]
