@@ -125,6 +125,17 @@ TEST(Hamming, RadiusIsInclusiveWhereverTheBitsLie) {
     }
 }
 
+// A scan takes the second set in blocks of 2^20.
+TEST(Hamming, ScanOfSeveralBlocks) {
+    const std::size_t block = std::size_t{1} << 20;
+    Words many(block + 77);
+    std::mt19937_64 random(6);
+    for (auto& word : many) word = random();
+    const Words few = {many[5], many[block - 1], ~many[block], many[block + 76] ^ 3};
+    const Triples expected = {{0, 5, 0}, {1, block - 1, 0}, {3, block + 76, 2}};
+    EXPECT_EQ(fast(few, many, 1, false, 2, {.threads = 2, .chunks = 0}), expected);
+}
+
 TEST(Hamming, EqualCodesAllPair) {
     const Words codes(4 * 1100, 0x0123456789abcdefu);
     for (const int chunks : {0, 16}) {
