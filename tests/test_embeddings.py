@@ -196,7 +196,7 @@ def brute(a: Codes, b: Codes | None, least: float, k: int | None) -> str:
     return "".join(lines)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.tuples(st.integers(0, 60), st.integers(0, 60)),
     least=st.sampled_from([-1.0, 0.7, 0.9, 1.0]),

@@ -67,7 +67,9 @@ def text(calibration: Calibration) -> str:
         lines += [f"Features (rmac, mean; radius is 1 - cosine): {c.network}.", ""]
     lines += [
         f"{RULE} The bound is that of a 95 % confidence (Poisson, one-sided) on the rate; it takes pairs for "
-        "independent, and the radius was chosen on the same pairs, so it is optimistic.",
+        "independent, and the radius was chosen on the same pairs, so it is optimistic. A search of m pictures "
+        "against n makes m x n pairs: ten thousand against a million find 10,000 false pairs at one per "
+        "million, so large searches want a radius well below the recommended one, or a second method.",
         "",
         f"| {' | '.join(HEADS)} |",
         "|---" + "|---:" * (len(HEADS) - 1) + "|",
@@ -103,7 +105,7 @@ def text(calibration: Calibration) -> str:
     lines.append(f"- Unreadable pictures: {len(c.unreadable)}.")
     lines += [f"  - `{name}`: {reason}" for name, reason in c.unreadable]
     lines += ["", "## The closest pairs of originals", "",
-              "Look at them: what is a near-duplicate here is no false pair, and the radius may be larger.", "",
+              "Look at them: a near-duplicate among them is no false pair, and the radius may be larger.", "",
               "| method | distance | one | other |", "|---|---:|---|---|"]  # fmt: skip
     for curve in c.curves:
         for one, other, distance in curve.closest:
