@@ -115,6 +115,13 @@ def test_pairs_arrive_in_batches_and_progress_reaches_the_end() -> None:
     assert shares[-1] == 1.0
 
 
+def test_a_flood_of_pairs_arrives_in_parts() -> None:
+    sizes: list[int] = []
+    ops.self_join(np.zeros((2600, 4), np.uint64), 0, found=lambda pairs: sizes.append(len(pairs)))
+    assert sum(sizes) == 2600 * 2599 // 2
+    assert max(sizes) <= 2**14 + 512 * 2048
+
+
 @pytest.mark.parametrize("threads", THREADS)
 def test_an_exception_of_the_receiver_stops_the_search(threads: int) -> None:
     def stop(_: object) -> None:
