@@ -67,9 +67,9 @@ def text(calibration: Calibration) -> str:
         lines += [f"Features (rmac, mean; radius is 1 - cosine): {c.network}.", ""]
     lines += [
         f"{RULE} The bound is that of a 95 % confidence (Poisson, one-sided) on the rate; it takes pairs for "
-        "independent, and the radius was chosen on the same pairs, so it is optimistic. A search of m pictures "
-        "against n makes m x n pairs: ten thousand against a million find 10,000 false pairs at one per "
-        "million, so large searches want a radius well below the recommended one, or a second method.",
+        "independent, and the radius was chosen on the same pairs, so it is optimistic. A search of m "
+        "pictures against n makes m x n pairs: ten thousand against a million find 10,000 false pairs at one "
+        "per million, so large searches want a radius well below the recommended one, or a second method.",
         "",
         f"| {' | '.join(HEADS)} |",
         "|---" + "|---:" * (len(HEADS) - 1) + "|",
