@@ -26,9 +26,10 @@ class GradientBuckets:
     same cores.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], limit: int | None = None) -> None:
+        """limit: most numbers in one bucket, unless one parameter alone is larger."""
         self.parameters = list(parameters)
-        limit = BUCKET if self.parameters[0].is_cuda else 1 << 62
+        limit = limit or (BUCKET if self.parameters[0].is_cuda else 1 << 62)
         groups: list[list[nn.Parameter]] = [[]]
         for parameter in reversed(self.parameters):  # the order in which backward completes them, nearly
             if groups[-1] and sum(p.numel() for p in groups[-1]) + parameter.numel() > limit:
