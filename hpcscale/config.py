@@ -1,8 +1,8 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`, whose
-headers state the command and the expected result. Lengths are in steps and batch sizes are global (over all
-ranks), so that a recipe means the same at any world size.
+Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`;
+their headers state the command and the expected result. Lengths are in steps and batch sizes are global (over
+all ranks), so that a recipe means the same at any world size.
 """
 
 import json
@@ -138,7 +138,7 @@ class Config(Section):
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML recipe, apply `section.key=value` overrides and check everything.
 
-    A name without a folder that does not exist here is looked for among the recipes that come with the package.
+    A name without a folder that does not exist here is looked for among the recipes of the package.
     Values of overrides are TOML; what is not TOML is taken as a string, so that paths need no quotes.
     Raises ConfigError with every problem found, each with its place.
     """

@@ -1,7 +1,7 @@
 """`make demo`: the whole chain on real photographs, as the commands a user would type.
 
 In: nothing (eleven photographs that come with scikit-image are cut into a few hundred crops), or a folder of
-pictures and a manifest of one's own. Out: `demo/` with the pictures, shards, vocabulary, run and report. A demo
+pictures and a manifest of one's own. Out: `demo/` with pictures, shards, vocabulary, run and report. A demo
 that was interrupted goes on where it was; one that is finished prints its report again. Delete the folder to
 start afresh.
 """
@@ -43,7 +43,7 @@ CROPS = 36  # of each photograph
 
 
 def write_pictures(folder: Path) -> Path:
-    """Cut every photograph into CROPS random squares of 45 to 95 % of its short side; returns the manifest."""
+    """Cut every photograph into CROPS random squares of 45 to 95 % of its short side. Returns: manifest."""
     import skimage.data
     from PIL import Image
 
@@ -99,8 +99,8 @@ def main(data: Path | None, manifest: Path | None, out: Path) -> None:
         data = out / "pictures"
         manifest = write_pictures(data)
         click.echo(
-            f"{len(PHOTOGRAPHS) * CROPS} crops of {len(PHOTOGRAPHS)} photographs from scikit-image (CC0 or public "
-            f"domain; credits in {data}/CREDITS.txt), with WordNet labels.\n"
+            f"{len(PHOTOGRAPHS) * CROPS} crops of {len(PHOTOGRAPHS)} photographs from scikit-image (CC0 or "
+            f"public domain; credits in {data}/CREDITS.txt), with WordNet labels.\n"
             "Held-out crops come from the same photographs as the training crops: this shows that the chain "
             "works, not that the model generalises.",
             err=True,
