@@ -37,7 +37,8 @@ class GradientBuckets:
             groups[-1].append(parameter)
         self.buckets = [self._bucket(n, group, len(groups)) for n, group in enumerate(groups)]
         self.extras = self.buckets[-1][-EXTRAS:]
-        self.missing = self.sizes = [len(group) for group in groups]
+        self.sizes = [len(group) for group in groups]
+        self.missing = list(self.sizes)
         self.handles: list[Any] = []
 
     def _bucket(self, number: int, group: list[nn.Parameter], groups: int) -> Tensor:

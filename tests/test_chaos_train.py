@@ -1,0 +1,70 @@
+"""Ten times kill -9 at random moments, of the launcher or of one of two ranks: the same weights as
+without."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from hpcscale import checkpoint
+
+STEPS = 40
+
+
+def command(recipe: Path, run: Path) -> list[str]:
+    options = ["--ranks", "2", "--set", f"train.steps={STEPS}", "--set", "train.checkpoint_every=3"]
+    return [sys.executable, "-m", "hpcscale", "train", str(run), "--config", str(recipe), *options]
+
+
+def children(process: int) -> list[int]:
+    """Oldest first, so that rank r is the r-th."""
+    try:
+        return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def final(run: Path) -> dict[str, torch.Tensor]:
+    found = checkpoint.latest(run)
+    assert found is not None
+    assert found.step == STEPS
+    model, optimizer = checkpoint.load(found)
+    return model | {f"optimizer.{name}": value for name, value in optimizer.items()}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
+    recipe = tiny.make(tmp_path)
+    begin = time.monotonic()
+    subprocess.run(command(recipe, tmp_path / "expected"), check=True)
+    duration = time.monotonic() - begin
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}, uninterrupted {duration:.1f} s")
+    moments = random.Random(seed)
+    kills = 0
+    for attempt in range(10):
+        process = subprocess.Popen(command(recipe, tmp_path / "run"), stderr=subprocess.PIPE)
+        time.sleep(moments.uniform(0.05, 0.7) * duration)
+        ranks = children(process.pid)
+        victim = [process.pid, *ranks][attempt % 3] if len(ranks) == 2 else process.pid
+        if process.poll() is None:
+            os.kill(victim, signal.SIGKILL)
+            kills += 1
+        _, errors = process.communicate(timeout=300)
+        reached = checkpoint.latest(tmp_path / "run")
+        which = "launcher" if victim == process.pid else f"rank {ranks.index(victim)}"
+        print(f"killed {which}: exit {process.returncode}, newest step {reached.step if reached else 0}")
+        assert process.returncode in (0, -9, 137), errors.decode()
+    subprocess.run(command(recipe, tmp_path / "run"), check=True)
+    found, wanted = final(tmp_path / "run"), final(tmp_path / "expected")
+    assert found.keys() == wanted.keys()
+    assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
+    assert kills >= 8
