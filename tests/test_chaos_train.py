@@ -49,22 +49,25 @@ def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}, uninterrupted {duration:.1f} s")
     moments = random.Random(seed)
-    kills = 0
-    for attempt in range(10):
-        process = subprocess.Popen(command(recipe, tmp_path / "run"), stderr=subprocess.PIPE)
-        time.sleep(moments.uniform(0.05, 0.7) * duration)
+    wanted = final(tmp_path / "expected")
+    runs, kills = 0, 0
+    while kills < 10 or runs == 0:
+        run = tmp_path / f"run{runs}"
+        process = subprocess.Popen(command(recipe, run), stderr=subprocess.PIPE)
+        if kills < 10:
+            time.sleep(moments.uniform(0.05, 0.6) * duration)
         ranks = children(process.pid)
-        victim = [process.pid, *ranks][attempt % 3] if len(ranks) == 2 else process.pid
-        if process.poll() is None:
+        victim = [process.pid, *ranks][kills % 3] if len(ranks) == 2 else process.pid
+        if kills < 10 and process.poll() is None:
             os.kill(victim, signal.SIGKILL)
             kills += 1
-        _, errors = process.communicate(timeout=300)
-        reached = checkpoint.latest(tmp_path / "run")
-        which = "launcher" if victim == process.pid else f"rank {ranks.index(victim)}"
-        print(f"killed {which}: exit {process.returncode}, newest step {reached.step if reached else 0}")
+            which = "launcher" if victim == process.pid else f"rank {ranks.index(victim)}"
+            print(f"kill {kills} of run {runs}: {which}")
+        _, errors = process.communicate(timeout=600)
         assert process.returncode in (0, -9, 137), errors.decode()
-    subprocess.run(command(recipe, tmp_path / "run"), check=True)
-    found, wanted = final(tmp_path / "run"), final(tmp_path / "expected")
-    assert found.keys() == wanted.keys()
-    assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
-    assert kills >= 8
+        if process.returncode == 0:  # this run is through; further kills meet a new one
+            found = final(run)
+            assert found.keys() == wanted.keys()
+            assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
+            runs += 1
+            print(f"run {runs} ended with the same bits after {kills} kills")
