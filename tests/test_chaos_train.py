@@ -50,8 +50,8 @@ def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
     print(f"seed {seed}, uninterrupted {duration:.1f} s")
     moments = random.Random(seed)
     wanted = final(tmp_path / "expected")
-    runs, kills = 0, 0
-    while kills < 10 or runs == 0:
+    runs, kills, ended = 0, 0, False
+    while kills < 10 or not ended:
         run = tmp_path / f"run{runs}"
         process = subprocess.Popen(command(recipe, run), stderr=subprocess.PIPE)
         if kills < 10:
@@ -65,7 +65,8 @@ def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
             print(f"kill {kills} of run {runs}: {which}")
         _, errors = process.communicate(timeout=600)
         assert process.returncode in (0, -9, 137), errors.decode()
-        if process.returncode == 0:  # this run is through; further kills meet a new one
+        ended = process.returncode == 0
+        if ended:  # this run is through; further kills meet a new one
             found = final(run)
             assert found.keys() == wanted.keys()
             assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
