@@ -1,7 +1,8 @@
-"""hpcscale: pretrain vision models on weakly labelled pictures, on the cluster you have, and prove what the data bought.
+"""hpcscale: pretrain vision models on weakly labelled pictures, and prove what the data bought.
 
-photos + tags ──ingest──> shards (HDF5, raw tags) ──order──> pipeline (DALI) ──> model ──> train loop (Horovod) ──> evaluate ──> report
-tags ──vocabulary (WordNet)──> classes, hierarchy ──targets (C++)──────────────────┘
+photos + tags ──ingest──> shards (HDF5, raw tags) ──order──> pipeline (DALI) ──> model ─┐
+tags ──vocabulary (WordNet)──> classes, hierarchy ──targets (C++)───────────────────────┤
+                                     report <── evaluate <── train loop (Horovod) <─────┘
 
 Stages talk through files, so every stage can be run, tested and submitted alone.
 """

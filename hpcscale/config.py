@@ -1,8 +1,8 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`, whose headers
-state the command and the expected result. Lengths are in steps and batch sizes are global (over all ranks), so that a
-recipe means the same at any world size.
+Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`;
+their headers state the command and the expected result. Lengths are in steps and batch sizes are global (over
+all ranks), so that a recipe means the same at any world size.
 """
 
 import json
@@ -42,8 +42,8 @@ class Data(Section):
 class Input(Section):
     # Side of the square crop that the model sees, pixels.
     crop: int = Field(299, ge=1)
-    # Resize every picture to this square before the crop, if it is not stored so. Costs two to three times the decode:
-    # prefer `data ingest --resize`.
+    # Resize every picture to this square before the crop, if it is not stored so. Costs two to three times
+    # the decode: prefer `data ingest --resize`.
     resize: int | None = Field(None, ge=1)
     # Mirror half of the training pictures.
     mirror: bool = True
@@ -55,8 +55,9 @@ class Input(Section):
 
 class Model(Section):
     name: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
-    # Start value of every bias of the classifier. For many classes and logistic loss, log(p / (1 - p)) of a typical
-    # class frequency p avoids a first phase that only learns "nothing is there"; big_vision uses -10 for 21k classes.
+    # Start value of every bias of the classifier. For many classes and logistic loss, log(p / (1 - p)) of a
+    # typical class frequency p avoids a first phase that only learns "nothing is there"; big_vision uses -10
+    # for 21k classes.
     head_bias: float = 0.0
     # Start the last batch normalisation of every block at zero (Goyal et al. 2017, section 5.1).
     zero_init_residual: bool = True
@@ -139,7 +140,7 @@ class Config(Section):
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML recipe, apply `section.key=value` overrides and check everything.
 
-    A name without a folder that does not exist here is looked for among the recipes that come with the package.
+    A name without a folder that does not exist here is looked for among the recipes of the package.
     Values of overrides are TOML; what is not TOML is taken as a string, so that paths need no quotes.
     Raises ConfigError with every problem found, each with its place.
     """

@@ -1,8 +1,9 @@
 """`make demo`: the whole chain on real photographs, as the commands a user would type.
 
-In: nothing (eleven photographs that come with scikit-image are cut into a few hundred crops), or a folder of pictures
-and a manifest of one's own. Out: `demo/` with the pictures, shards, vocabulary, run and report. A demo that was
-interrupted goes on where it was; one that is finished prints its report again. Delete the folder to start afresh.
+In: nothing (eleven photographs that come with scikit-image are cut into a few hundred crops), or a folder of
+pictures and a manifest of one's own. Out: `demo/` with pictures, shards, vocabulary, run and report. A demo
+that was interrupted goes on where it was; one that is finished prints its report again. Delete the folder to
+start afresh.
 """
 
 import json
@@ -26,9 +27,9 @@ class Photograph(NamedTuple):
 
 
 PHOTOGRAPHS = (
-    Photograph("astronaut", "n09818022", "astronaut", "Eileen Collins; NASA, public domain"),
+    Photograph("astronaut", "n09818022", "astronaut", "NASA, public domain"),
     Photograph("chelsea", "n02123045", "tabby", "Stefan van der Walt, CC0"),
-    Photograph("coffee", "n03063073", "coffee_cup", "Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0"),
+    Photograph("coffee", "n03063073", "coffee_cup", "Rachel Michetti, Pikolo Espresso Bar, CC0"),
     Photograph("rocket", "n04099429", "rocket", "SpaceX, public domain"),
     Photograph("hubble_deep_field", "n08271042", "galaxy", "NASA, HubbleSite, public domain"),
     Photograph("retina", "n05426989", "retina", "Mikael Häggström, CC0"),
@@ -42,7 +43,7 @@ CROPS = 36  # of each photograph
 
 
 def write_pictures(folder: Path) -> Path:
-    """Cut every photograph into CROPS random squares of 45 to 95 % of its short side; returns the manifest."""
+    """Cut every photograph into CROPS random squares of 45 to 95 % of its short side. Returns: manifest."""
     import skimage.data
     from PIL import Image
 
@@ -60,7 +61,9 @@ def write_pictures(folder: Path) -> Path:
             top, left = chance.integers(height - side + 1), chance.integers(width - side + 1)
             name = f"{photograph.name}-{number:02d}.jpg"
             Image.fromarray(pixels[top : top + side, left : left + side]).save(folder / name, quality=92)
-            lines.append(json.dumps({"image": name, "wnid": photograph.wnid, "tags": [photograph.tag]}) + "\n")
+            lines.append(
+                json.dumps({"image": name, "wnid": photograph.wnid, "tags": [photograph.tag]}) + "\n"
+            )
     credits = "\n".join(f"{p.name}: {p.credit}" for p in PHOTOGRAPHS)
     (folder / "CREDITS.txt").write_text(f"Crops of photographs that come with scikit-image:\n{credits}\n")
     aside = manifest.with_suffix(".part")
@@ -80,7 +83,9 @@ def hpcscale(*words: str | Path) -> None:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Your pictures instead of ours.")
-@click.option("--manifest", type=click.Path(path_type=Path, exists=True), help="Paths and tags of your pictures.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path, exists=True), help="Paths and tags of your pictures."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 def main(data: Path | None, manifest: Path | None, out: Path) -> None:
     """Photographs to shards, to a label hierarchy, to a ResNet trained on two ranks, to a report."""
@@ -94,13 +99,14 @@ def main(data: Path | None, manifest: Path | None, out: Path) -> None:
         data = out / "pictures"
         manifest = write_pictures(data)
         click.echo(
-            f"{len(PHOTOGRAPHS) * CROPS} crops of {len(PHOTOGRAPHS)} photographs from scikit-image (CC0 or public "
-            f"domain; credits in {data}/CREDITS.txt), with WordNet labels.\n"
-            "Held-out crops come from the same photographs as the training crops: this shows that the chain works, "
-            "not that the model generalises.",
+            f"{len(PHOTOGRAPHS) * CROPS} crops of {len(PHOTOGRAPHS)} photographs from scikit-image (CC0 or "
+            f"public domain; credits in {data}/CREDITS.txt), with WordNet labels.\n"
+            "Held-out crops come from the same photographs as the training crops: this shows that the chain "
+            "works, not that the model generalises.",
             err=True,
         )
-    hpcscale("data", "ingest", data, out / "data", *(("--manifest", manifest) if manifest else ()), "--resize", "72")
+    named = ("--manifest", manifest) if manifest else ()
+    hpcscale("data", "ingest", data, out / "data", *named, "--resize", "72")
     if not (out / "vocabulary.json").exists():
         hpcscale("labels", "build", out / "vocabulary.json", "--data", out / "data")
     hpcscale(

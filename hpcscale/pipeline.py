@@ -212,8 +212,8 @@ def _batches(
 
     def feed(waiting: Iterator[Plan]) -> Iterator[tuple[Any, ...]]:
         for next_plan in waiting:
-            known = np.flatnonzero(np.isin(next_plan.samples, list(bad)))
-            mended = mend(next_plan, known) if known.size else next_plan
+            known = np.flatnonzero(np.isin(next_plan.samples, list(bad))) if bad else ()
+            mended = mend(next_plan, np.asarray(known)) if len(known) else next_plan
             if len(mended.samples):
                 under_way.append((mended, _inputs(data, mended, device)))
                 yield under_way[-1][1]

@@ -224,7 +224,7 @@ def _watch(processes: Sequence["subprocess.Popen[bytes]"]) -> int | None:
     first, deadline = None, float("inf")
     running = True
     while running:
-        running = any(process.poll() is None for process in processes)
+        running = None in [process.poll() for process in processes]  # polls every one
         failed = [r for r, process in enumerate(processes) if process.returncode not in (None, 0, RESUMABLE)]
         causes = [r for r in failed if processes[r].returncode != LOST] or ([] if running else failed)
         if first is None and causes:

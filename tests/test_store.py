@@ -101,7 +101,7 @@ def test_the_shard_is_what_the_specification_says(folder: Path) -> None:
     """Read with plain h5py, as someone without hpcscale would."""
     with h5py.File(folder / "shard-00001.h5") as shard:
         assert shard.attrs["format"] == 1
-        assert shard.attrs["plan"] == read_plan(folder).digest
+        assert shard.attrs["plan"] == read_plan(folder).digest.encode()
         assert all(shard[name].chunks is None and shard[name].compression is None for name in shard)
         offsets = shard["jpeg_offsets"][:]
         assert shard["jpeg"][offsets[0] : offsets[1]].tobytes() == jpeg_bytes(5)

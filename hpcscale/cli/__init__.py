@@ -1,4 +1,4 @@
-"""The command line: one file per command group. A command parses, imports late, calls one function and prints."""
+"""The command line: a file per command group. A command parses, imports late, calls one function, prints."""
 
 import importlib
 
@@ -10,7 +10,7 @@ COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report")
 
 
 class LateGroup(click.Group):
-    """Finds the command `name` in the module `hpcscale.cli.name`, and imports it only when it is asked for."""
+    """Finds the command `name` in the module `hpcscale.cli.name`, and imports it only when asked for it."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)

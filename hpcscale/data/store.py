@@ -32,8 +32,8 @@ n samples:
     digests         uint8 (n, 16)     `record_digest`: covers all of the above of one sample
     quarantine      uint8 (bytes)     this shard's lines of quarantine.jsonl
 
-Attributes of the root: format (1), plan (`Plan.digest`), tags (digest of the tag table), shard (number),
-stored_size (every picture is stored_size x stored_size pixels; 0: each as it came).
+Attributes of the root: format (1), plan (`Plan.digest`, ASCII), tags (digest of the tag table, ASCII), shard
+(number), stored_size (every picture is stored_size x stored_size pixels; 0: each as it came).
 """
 
 import mmap
@@ -88,7 +88,12 @@ def write_shard(
     jpeg.seek(0)
     with h5py.File(file, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8) as shard:
         shard.attrs.update(
-            format=FORMAT, plan=plan.digest, tags=plan.tags_digest, shard=index, stored_size=plan.resize or 0
+            format=FORMAT,
+            # Of fixed length: HDF5 keeps others in a heap without checksum, where a flipped bit can hang it.
+            plan=np.bytes_(plan.digest),
+            tags=np.bytes_(plan.tags_digest),
+            shard=index,
+            stored_size=plan.resize or 0,
         )
         target = shard.create_dataset("jpeg", (jpeg_bytes,), "u1", fill_time="never")
         for start in range(0, jpeg_bytes, COPY):
@@ -102,8 +107,14 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
     """Map one shard. Checks what costs nothing: version, plan, shapes, ends of offsets. Raises DataError."""
     try:
         with h5py.File(file, "r", locking=False) as shard:
-            wanted = {"format": FORMAT, "plan": plan.digest, "tags": plan.tags_digest, "shard": index}
-            for key, expected in (wanted | {"stored_size": plan.resize or 0}).items():
+            wanted = {
+                "format": FORMAT,
+                "plan": np.bytes_(plan.digest),
+                "tags": np.bytes_(plan.tags_digest),
+                "shard": index,
+                "stored_size": plan.resize or 0,
+            }
+            for key, expected in wanted.items():
                 if (value := shard.attrs[key]) != expected:
                     raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
             places = {name: place(shard[name], DTYPES[name]) for name in Shard._fields}

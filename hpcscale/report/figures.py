@@ -48,7 +48,7 @@ def curves(runs: list[Run], file: Path) -> bool:
         if values and max(values) > 5 * min(values):
             loss.set_yscale("log")
             loss.yaxis.set_major_formatter("{x:g}")
-            loss.yaxis.set_minor_formatter("{x:g}")
+            loss.yaxis.set_minor_formatter("{x:g}" if max(values) < 20 * min(values) else "")
         if len(runs) == 1:
             for evaluation in runs[0].evaluations:
                 if evaluation.baseline.get("map100") is not None:

@@ -5,8 +5,10 @@ held by rank 0. Only rank 0 calls these functions.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from typing import Any
 from hpcscale import config
 from hpcscale.config import Config, ConfigError
 from hpcscale.train import schedule
+
+_log = logging.getLogger(__name__)
 
 # Keys that a run may be continued with other values of: how often it reports, where things lie, how fast it
 # is. The contents of data and vocabulary are compared through the checkpoint. Other numbers of compute
@@ -51,6 +55,10 @@ def lock(run: Path) -> Iterator[None]:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise RunError(f"{run}: another process trains here now ({holder})") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            _log.warning("%s: this file system has no locks; see that nothing else trains here", run)
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
         stream.flush()

@@ -26,9 +26,10 @@ class GradientBuckets:
     same cores.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], limit: int | None = None) -> None:
+        """limit: most numbers in one bucket, unless one parameter alone is larger."""
         self.parameters = list(parameters)
-        limit = BUCKET if self.parameters[0].is_cuda else 1 << 62
+        limit = limit or (BUCKET if self.parameters[0].is_cuda else 1 << 62)
         groups: list[list[nn.Parameter]] = [[]]
         for parameter in reversed(self.parameters):  # the order in which backward completes them, nearly
             if groups[-1] and sum(p.numel() for p in groups[-1]) + parameter.numel() > limit:
@@ -36,7 +37,8 @@ class GradientBuckets:
             groups[-1].append(parameter)
         self.buckets = [self._bucket(n, group, len(groups)) for n, group in enumerate(groups)]
         self.extras = self.buckets[-1][-EXTRAS:]
-        self.missing = self.sizes = [len(group) for group in groups]
+        self.sizes = [len(group) for group in groups]
+        self.missing = list(self.sizes)
         self.handles: list[Any] = []
 
     def _bucket(self, number: int, group: list[nn.Parameter], groups: int) -> Tensor:

@@ -143,14 +143,14 @@ def prepare(settings: Config) -> torch.device:
     # A pass over memory for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted == "cpu" or not torch.cuda.is_available():
-        _keep_memory()
+        keep_memory()
         return torch.device("cpu")
     device = torch.device("cuda", ranks.local_rank())
     torch.cuda.set_device(device)
     return device
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have malloc keep what a step frees: fresh pages for every step's activations cost 15 % of it on the
     CPU."""
     libc = ctypes.CDLL(None)

@@ -23,6 +23,7 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     if settings.name == "rmsprop":
         return RMSProp(groups, settings.decay, settings.momentum, settings.epsilon)
     # fused: one pass over memory instead of one for every operation.

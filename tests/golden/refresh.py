@@ -10,11 +10,17 @@ sys.path.insert(0, str(HERE.parent))
 
 import test_order  # noqa: E402
 import test_report  # noqa: E402
+import test_train  # noqa: E402
+import tiny  # noqa: E402
 
 # Not here, since they are facts and not our output: complexity.json, ilsvrc2012_wnids.txt.
 with tempfile.TemporaryDirectory() as folder:
     TEXTS = {
         "order.json": json.dumps(test_order.golden(), indent=1) + "\n",
+        "loss.json": json.dumps(
+            test_train.golden_losses(tiny.make(Path(folder)), Path(folder) / "run"), indent=1
+        )
+        + "\n",
         **test_report.golden_report(Path(folder)),
     }
 for name, text in TEXTS.items():

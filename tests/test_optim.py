@@ -1,0 +1,124 @@
+"""Optimizers against published vectors and torch's own."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hpcscale.config import Optimizer
+from hpcscale.train import optim
+
+GRADIENTS = (0.1, 0.1, -0.2)
+
+
+class One(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
+
+
+def path(settings: Optimizer) -> list[float]:
+    """The weight after each of three gradients, learning rate 1e-3."""
+    model = One()
+    optimizer = optim.build(model, settings)
+    optim.set_lr(optimizer, 1e-3)
+    weights = []
+    for gradient in GRADIENTS:
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        optimizer.step()
+        weights.append(model.weight.item())
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "wanted"),
+    [
+        (1.0, [-7.252854e-5, -2.120947e-4, -1.858536e-4]),
+        (1e-10, [-1.053507e-4, -3.111474e-4, -2.630337e-4]),
+    ],
+)
+def test_rmsprop_is_tensorflows(epsilon: float, wanted: list[float]) -> None:
+    settings = Optimizer(name="rmsprop", momentum=0.9, decay=0.9, epsilon=epsilon, weight_decay=0.0)
+    assert path(settings) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_sgd_by_hand() -> None:
+    """v = 0.9 v + g; w = w - lr v; with Nesterov w = w - lr (g + 0.9 v)."""
+    for nesterov in (False, True):
+        weight, velocity, wanted = 0.0, 0.0, []
+        for gradient in GRADIENTS:
+            velocity = 0.9 * velocity + gradient
+            weight -= 1e-3 * (gradient + 0.9 * velocity if nesterov else velocity)
+            wanted.append(weight)
+        found = path(Optimizer(momentum=0.9, nesterov=nesterov, weight_decay=0.0))
+        assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 16, 5))
+
+
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> dict[str, Any]:
+    for step in range(first, first + steps):
+        optim.set_lr(optimizer, 1e-3 / (step + 1))
+        optimizer.zero_grad()
+        images = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+        model(images).square().mean().backward()
+        optimizer.step()
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_sgd_equals_torchs_unfused() -> None:
+    ours, theirs = network(), network()
+    reference = torch.optim.SGD(
+        [
+            {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.01},
+            {"params": [p for p in theirs.parameters() if p.ndim == 1]},
+        ],
+        lr=0.1,
+        momentum=0.9,
+        nesterov=True,
+    )
+    found = trained(ours, optim.build(ours, Optimizer(nesterov=True, weight_decay=0.01)), 4)
+    torch.testing.assert_close(found, trained(theirs, reference, 4))
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_biases_and_normalisations_are_not_decayed(name: str) -> None:
+    model = network()
+    optimizer = optim.build(model, Optimizer(name=name, momentum=0.0, weight_decay=0.5))
+    optim.set_lr(optimizer, 0.1)
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    changed = {key for key, p in model.named_parameters() if not torch.equal(p, before[key])}
+    assert changed == {"0.weight", "3.weight"}
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_state_carries_on_bit_equal(name: str) -> None:
+    settings = Optimizer(name=name, epsilon=0.1)
+    whole = network()
+    wanted = trained(whole, optim.build(whole, settings), 6)
+    first = network()
+    before = optim.build(first, settings)
+    trained(first, before, 3)
+    second = network()
+    second.load_state_dict(first.state_dict())
+    after = optim.build(second, settings)
+    there, here = optim.state(first, before), optim.state(second, after)
+    assert there.keys() == here.keys()
+    assert len(there) == len(list(first.parameters())) * (1 if name == "sgd" else 2)
+    for key, value in there.items():
+        here[key].copy_(value)
+    found = trained(second, after, 3, first=3)
+    assert all(value.isfinite().all() for value in wanted.values())
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_sgd_without_momentum_has_no_state() -> None:
+    model = network()
+    assert optim.state(model, optim.build(model, Optimizer(momentum=0.0))) == {}

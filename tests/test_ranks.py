@@ -1,0 +1,190 @@
+"""The communicator: alone, and as real Horovod ranks of this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpcscale import ranks
+
+
+def test_alone_everything_is_the_identity() -> None:
+    ranks.init()
+    assert (ranks.rank(), ranks.size(), ranks.local_rank(), ranks.local_size()) == (0, 1, 0, 1)
+    tensor = torch.tensor([1.0, 2.0])
+    assert ranks.average(tensor).tolist() == [1.0, 2.0]
+    ranks.broadcast([tensor])
+    array = np.arange(3)
+    assert ranks.gather(array) is array
+    assert ranks.broadcast_object({"a": [1]}) == {"a": [1]}
+    ranks.barrier()
+    ranks.shutdown()
+
+
+def test_importing_ranks_imports_neither_torch_nor_horovod() -> None:
+    code = "import sys, hpcscale.ranks; sys.exit('torch' in sys.modules or 'horovod' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def launch(tmp_path: Path, body: str, count: int = 2) -> int:
+    """Run `body` as ranks that have joined; it finds `rank`, `out` (a folder), numpy, torch and ranks."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys, time\nfrom pathlib import Path\nimport numpy as np\nimport torch\n"
+        f"from hpcscale import ranks\nranks.init()\nrank, out = ranks.rank(), Path({str(tmp_path)!r})\n"
+        + body
+    )
+    return ranks.launch([sys.executable, str(program)], count)
+
+
+@pytest.mark.slow
+def test_collectives_of_three_ranks(tmp_path: Path) -> None:
+    body = """
+tensor = torch.tensor([1.0, 10.0]) * (rank + 1)
+assert ranks.average(tensor).tolist() == [2.0, 20.0]
+assert ranks.gather(np.arange(rank * 2).reshape(-1, 2) + rank).tolist() == [[1, 2], [2, 3], [4, 5]]
+assert ranks.gather(np.zeros((0, 3), np.float32)).shape == (0, 3)
+frozen = np.frombuffer(b"ab", np.uint8)
+assert ranks.gather(frozen).tobytes() == b"ababab"
+assert ranks.broadcast_object({"who": rank, "what": [None, "x" * 1000]}, root=1)["who"] == 1
+weights = torch.full((2, 3, 4, 4), float(rank)).contiguous(memory_format=torch.channels_last)
+counter, view = torch.tensor(rank), torch.arange(6.0).reshape(2, 3).t() * rank
+ranks.broadcast([weights, counter, view], root=2)
+assert torch.all(weights == 2) and weights.is_contiguous(memory_format=torch.channels_last)
+assert counter == 2 and torch.equal(view, torch.arange(6.0).reshape(2, 3).t() * 2)
+assert (ranks.size(), ranks.local_rank(), ranks.local_size()) == (3, rank, 3)
+ranks.barrier()
+(out / f"done{rank}").touch()
+ranks.shutdown()
+"""
+    assert launch(tmp_path, body, 3) == 0
+    assert len(list(tmp_path.glob("done*"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["None", "700"], ids=["one bucket", "overlapped"])
+def test_gradients_are_those_of_one_process(tmp_path: Path, limit: str) -> None:
+    """Two ranks with half the batch each: the summed gradients equal those of the whole batch in one
+    process."""
+    body = """
+from hpcscale.train.gradients import GradientBuckets
+def network():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(128, 5)]
+    return torch.nn.Sequential(*layers).to(memory_format=torch.channels_last)
+images = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+whole = network()
+(whole(images).square().sum() / 8).backward()
+half = network()
+buckets = GradientBuckets(half.parameters(), limit=LIMIT)
+assert len(buckets.buckets) == (1 if LIMIT is None else 2)
+for turn in range(2):  # the second time in used buffers
+    buckets.clear()
+    loss = half(images[rank * 4 : rank * 4 + 4]).square().sum() / 8
+    loss.backward()
+    numbers = buckets.finish(loss.detach(), float(rank)).tolist()
+for ours, wanted in zip(half.parameters(), whole.parameters()):
+    torch.testing.assert_close(ours.grad, wanted.grad, rtol=1e-6, atol=1e-6)
+    assert ours.grad.stride() == ours.stride()
+assert abs(numbers[0] - (whole(images).square().sum() / 8).item()) < 1e-5 and numbers[1] == 1.0
+(out / f"done{rank}").touch()
+"""
+    assert launch(tmp_path, body.replace("LIMIT", limit)) == 0
+    assert len(list(tmp_path.glob("done*"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", 137), ("sys.exit(7)", 7), ("raise ValueError('why')", 1)],
+    ids=["killed", "exit", "exception"],
+)
+def test_one_rank_ends_all_and_its_code_is_the_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], end: str, code: int
+) -> None:
+    began = time.monotonic()
+    body = f"""
+if rank == 1:
+    {end}
+try:
+    while True:
+        ranks.average(torch.ones(3))
+except ranks.RankLost:
+    sys.exit(ranks.LOST)
+"""
+    assert launch(tmp_path, body) == code
+    assert time.monotonic() - began < 60
+    if code == 1:
+        assert "rank 1: ValueError: why" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_rank_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "GRACE", 0.5)
+    body = "sys.exit(3) if rank == 1 else None\ntime.sleep(1000)"
+    assert launch(tmp_path, body) == 3
+
+
+@pytest.mark.slow
+def test_resumable_is_passed_on(tmp_path: Path) -> None:
+    assert launch(tmp_path, "sys.exit(ranks.RESUMABLE)") == 75
+
+
+def test_only_rank_0_has_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import os, sys; print('from', os.environ['HOROVOD_RANK']); print('e', file=sys.stderr)"
+    assert ranks.launch([sys.executable, "-c", program], 2) == 0
+    assert capfd.readouterr() == ("from 0\n", "e\n")
+
+
+def test_signals_are_passed_on_and_handlers_restored(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    program = (
+        "import os, signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75));"
+        f"open({str(tmp_path)!r} + '/' + os.environ['HOROVOD_RANK'], 'w');"
+        "rank0 = os.environ['HOROVOD_RANK'] == '0';"
+        f"[time.sleep(0.05) for _ in range(200) if len(os.listdir({str(tmp_path)!r})) < 2];"
+        "os.kill(os.getppid(), signal.SIGUSR1) if rank0 else None; time.sleep(60)"
+    )
+    assert ranks.launch([sys.executable, "-c", program], 2) == 75
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_ranks_die_with_their_launcher(tmp_path: Path) -> None:
+    """kill -9 of the launcher leaves no rank behind."""
+    rank = f"import os, time; open({str(tmp_path)!r} + f'/{{os.getpid()}}', 'w'); time.sleep(600)"
+    program = f"import sys; from hpcscale import ranks; ranks.launch([sys.executable, '-c', {rank!r}], 2)"
+    launcher = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found = [int(path.name) for path in tmp_path.iterdir()]
+    launcher.kill()
+    launcher.wait()
+    while any(alive(process) for process in found) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(found) == 2
+    assert not any(alive(process) for process in found)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_server_listens_on_loopback_only() -> None:
+    server, environments = ranks._rendezvous(2)
+    server.server_close()
+    assert server.server_address[0] == "127.0.0.1"
+    assert json.dumps([e["HOROVOD_RANK"] for e in environments]) == '["0", "1"]'
+    assert all(
+        e["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", e["OMP_NUM_THREADS"]) for e in environments
+    )
