@@ -35,7 +35,7 @@ class Data(Section):
     held_out: float = Field(0.0, ge=0.0, lt=1.0)
     # Key of that permutation: change it to hold out other samples.
     split_seed: int = 0
-    # Samples of `train` that neither training nor its held-out part sees: names, one a line, from `dedup drop`.
+    # Samples of `train` that neither training nor its held-out part sees: a name a line, from `dedup drop`.
     drop: Path | None = None
 
 
