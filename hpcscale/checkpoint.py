@@ -65,8 +65,6 @@ def save(
         _sync(aside)
         _compare(aside, tensors)
         digest = _digest(aside)
-        # Without its JSON an older checkpoint of the same step is void from here on.
-        file.with_suffix(".json").unlink(missing_ok=True)
         aside.rename(file)
         _sync(place)
         record = {"step": step, "sha256": digest, "metadata": dict(metadata)}
