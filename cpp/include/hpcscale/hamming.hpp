@@ -50,8 +50,9 @@ struct How {
 };
 
 // All (i, j, distance) with distance of a[i] and b[j] <= radius, each once. Memory besides the codes: for a
-// scan 32 bytes per code of `a` and 40 MB, else 36 bytes per code of both. Throws std::invalid_argument if
-// the codes' words differ or are not 1 or 4, or how is not possible here.
+// scan 32 bytes per code of `a` and 40 MB, else 36 bytes per code of both; and at most 40 MB of pairs a
+// thread. Throws std::invalid_argument if the codes' words differ or are not 1 or 4, or how is not possible
+// here.
 void search(const Codes& a, const Codes& b, int radius, const How& how, const Found& found,
             const Progress& progress = {});
 
@@ -62,8 +63,8 @@ void self_join(const Codes& a, int radius, const How& how, const Found& found, c
 int plan(const Codes& a, const Codes& b, int radius);
 int plan(const Codes& a, int radius);
 
-// The chunks for m as (first bit, bits, radius): for tests. Throws std::invalid_argument if 1 <= m <= radius
-// + 1 does not hold, or a chunk would be empty.
+// The chunks for m as (first bit, bits, radius): for tests. Throws std::invalid_argument unless
+// 1 <= m <= radius + 1 and m <= bits.
 struct Chunk {
     std::size_t first, bits;
     int radius;
