@@ -214,6 +214,20 @@ def test_other_data_under_the_same_name_are_refused(recipe: Path, whole: Path, t
         train(tiny.settings(recipe, train__steps=8), run)
 
 
+def test_dropped_samples_are_never_seen_and_the_list_may_not_change(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = [f"{i:02}.jpg" for i in range(0, tiny.PICTURES, 2)]
+    (tmp_path / "drop.txt").write_text("".join(f"{name}\n" for name in dropped))
+    seen = watch_samples(monkeypatch)
+    run = tmp_path / "run"
+    train(tiny.settings(recipe, data__drop=str(tmp_path / "drop.txt")), run)
+    assert {i % 2 for batch in seen for i in batch} == {1}
+    (tmp_path / "drop.txt").write_text("00.jpg\n")
+    with pytest.raises(ConfigError, match=r"data\.drop: not the contents that .*step-00000006"):
+        train(tiny.settings(recipe, data__drop=str(tmp_path / "drop.txt"), train__steps=8), run)
+
+
 def test_one_process_at_a_time(recipe: Path, tmp_path: Path) -> None:
     with folder.lock(tmp_path), pytest.raises(folder.RunError, match=f"process {os.getpid()} on"):
         train(tiny.settings(recipe), tmp_path)

@@ -28,6 +28,7 @@ FREE = {
     "data.train",
     "data.vocabulary",
     "data.validation",
+    "data.drop",
     "input.threads",
     "input.prefetch",
     "train.threads",

@@ -18,7 +18,7 @@ from torch import nn
 
 from hpcscale import evaluate, pipeline, ranks
 from hpcscale.config import Config, ConfigError
-from hpcscale.data.order import Order
+from hpcscale.data.drop import order_of
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
@@ -54,7 +54,7 @@ def train(settings: Config, run: Path) -> None:
         train_ = settings.train
         data = open_data(settings.data.train)
         vocabulary = vocabulary_file.load(settings.data.vocabulary)
-        order = Order(data.samples, train_.seed, settings.data.held_out, settings.data.split_seed)
+        order = order_of(settings, data)
         share = train_.batch // ranks.size()
         # Two buffers in turn: a GPU may still copy the rows of the step before.
         rows = torch.zeros(2, share, len(vocabulary.classes), pin_memory=device.type == "cuda")
@@ -66,7 +66,7 @@ def train(settings: Config, run: Path) -> None:
         torch.manual_seed(train_.seed)
         model = resnet.build(settings.model, len(vocabulary.classes)).to(device)
         optimizer = optim.build(model, settings.optimizer)
-        contents = state.fingerprint(data, vocabulary)
+        contents = state.fingerprint(data, vocabulary, order)
         step, window = state.resume(run, model, optimizer, contents)
         gradients = GradientBuckets(model.parameters())
         report = stack.enter_context(Report(run, settings, step, window))

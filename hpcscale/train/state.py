@@ -15,6 +15,7 @@ from torch import nn
 
 from hpcscale import checkpoint, ranks
 from hpcscale.config import ConfigError
+from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.train import optim
@@ -25,12 +26,13 @@ class Diverged(RuntimeError):
     known."""
 
 
-def fingerprint(data: DataSet, vocabulary: Vocabulary) -> dict[str, Any]:
+def fingerprint(data: DataSet, vocabulary: Vocabulary, order: Order) -> dict[str, Any]:
     """What must be the same for a run to go on, wherever it lies; kept in every checkpoint."""
     classes = json.dumps([vocabulary.classes, vocabulary.parents]).encode()
     return {
         "data": data.plan.digest,
         "classes": hashlib.sha256(classes).hexdigest(),
+        "dropped": hashlib.sha256(order.dropped.tobytes()).hexdigest(),
         "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
     }
 
@@ -43,7 +45,7 @@ def resume(
     states = model.state_dict(), optim.state(model, optimizer)
     step, window = 0, [0.0, 0]
     if ranks.rank() == 0 and (found := checkpoint.latest(run)) is not None:
-        for key, place in (("data", "data.train"), ("classes", "data.vocabulary")):
+        for key, place in (("data", "data.train"), ("classes", "data.vocabulary"), ("dropped", "data.drop")):
             if found.metadata[key] != contents[key]:
                 raise ConfigError(f"{place}: not the contents that {found.file} was trained on")
         for into, values in zip(states, checkpoint.load(found), strict=True):
