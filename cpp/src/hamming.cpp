@@ -144,7 +144,10 @@ class Search {
             throw std::invalid_argument("search: no variant '" + std::string(how.variant) +
                                         "' on this processor");
         }
-        kernel_ = a.words == 1 ? chosen.bits64 : radius <= kNear ? chosen.bits256_near : chosen.bits256;
+        kernel_ = a.words == 1      ? chosen.bits64
+                  : radius <= kNear ? chosen.bits256_near
+                  : radius <= kMid  ? chosen.bits256_mid
+                                    : chosen.bits256;
     }
 
     void scan() {

@@ -146,12 +146,14 @@ AVX512 void avx512(const Columns& a, std::size_t queries, const Columns& b, std:
 }  // namespace
 
 std::vector<Kernels> kernels() {
-    std::vector<Kernels> here = {{"portable", portable<2, 2>, portable<8, 8>, portable<8, 3>}};
+    std::vector<Kernels> here = {
+        {"portable", portable<2, 2>, portable<8, 8>, portable<8, 5>, portable<8, 3>}};
     if (__builtin_cpu_supports("popcnt"))
-        here.push_back({"popcnt", popcnt<2, 2>, popcnt<8, 8>, popcnt<8, 3>});
-    if (__builtin_cpu_supports("avx2")) here.push_back({"avx2", avx2<2, 2>, avx2<8, 8>, avx2<8, 3>});
+        here.push_back({"popcnt", popcnt<2, 2>, popcnt<8, 8>, popcnt<8, 5>, popcnt<8, 3>});
+    if (__builtin_cpu_supports("avx2"))
+        here.push_back({"avx2", avx2<2, 2>, avx2<8, 8>, avx2<8, 5>, avx2<8, 3>});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq")) {
-        here.push_back({"avx512vpopcntdq", avx512<2, 2>, avx512<8, 8>, avx512<8, 3>});
+        here.push_back({"avx512vpopcntdq", avx512<2, 2>, avx512<8, 8>, avx512<8, 5>, avx512<8, 3>});
     }
     return here;
 }

@@ -26,10 +26,12 @@ struct Kernels {
     std::string_view name;
     Kernel bits64;        // 2 columns
     Kernel bits256;       // 8 columns
-    Kernel bits256_near;  // the same where the radius is small: 3 columns decide nearly always
+    Kernel bits256_mid;   // the same where 5 columns decide nearly always
+    Kernel bits256_near;  // the same where 3 columns do
 };
 
-inline constexpr int kNear = 36;  // radius up to which bits256_near is the faster one
+// The radius up to which a kernel is the faster one, on uniform codes.
+inline constexpr int kMid = 61, kNear = 33;
 
 std::vector<Kernels> kernels();  // those that this processor can run, slowest first
 
