@@ -7,6 +7,7 @@ differ more, since DALI and Pillow filter in other ways.
 """
 
 import io
+import json
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +20,9 @@ from skimage import data as photographs
 
 from hpcscale import pipeline
 from hpcscale.config import ConfigError, Input
+from hpcscale.data.ingest import ingest
 from hpcscale.data.order import Order, below, draws
-from hpcscale.data.store import DataError
+from hpcscale.data.store import DataError, DataSet, open_data
 from hpcscale.pipeline import BadSample, Batch
 
 CPU = torch.device("cpu")
@@ -75,7 +77,7 @@ def normal(values: np.ndarray) -> np.ndarray:
 
 
 def train(
-    data: Pictures, first_step: int = 0, steps: int = 5, rank: int = 0, size: int = 1, **keys
+    data: Pictures | DataSet, first_step: int = 0, steps: int = 5, rank: int = 0, size: int = 1, **keys
 ) -> list[Batch]:
     """All batches of a rank, with copies of their images."""
     settings = {"batch": 8, "seed": 3, "device": CPU, "input": INPUT} | keys
@@ -340,6 +342,27 @@ def test_closing_frees_the_pipeline(jpegs: list[bytes]) -> None:
     assert threads() >= before + 3
     batches.close()
     assert threads() == before
+
+
+def test_real_shards_give_the_batches_of_the_same_bytes_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    lines = []
+    for k in range(12):
+        Image.fromarray(photographs.astronaut()[20 * k : 20 * k + 200, :200]).save(
+            tmp_path / f"source/{k}.png"
+        )
+        lines.append(json.dumps({"image": f"{k}.png", "tags": [f"tag {k % 3}", "all"]}))
+    (tmp_path / "source/manifest.jsonl").write_text("\n".join(lines))
+    ingest(tmp_path / "source", tmp_path / "data", resize=SIDE, workers=1, shard_samples=5)
+    data = open_data(tmp_path / "data")
+    batches = train(data, steps=3)
+    memory = Pictures([bytes(jpeg) for jpeg in data.jpegs(np.arange(12))])
+    for batch, other in zip(batches, train(memory, steps=3), strict=True):
+        assert torch.equal(batch.images, other.images)
+        np.testing.assert_array_equal(batch.samples, other.samples)
+        for row, sample in enumerate(batch.samples):
+            ids = batch.tag_ids[batch.tag_offsets[row] : batch.tag_offsets[row + 1]]
+            assert [data.tags[k] for k in ids] == [f"tag {sample % 3}", "all"]
 
 
 @pytest.mark.gpu
