@@ -8,7 +8,7 @@ setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
 
 build: setup            ## the extension again, after a change in cpp/
-	@mkdir -p build && flock build/.lock $(PY) setup.py -q build_ext --inplace
+	@mkdir -p build && PATH="$(CURDIR)/.venv/bin:$$PATH" flock build/.lock $(PY) setup.py -q build_ext --inplace
 
 demo: setup             ## real photographs to a trained model and a report; DATA=folder MANIFEST=file for your own
 	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,11 @@ def init() -> None:
     global _horovod
     if _horovod is not None or int(os.environ.get("HOROVOD_SIZE", "1")) == 1:
         return
+    if not _resolves(socket.gethostname()):
+        raise RuntimeError(
+            f"the name of this machine, {socket.gethostname()}, has no address, and Horovod crashes without: "
+            "give it one in /etc/hosts"
+        )
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -273,15 +279,29 @@ def _rendezvous(ranks: int) -> tuple[Any, list[dict[str, str]]]:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before its program starts: ask to be killed when its parent dies, even by kill -9."""
+    """What a child does before its program starts: ask to be killed when its parent dies, even by kill -9.
+
+    Where the name of this machine has no address (a bare chroot), the child also takes a name that is one, in
+    a namespace of its own; without the right to that, `init` says what is wrong.
+    """
     libc = ctypes.CDLL(None)
+    named = _resolves(socket.gethostname())
 
     def ask() -> None:
         libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
+        if not named and libc.unshare(0x04000000) == 0:  # CLONE_NEWUTS
+            libc.sethostname(b"127.0.0.1", 9)
 
     return ask
+
+
+def _resolves(name: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

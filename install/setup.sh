@@ -56,6 +56,7 @@ case $torch in
 esac
 
 # --- nothing to do? -------------------------------------------------------------------------------------------------
+export PATH=$venv/bin:$PATH  # cmake and ninja
 stamp=$venv/.hpcscale-$({ "$python" -VV; echo "$PWD $torch"; cat constraints.txt setup.py pyproject.toml install/*; } | sha256sum | cut -c1-16)
 if [ -e "$stamp" ]; then
     "$venv/bin/python" setup.py -q build_ext --inplace  # C++ sources may have changed; incremental

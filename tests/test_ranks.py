@@ -180,6 +180,13 @@ def alive(process: int) -> bool:
         return False
 
 
+def test_a_name_without_address_is_an_error_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOROVOD_SIZE", "2")
+    monkeypatch.setattr("socket.gethostname", lambda: "nowhere.invalid")
+    with pytest.raises(RuntimeError, match=r"nowhere\.invalid, has no address.*/etc/hosts"):
+        ranks.init()
+
+
 def test_server_listens_on_loopback_only() -> None:
     server, environments = ranks._rendezvous(2)
     server.server_close()
