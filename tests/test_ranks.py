@@ -137,6 +137,12 @@ def test_resumable_is_passed_on(tmp_path: Path) -> None:
     assert launch(tmp_path, "sys.exit(ranks.RESUMABLE)") == 75
 
 
+def test_a_rank_that_lost_another_is_not_the_cause() -> None:
+    """Rank 0 notices at once and ends; rank 1, which failed, is slower to end."""
+    program = "import os, sys, time; r = int(os.environ['HOROVOD_RANK']); time.sleep(r); sys.exit([76, 7][r])"
+    assert ranks.launch([sys.executable, "-c", program], 2) == 7
+
+
 def test_only_rank_0_has_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = "import os, sys; print('from', os.environ['HOROVOD_RANK']); print('e', file=sys.stderr)"
     assert ranks.launch([sys.executable, "-c", program], 2) == 0
