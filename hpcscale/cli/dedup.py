@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli import review
-from hpcscale.cli.terminal import progress_bar, stop
+from hpcscale.cli.terminal import PART, progress_bar, stop
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
@@ -28,15 +28,6 @@ for command in (review.gallery, review.decisions, review.audit):
     dedup.add_command(command)
 
 
-def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    share, slash, of = value.partition("/")
-    if not (slash and share.isdecimal() and of.isdecimal() and int(share) < int(of)):
-        raise click.BadParameter(f"{value}: expected I/N with I from 0 to N - 1")
-    return int(share), int(of)
-
-
 @dedup.command("hash")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=OUT)
@@ -44,7 +35,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
 )
-@click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+@PART
 def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple[int, int] | None) -> None:
     """Hash every picture of SOURCE into the file OUT.
 
