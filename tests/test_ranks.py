@@ -127,7 +127,7 @@ except ranks.RankLost:
 
 @pytest.mark.slow
 def test_rank_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "GRACE", 0.5)
+    monkeypatch.setattr(ranks.local, "GRACE", 0.5)
     body = "sys.exit(3) if rank == 1 else None\ntime.sleep(1000)"
     assert launch(tmp_path, body) == 3
 
@@ -194,7 +194,7 @@ def test_a_name_without_address_is_an_error_and_not_a_crash(monkeypatch: pytest.
 
 
 def test_server_listens_on_loopback_only() -> None:
-    server, environments = ranks._rendezvous(2)
+    server, environments = ranks.local._rendezvous(2)
     server.server_close()
     assert server.server_address[0] == "127.0.0.1"
     assert json.dumps([e["HOROVOD_RANK"] for e in environments]) == '["0", "1"]'

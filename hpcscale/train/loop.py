@@ -7,9 +7,7 @@ normalisation uses the statistics of a rank's own part of the batch; the running
 evaluated are those of rank 0.
 """
 
-import ctypes
 import math
-import os
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 from torch import nn
 
 from hpcscale import evaluate, pipeline, ranks
-from hpcscale.config import Config, ConfigError
+from hpcscale.config import Config
 from hpcscale.data.drop import order_of
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.labels import vocabulary as vocabulary_file
@@ -25,6 +23,7 @@ from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import resnet
 from hpcscale.train import folder, optim, schedule, state
+from hpcscale.train.device import prepare
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.loss import LOSSES
 from hpcscale.train.progress import Report
@@ -44,11 +43,12 @@ def train(settings: Config, run: Path) -> None:
     step when the loss is NaN or infinite; ConfigError, RunError, DataError, VocabularyError, CheckpointError
     and EvaluateError with what is wrong. Determinism is switched on for the process.
     """
-    ranks.init()
+    ranks.init(run)
     with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
         device = prepare(settings)
-        if ranks.rank() == 0:
+        first, attempt = ranks.rank() == 0, ranks.attempt(run)
+        stop = stack.enter_context(StopRequest(attempt / "stop" if first and attempt else None))
+        if first:
             stack.enter_context(folder.lock(run))
             folder.agree(run, settings)
         train_ = settings.train
@@ -123,41 +123,6 @@ def train(settings: Config, run: Path) -> None:
         report.end(step, "finished" if step >= train_.steps else "interrupted")
         if step < train_.steps:
             raise Interrupted(f"{run}: stopped after step {step}; the same command goes on from there")
-
-
-def prepare(settings: Config) -> torch.device:
-    """The device of this rank; threads and determinism of this process. Raises ConfigError."""
-    batch, size = settings.train.batch, ranks.size()
-    if batch % size:
-        raise ConfigError(
-            f"train.batch is {batch}, which {size} ranks cannot share: choose a multiple of {size}"
-        )
-    wanted = settings.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is 'cuda', but torch finds no GPU; allowed here: auto, cpu")
-    torch.set_num_threads(
-        settings.train.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size())
-    )
-    # Some CUDA kernels have no deterministic form: they warn, and a resumed run is equal to rounding only.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # A pass over memory for nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if wanted == "cpu" or not torch.cuda.is_available():
-        keep_memory()
-        return torch.device("cpu")
-    device = torch.device("cuda", ranks.local_rank())
-    torch.cuda.set_device(device)
-    return device
-
-
-def keep_memory() -> None:
-    """Have malloc keep what a step frees: fresh pages for every step's activations cost 15 % of it on the
-    CPU."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks from the heap too
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the end of the heap back
-        libc.mallopt(-2, 64 << 20)  # M_TOP_PAD: grow the heap in large pieces
 
 
 def assess(
