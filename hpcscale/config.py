@@ -127,6 +127,17 @@ class Train(Section):
     tensorboard: bool = False
 
 
+class Watchdog(Section):
+    # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
+    # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
+    # Seconds that any step may take.
+    floor: float = Field(120.0, ge=0.0)
+    # And times the median of the steps before.
+    multiple: float = Field(20.0, ge=1.0)
+    # Seconds for what is not such a step: all before the second one, an evaluation, a checkpoint.
+    patience: float = Field(1800.0, gt=0.0)
+
+
 class Config(Section):
     data: Data
     input: Input = Input()
@@ -135,6 +146,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     train: Train
+    watchdog: Watchdog = Watchdog()
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:

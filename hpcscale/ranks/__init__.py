@@ -76,7 +76,7 @@ def init(folder: Path | None = None) -> None:
 
 def _launcher() -> str:
     """What made this process a rank: launch | slurm | mpi | alone."""
-    if "HOROVOD_RANK" in os.environ:
+    if "HOROVOD_RANK" in os.environ or "HOROVOD_SIZE" in os.environ:
         return "launch" if int(os.environ.get("HOROVOD_SIZE", "1")) > 1 else "alone"
     chosen = os.environ.get("HPCSCALE_LAUNCHER", "")
     if chosen in ("slurm", "mpi", "alone"):

@@ -37,6 +37,9 @@ FREE = {
     "train.keep",
     "train.evaluate_every",
     "train.tensorboard",
+    "watchdog.floor",
+    "watchdog.multiple",
+    "watchdog.patience",
 }
 
 

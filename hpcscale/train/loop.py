@@ -30,6 +30,7 @@ from hpcscale.train.progress import Report
 from hpcscale.train.readback import Readback, Step
 from hpcscale.train.signals import StopRequest
 from hpcscale.train.state import Diverged
+from hpcscale.train.watchdog import Watchdog
 
 
 class Interrupted(RuntimeError):
@@ -48,6 +49,8 @@ def train(settings: Config, run: Path) -> None:
         device = prepare(settings)
         first, attempt = ranks.rank() == 0, ranks.attempt(run)
         stop = stack.enter_context(StopRequest(attempt / "stop" if first and attempt else None))
+        stuck = (attempt or run) / f"stack.{ranks.rank()}.txt"
+        watchdog = stack.enter_context(Watchdog(settings.watchdog, stuck))
         if first:
             stack.enter_context(folder.lock(run))
             folder.agree(run, settings)
@@ -87,6 +90,7 @@ def train(settings: Config, run: Path) -> None:
         readback, stopping = Readback(), False
         model.train()
         while step < train_.steps and not stopping:
+            watchdog.step()
             with report.share("wait"):
                 batch = next(batches)
             optim.set_lr(optimizer, schedule.lr(settings.schedule, step, train_.steps))
@@ -111,6 +115,8 @@ def train(settings: Config, run: Path) -> None:
             if stopping:
                 for done in readback.take(everything=True):
                     _check(done, data, report)
+            if evaluates or saves or stopping:
+                watchdog.pause()
             # An evaluation comes before the checkpoint of its step, so that a kill in between does not lose
             # it.
             if evaluates:
