@@ -1,8 +1,8 @@
-# setup · build · demo · test · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 
-.PHONY: setup build demo test test-cpp check bench chaos golden
+.PHONY: setup build demo test test-cpp test-cluster check bench chaos golden
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -20,6 +20,10 @@ test-cpp: setup         ## C++ tests, under address and undefined-behaviour sani
 	@.venv/bin/cmake -S . -B build/sanitize -G Ninja -DHPCSCALE_TESTS=ON -DHPCSCALE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@.venv/bin/cmake --build build/sanitize
 	.venv/bin/ctest --test-dir build/sanitize --output-on-failure
+
+test-cluster: setup     ## the whole chain and every fault, on a real Slurm cluster of this machine; as root
+	@tests/cluster/install
+	$(PY) -m pytest -m cluster tests/cluster
 
 check: setup            ## ruff, mypy, clang-format, shellcheck
 	$(PY) -m ruff check .

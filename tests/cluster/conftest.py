@@ -64,7 +64,8 @@ def record() -> Record:
     """record("drill", figure=value, ...): a line of the table that is printed in the end."""
 
     def note(drill: str, **figures: Any) -> None:
-        FIGURES.setdefault(drill, {}).update({name: str(value) for name, value in figures.items()})
+        row = FIGURES.setdefault(drill, {})
+        row.update({name.replace("_", " "): str(value) for name, value in figures.items()})
 
     return note
 
@@ -72,14 +73,12 @@ def record() -> Record:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not FIGURES:
         return
-    lines = [
-        f"| {drill} | {'; '.join(f'{k.replace('_', ' ')}: {v}' for k, v in row.items())} |"
-        for drill, row in FIGURES.items()
-    ]
-    table = "\n".join(["| what | figures |", "|---|---|", *lines])
+    table = "| what | figures |\n|---|---|\n"
+    for what, row in FIGURES.items():
+        table += f"| {what} | {'; '.join(f'{name} {value}' for name, value in row.items())} |\n"
     file = Path(os.environ.get("HPCSCALE_CLUSTER_RECORD") or ROOT / "build" / "cluster.md")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(heading() + table + "\n")
+    file.write_text(heading() + table)
     terminalreporter.write_sep("=", f"figures, written to {file}")
     terminalreporter.write_line(table)
 
@@ -87,14 +86,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def heading() -> str:
     def said(*command: str) -> str:
         try:
-            return subprocess.run(
-                command, capture_output=True, text=True, check=False, cwd=ROOT
-            ).stdout.strip()
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+            return done.stdout.strip()
         except FileNotFoundError:
             return "?"
 
-    commit = said("git", "rev-parse", "--short", "HEAD")
-    return (
-        f"# The test cluster\n\n{time.strftime('%Y-%m-%d')}, commit {commit}, {platform.platform()}, {os.cpu_count()} cores, "
-        f"{said('slurmctld', '-V')}, {said('apptainer', '--version')}; `make test-cluster`\n\n"
-    )
+    facts = [
+        time.strftime("%Y-%m-%d"),
+        "commit " + said("git", "rev-parse", "--short", "HEAD"),
+        f"{platform.platform()}, {os.cpu_count()} cores",
+        said("slurmctld", "-V"),
+        said("apptainer", "--version"),
+    ]
+    return f"# The test cluster\n\n{', '.join(facts)}; `make test-cluster`\n\n"
