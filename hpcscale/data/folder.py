@@ -4,6 +4,7 @@ In and out: the folder that store.py specifies.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -84,7 +85,7 @@ def aside(file: Path) -> Path:
 
 def remove_asides(file: Path) -> None:
     """Those that calls killed on this node have left; other nodes' may still be written."""
-    for leftover in file.parent.glob(f"{file.name}.{socket.gethostname()}-*.tmp"):
+    for leftover in file.parent.glob(f"{glob.escape(file.name)}.{socket.gethostname()}-*.tmp"):
         leftover.unlink(missing_ok=True)
 
 

@@ -24,18 +24,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from pydantic import ValidationError
-
 from hpcscale.data.folder import (
-    DataError,
     Entry,
     Plan,
     aside,
     commit,
     digest,
     entry_name,
-    read_manifest,
     read_plan,
     remove_asides,
     shard_name,
@@ -43,12 +38,13 @@ from hpcscale.data.folder import (
     write_file,
     write_once,
 )
+from hpcscale.data.listing import append, entry_of, finish, finished
 from hpcscale.data.rows import Rows
 from hpcscale.data.shares import Part, check_part, locked, share
 from hpcscale.data.sources import Source, SourceError, find_source
-from hpcscale.data.store import Shard, open_shard, write_shard
+from hpcscale.data.store import write_shard
 from hpcscale.data.transcode import Stored, encoder, store_picture
-from hpcscale.data.verify import Progress, checked_shard, file_digest
+from hpcscale.data.verify import Progress, checked_shard
 from hpcscale.data.workers import answers
 
 MAX_RESIZE = 8192
@@ -100,31 +96,31 @@ def ingest(
         raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
     options = {"source": found.kind, "resize": resize, "quality": quality, "shard_samples": shard_samples,
                "encoder": encoder()}  # fmt: skip
-    with _begun(out, part):
+    with _begun(out, part) as alone:
         _refuse_others(out, options)
         survey = _survey(found, progress)
         plan = Plan.model_validate(options | survey.facts)
         _begin(out, plan, survey.tags)
-        entries = _finished(out, plan, share(plan.shards, part))
+        entries = finished(out, plan, share(plan.shards, part))
         missing = [index for index in share(plan.shards, part) if index not in entries]
         tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
         if part is None:
-            listed = _list(out, entries, 0)
+            listed = append(out, entries, 0)
 
             def keep(index: int, entry: Entry) -> None:
                 nonlocal listed
                 entries[index] = entry
-                listed = _list(out, entries, listed)
+                listed = append(out, entries, listed)
 
             _pack(found, out, plan, tag_ids, missing, keep, workers, progress)
-            _finish(out, plan)
+            finish(out, plan)
         else:
 
             def leave(index: int, entry: Entry) -> None:
                 entries[index] = entry
                 write_file(out / entry_name(index), entry.model_dump_json().encode())
 
-            for index in missing:
+            for index in missing if alone else []:
                 remove_asides(out / shard_name(index))
             _pack(found, out, plan, tag_ids, missing, leave, workers, progress)
     return [entry for _, entry in sorted(entries.items())]
@@ -162,16 +158,18 @@ def _survey(source: Source, progress: Progress) -> Survey:
 
 
 @contextmanager
-def _begun(out: Path, part: Part | None) -> Iterator[None]:
-    """Keep others out. A call that is not one of many removes the folder again if it began nothing there."""
+def _begun(out: Path, part: Part | None) -> Iterator[bool]:
+    """Keep others out; False: this file system cannot. A call that is not one of many removes the folder
+    again if it began nothing there.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out, part):
+    with locked(out, part) as alone:
         if part is not None:
-            yield
+            yield alone
             return
         _remove_leftovers(out)
         try:
-            yield
+            yield alone
         finally:
             _remove_leftovers(out)
             if os.listdir(out) == [".lock"]:
@@ -216,51 +214,6 @@ def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
     table, content = out / "tags.jsonl", tag_lines(tags)
     if not table.exists() or table.read_bytes() != content:
         write_file(table, content)
-
-
-def _finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
-    """The shards among `wanted` that need no more work: those with a line, and whole ones without."""
-    lines = dict(enumerate(read_manifest(out)))
-    entries: dict[int, Entry] = {}
-    for index in wanted:
-        file = out / shard_name(index)
-        line = lines.get(index) or _left(out, index)
-        try:
-            if line is not None and file.stat().st_size == line.bytes:
-                open_shard(file, plan, index)
-                entries[index] = line
-            elif file.exists():  # killed between its renaming and its line
-                entries[index] = _entry(file, file, checked_shard(file, plan, index))
-        except (DataError, FileNotFoundError):
-            continue
-    return entries
-
-
-def _left(out: Path, index: int) -> Entry | None:
-    """The line that a task has left beside its shard."""
-    try:
-        entry = Entry.model_validate_json((out / entry_name(index)).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return entry if entry.file == shard_name(index) else None
-
-
-def _list(out: Path, entries: dict[int, Entry], listed: int) -> int:
-    """Write what has no gap before it into the manifest, which holds `listed` lines (0: write it anew)."""
-    upto = listed
-    while upto in entries:
-        upto += 1
-    content = b"".join(entries[index].model_dump_json().encode() + b"\n" for index in range(listed, upto))
-    manifest = out / "manifest.jsonl"
-    if not listed:
-        if not manifest.exists() or manifest.read_bytes() != content:
-            write_file(manifest, content)
-    elif content:
-        with manifest.open("ab") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    return upto
 
 
 def _pack(
@@ -319,32 +272,8 @@ def _write(out: Path, plan: Plan, index: int, rows: Rows, keep: Callable[[int, E
     try:
         with rows.spool:
             write_shard(temporary, plan, index, rows.spool, rows.jpeg_offsets[-1], rows.columns())
-        entry = _entry(file, temporary, checked_shard(temporary, plan, index))
+        entry = entry_of(file, temporary, checked_shard(temporary, plan, index))
         commit(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
     keep(index, entry)
-
-
-def _entry(file: Path, written: Path, shard: Shard) -> Entry:
-    """The manifest line of a shard that is to be called `file` and lies at `written`."""
-    return Entry(
-        file=file.name,
-        samples=len(shard.source_sizes),
-        tags=len(shard.tag_ids),
-        untagged=int((np.diff(shard.tag_offsets) == 0).sum()),
-        quarantined=shard.quarantine.tobytes().count(b"\n"),
-        bytes=written.stat().st_size,
-        sha256=file_digest(written),
-    )
-
-
-def _finish(out: Path, plan: Plan) -> None:
-    """Gather the quarantine of all shards, the last file of an ingest, and remove what the tasks left."""
-    gathered = aside(out / "quarantine.jsonl")
-    with gathered.open("wb") as stream:
-        for index in range(plan.shards):
-            stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
-    commit(gathered, out / "quarantine.jsonl")
-    for index in range(plan.shards):
-        (out / entry_name(index)).unlink(missing_ok=True)

@@ -36,27 +36,26 @@ def check_part(part: Part | None) -> None:
 
 
 @contextmanager
-def locked(folder: Path, part: Part | None) -> Iterator[None]:
+def locked(folder: Path, part: Part | None) -> Iterator[bool]:
     """One call at a time does a task's share, and none joins meanwhile. Raises Busy.
 
-    The folder must exist. On a file system without locks (some Lustre mounts) nothing is locked.
+    The folder must exist. False: on a file system without locks (some Lustre mounts) nothing is locked.
     """
     with (folder / ".lock").open("a+b") as whole:
         if part is None:
-            _lock(whole, fcntl.LOCK_EX, f"{folder}: another call is writing into it")
-            yield
+            yield _lock(whole, fcntl.LOCK_EX, f"{folder}: another call is writing into it")
             return
         _lock(whole, fcntl.LOCK_SH, f"{folder}: a call without --part is writing into it")
         file = folder / f".lock-{part[0]}-{part[1]}"
         with file.open("a+b") as own:
-            _lock(own, fcntl.LOCK_EX, f"{folder}: another call does part {part[0]}/{part[1]}")
+            held = _lock(own, fcntl.LOCK_EX, f"{folder}: another call does part {part[0]}/{part[1]}")
             try:
-                yield
+                yield held
             finally:
                 file.unlink(missing_ok=True)
 
 
-def _lock(stream: IO[bytes], kind: int, held: str) -> None:
+def _lock(stream: IO[bytes], kind: int, held: str) -> bool:
     try:
         fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,3 +63,5 @@ def _lock(stream: IO[bytes], kind: int, held: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
+        return False
+    return True
