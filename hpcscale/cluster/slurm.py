@@ -1,0 +1,95 @@
+"""The only file that calls Slurm's programs on the login side."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ACTIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING",
+          "STAGE_OUT", "STOPPED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"}  # fmt: skip
+
+MAX_ARRAY_SIZE = 1001  # Slurm's own, where the site sets none
+
+
+class SlurmError(RuntimeError):
+    """Slurm is not here, or refused; the message has its own words."""
+
+
+def submit(script: Path, output: Path) -> str:
+    """Hand a script over; the id of the job."""
+    # As an option, not as a line of the script: a path may hold anything, even a line feed. In it, % is Slurm's.
+    name = str(output.parent).replace("%", "%%") + "/" + output.name
+    return _call("sbatch", "--parsable", f"--output={name}", str(script)).strip().partition(";")[0]
+
+
+def states(jobs: Iterable[str]) -> dict[str, str]:
+    """What Slurm knows of jobs: id (of array tasks "ID_TASK") to state; finished ones only for some minutes."""
+    if not (wanted := ",".join(jobs)) or not shutil.which("squeue"):
+        return {}
+    found = _squeue(wanted, "%i %T")
+    if shutil.which("sacct"):
+        found = _sacct(wanted) | found
+    return found
+
+
+def time_left(job: str) -> int | None:
+    """Seconds to the time limit of a running job."""
+    if not shutil.which("squeue"):
+        return None
+    for text in _squeue(job, "%i %L").values():
+        if found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text):
+            days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return None
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    _call("scancel", *jobs)
+
+
+def max_array_size() -> int:
+    """Tasks that an array may have: the site's MaxArraySize, or Slurm's default."""
+    try:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config"), re.MULTILINE)
+    except SlurmError:
+        found = None
+    return int(found[1]) if found else MAX_ARRAY_SIZE
+
+
+def _squeue(jobs: str, fields: str) -> dict[str, str]:
+    try:
+        lines = _call(
+            "squeue", "--noheader", "--states=all", "--array", f"--jobs={jobs}", f"--format={fields}"
+        )
+    except SlurmError:  # it knows none of these jobs any more
+        return {}
+    return dict(line.split(maxsplit=1) for line in lines.splitlines() if " " in line.strip())
+
+
+def _sacct(jobs: str) -> dict[str, str]:
+    try:
+        lines = _call(
+            "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={jobs}", "--format=JobID,State"
+        )
+    except SlurmError:  # no accounting here
+        return {}
+    rows = [line.split("|") for line in lines.splitlines()]
+    return {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
+
+
+def _call(program: str, *arguments: str) -> str:
+    # What the shell of the user holds of another job, or of sbatch's own options, is not to change this one.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))
+    }
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)
+    except FileNotFoundError:
+        raise SlurmError(f"no '{program}' on PATH: this is not a login node of a Slurm cluster") from None
+    if done.returncode:
+        raise SlurmError(f"{program}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return done.stdout
