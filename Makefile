@@ -1,11 +1,14 @@
-# setup · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 
-.PHONY: setup build demo test test-cpp test-cluster check bench chaos golden
+.PHONY: setup build demo test test-cpp test-cluster check bench chaos golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
+
+login:                  ## .venv-login/bin/hpcscale: images and jobs, nothing to compile
+	@install/login.sh
 
 build: setup            ## the extension again, after a change in cpp/
 	@mkdir -p build && PATH="$(CURDIR)/.venv/bin:$$PATH" flock build/.lock $(PY) setup.py -q build_ext --inplace
@@ -30,7 +33,7 @@ check: setup            ## ruff, mypy, clang-format, shellcheck
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.hpp' 'cpp/*.cpp')
-	shellcheck $$(git ls-files '*.sh' '.ci/run')
+	shellcheck $$(git ls-files '*.sh' '*.sbatch' '.ci/run')
 
 bench: setup            ## us, the peers and the limit in one run; prints ratios
 	$(PY) -m benchmarks
