@@ -34,7 +34,8 @@ def cluster() -> Iterator[None]:
     try:
         rig.command("up")
         FIGURES["cluster up"] = {"seconds": f"{time.monotonic() - begin:.1f}"}
-        rig.login("make", "-s", "login", "-C", rig.CLONE, online=True, timeout=300)
+        if "HPCSCALE_CLUSTER_PROGRAM" not in os.environ:
+          rig.login("make", "-s", "login", "-C", rig.CLONE, online=True, timeout=300)
         rig.login("mkdir", "-p", rig.WORK)
         begin = time.monotonic()
         if "HPCSCALE_CLUSTER_IMAGE" not in os.environ:
@@ -51,7 +52,6 @@ SITE = f"""
 image = "{rig.IMAGE}"
 apptainer = "{rig.APPTAINER}"
 partition = "batch"
-binds = ["{rig.WORK}", "{rig.SMALL}"]
 time = "30"
 stop_seconds = 90
 [train]

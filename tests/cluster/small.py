@@ -8,7 +8,7 @@ import numpy as np
 import rig
 from PIL import Image
 
-TREE = (("fruit", "thing"), ("apple", "fruit"), ("pear", "fruit"), ("dog", "thing"))  # class, parent
+TREE = ("thing", "fruit\tthing", "apple\tfruit", "pear\tfruit", "dog\tthing")  # class, parent
 TAGS = ("apple", "pear", "dog")
 PICTURES = 26
 BATCH = 4
@@ -47,7 +47,7 @@ def pictures(folder: Path) -> None:
         lines.append(json.dumps({"image": f"{i:02}.jpg", "tags": [TAGS[i % 3]]}) + "\n")
     shutil.copy(place / "03.jpg", place / f"{PICTURES - 1}.jpg")
     (place / "manifest.jsonl").write_text("".join(lines))
-    (folder / "tree.tsv").write_text("class\tparent\n" + "".join(f"{a}\t{b}\n" for a, b in TREE))
+    (folder / "tree.tsv").write_text("class\tparent\n" + "".join(f"{line}\n" for line in TREE))
     give(folder)
 
 

@@ -24,17 +24,7 @@ def data(cluster: None) -> Path:
     # Seven parts, more than the tasks that this cluster allows an array.
     parts = rig.submit("--array", "7", "--", *pack)
     joined = rig.submit("--after", parts, "--", *pack)
-    words = (
-        "labels",
-        "build",
-        FOLDER / "vocabulary.json",
-        "--data",
-        out,
-        "--parents",
-        FOLDER / "tree.tsv",
-        "--use",
-        "tags",
-    )
+    words = ("labels", "build", FOLDER / "vocabulary.json", "--data", out, "--parents", FOLDER / "tree.tsv")
     built = rig.submit("--after", joined, "--", *words)
     assert rig.ended(built) == "COMPLETED", output(out)
     assert len(list((FOLDER / "data.job" / "jobs").glob(f"{parts}_*.log"))) == 5

@@ -29,17 +29,7 @@ def config(cluster: None) -> Path:
     small.pictures(FOLDER)
     data = FOLDER / "data"
     a = rig.submit("--", "data", "ingest", FOLDER / "pictures", data, "--resize", "40", "--workers", "1")
-    words = (
-        "labels",
-        "build",
-        FOLDER / "vocabulary.json",
-        "--data",
-        data,
-        "--parents",
-        FOLDER / "tree.tsv",
-        "--use",
-        "tags",
-    )
+    words = ("labels", "build", FOLDER / "vocabulary.json", "--data", data, "--parents", FOLDER / "tree.tsv")
     assert rig.ended(rig.submit("--after", a, "--", *words)) == "COMPLETED"
     return small.recipe(FOLDER, FOLDER / "recipe.toml", STEPS, EVERY)
 
