@@ -23,7 +23,7 @@ from hpcscale.cluster.mirror import debian_mirror
 
 SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
 # Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
-ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd")
+ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
 
 Say = Callable[[str], None]
 
@@ -51,23 +51,24 @@ def build(
     clone, out = source.root(), out.absolute()
     if out.is_dir() or not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
-    digests = {"source": source.digest(clone), "environment": source.environment(clone, kind)}
-    before = None if fresh else _before(out)
-    if before and before["source"] == digests["source"] and before["signed"] >= sign:
-        say(f"{out} is made of this source already")
-        return before
-    onto = before is not None and before["environment"] == digests["environment"]
-    labels = {
-        "version": hpcscale.__version__,
-        "revision": source.commit(clone) or "unknown",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "constraints": source.sha256(clone / "constraints.txt"),
-    }
     with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
         work = Path(name)
         image = work / out.name
-        source.copy(clone, work / "source")
-        binds, arguments = [f"{work / 'source'}:/mnt:ro"], dict(labels)
+        copy = work / "source"  # all that is built, also if the clone is edited meanwhile
+        source.copy(clone, copy)
+        digests = {"source": source.digest(copy), "environment": source.environment(copy, kind)}
+        before = None if fresh else _before(out)
+        if before and before["source"] == digests["source"] and before["signed"] >= sign:
+            say(f"{out} is made of this source already")
+            return before
+        onto = before is not None and before["environment"] == digests["environment"]
+        labels = {
+            "version": hpcscale.__version__,
+            "revision": source.commit(clone) or "unknown",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "constraints": source.sha256(copy / "constraints.txt"),
+        }
+        binds, arguments = [f"{copy}:/mnt:ro"], dict(labels)
         if onto:
             recipe = "update.def"
             arguments["image"] = str(out)
@@ -76,9 +77,10 @@ def build(
             if kind == "cpu":
                 arguments["mirror"] = mirror or debian_mirror()
             with _clock(say, "packages are downloaded"):
-                binds += [f"{source.wheels(clone, kind)}:/media:ro", f"{source.cache()}:/srv"]
+                wheels = source.wheels(copy, kind)
+            binds += [f"{wheels}:/media:ro", f"{source.cache()}:/srv"]
         with _clock(say, "image has its new Python files" if onto else "image is built"):
-            _build(work / "source" / "containers" / recipe, image, arguments, binds, work, say)
+            _build(copy / "containers" / recipe, image, arguments, binds, work, say)
         with _clock(say, "image is tested"):
             test(image)
         if sign:

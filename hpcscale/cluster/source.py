@@ -77,7 +77,10 @@ def copy(clone: Path, to: Path) -> None:
 
 
 def wheels(clone: Path, kind: str) -> Path:
-    """The folder with all packages of an image, downloaded if it is not there; those of older sources go."""
+    """The folder with all packages of an image, downloaded if it is not there; those of older sources go.
+
+    clone: a copy that may be written to, as setup.py does to tell what it needs. Raises SourceError.
+    """
     python, glibc, torch = KINDS[kind]
     key = digest(clone, ("constraints.txt", "setup.py", *(f"install/{name}" for name in DOWNLOAD)))[:16]
     folder = cache(f"wheels-{kind}") / key
