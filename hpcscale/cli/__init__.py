@@ -7,7 +7,7 @@ import click
 import hpcscale
 
 COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
-            "submit", "status", "logs", "cancel", "resubmit")  # fmt: skip
+            "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
 MODULES = dict.fromkeys(
     ("status", "logs", "cancel", "resubmit"), "jobs"
 )  # where it is not named as the command
