@@ -34,8 +34,7 @@ def cluster() -> Iterator[None]:
     try:
         rig.command("up")
         FIGURES["cluster up"] = {"seconds": f"{time.monotonic() - begin:.1f}"}
-        if "HPCSCALE_CLUSTER_PROGRAM" not in os.environ:
-          rig.login("make", "-s", "login", "-C", rig.CLONE, online=True, timeout=300)
+        rig.login("make", "-s", "login", "-C", rig.CLONE, online=True, timeout=300)
         rig.login("mkdir", "-p", rig.WORK)
         begin = time.monotonic()
         if "HPCSCALE_CLUSTER_IMAGE" not in os.environ:

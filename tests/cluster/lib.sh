@@ -7,7 +7,7 @@
 #   $CLUSTER/shared    the file system that all machines share, writable by the user of the cluster
 #   $CLUSTER/etc       slurm.conf, hosts, the munge key
 #   $CLUSTER/log       of the daemons and of the machines
-#   $CLUSTER/state/M   pid and start time of machine M as the host sees them, Slurm's spool
+#   $CLUSTER/state/M   of machine M: the process that holds it, Slurm's spool
 #   $CLUSTER/images    images, kept by `down` (see conftest.py)
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
@@ -35,21 +35,30 @@ started() {
     cut -d' ' -f20 <<<"$stat"
 }
 
-# pid_of MACHINE: prints the host's number of the machine's pid 1; fails if the machine is not running.
-pid_of() {
+# plug_of MACHINE: prints the number of the process that holds the machine: when it ends, so does the machine.
+plug_of() {
     local pid since
-    read -r pid since 2>/dev/null <"$CLUSTER/state/$1/pid" || return 1
+    read -r pid since 2>/dev/null <"$CLUSTER/state/$1/plug" || return 1
     [ "$(started "$pid")" = "$since" ] || return 1
     echo "$pid"
 }
 
+# pid_of MACHINE: prints the host's number of the machine's pid 1; fails if the machine is not running.
+pid_of() {
+    local plug pid
+    plug=$(plug_of "$1") || return 1
+    read -r pid <"/proc/$plug/task/$plug/children" || [ -n "$pid" ] || return 1
+    echo "${pid% }"
+}
+
 # power_off MACHINE: every process of the machine ends at once, as if somebody had pulled the plug.
 power_off() {
-    local pid
-    pid=$(pid_of "$1") || return 0
-    kill -KILL "$pid" 2>/dev/null || return 0
-    for _ in {1..100}; do
-        pid_of "$1" >/dev/null || return 0
+    local plug pid
+    plug=$(plug_of "$1") || return 0
+    pid=$(pid_of "$1") || pid=
+    kill -KILL "$plug" 2>/dev/null || return 0
+    for _ in {1..200}; do
+        if [ ! -e "/proc/$plug" ] && [ ! -e "/proc/${pid:-none}" ]; then return 0; fi
         sleep 0.05
     done
     fail "machine $1 (process $pid) does not end"
@@ -59,22 +68,24 @@ address_of() { case $1 in ctl) echo 10.77.0.1 ;; *) echo "10.77.0.$((10 + ${1#n}
 
 # power_on MACHINE: starts its pid 1 and plugs its network cable into the controller's switch.
 power_on() {
-    local name=$1 shell pid enter=()
+    local name=$1 pid enter=()
     mkdir -p "$CLUSTER/state/$name"
+    rm -f "$CLUSTER/state/$name/plug"
     # What the controller has mounted (the small disk) the nodes see too, as if it were a file server.
     if [ "$name" != ctl ]; then enter=(nsenter --mount --target "$(pid_of ctl)"); fi
-    setsid "${enter[@]}" unshare --uts --mount --pid --ipc --net --fork --kill-child=KILL --mount-proc \
+    # It notes its own number before there is anything to end: `down` finds it, whenever `up` is killed.
+    # shellcheck disable=SC2016  # the other bash expands it
+    setsid bash -c 'read -r stat </proc/$$/stat && echo "$$ $(cut -d" " -f20 <<<"${stat##*) }")" >"$0" && exec "$@"' \
+        "$CLUSTER/state/$name/plug" \
+        "${enter[@]}" unshare --uts --mount --pid --ipc --net --fork --kill-child=KILL --mount-proc \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
         NAME="$name" ADDRESS="$(address_of "$name")" CLUSTER="$CLUSTER" \
         bash "$HERE/machine" </dev/null >>"$CLUSTER/log/machine-$name.log" 2>&1 &
-    shell=$!
     for _ in {1..100}; do
-        pid=$(ps -o pid= --ppid "$shell" | tr -d ' ') || true
-        [ -z "$pid" ] || break
+        pid=$(pid_of "$name") && break
         sleep 0.05
     done
     [ -n "$pid" ] || fail "machine $name did not start, see $CLUSTER/log/machine-$name.log"
-    echo "$pid $(started "$pid")" >"$CLUSTER/state/$name/pid"
     if [ "$name" != ctl ]; then
         # shellcheck disable=SC2016  # the other bash expands it
         nsenter --net --target "$(pid_of ctl)" bash -c '

@@ -22,7 +22,6 @@ WORK = (
 )  # where the user works; no bind of the site, so that jobs see it as their working folder
 SMALL = SHARED / "small"  # a disk of some hundred megabytes
 IMAGE = Path(os.environ.get("HPCSCALE_CLUSTER_IMAGE", FOLDER / "images" / "hpcscale-cpu.sif"))
-PROGRAM = os.environ.get("HPCSCALE_CLUSTER_PROGRAM", str(CLONE / ".venv-login/bin/hpcscale"))
 SITE = WORK / "site.toml"
 APPTAINER = os.environ.get("HPCSCALE_CLUSTER_APPTAINER", "apptainer")
 USER = os.environ.get("HPCSCALE_CLUSTER_USER", "hpc")
@@ -65,7 +64,7 @@ def login(*words: str | Path, online: bool = False, at: str = "ctl", timeout: fl
 
 def hpcscale(*words: str | Path, online: bool = False, timeout: float = 120) -> str:
     """The project's own command line, as installed by `make login` in the user's clone."""
-    return login(PROGRAM, *words, online=online, timeout=timeout).strip()
+    return login(CLONE / ".venv-login/bin/hpcscale", *words, online=online, timeout=timeout).strip()
 
 
 def submit(*words: str | Path) -> str:
