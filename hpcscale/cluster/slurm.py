@@ -19,8 +19,9 @@ class SlurmError(RuntimeError):
 
 def submit(script: Path, output: Path) -> str:
     """Hand a script over; the id of the job."""
-    # As an option, not as a line of the script: a path may hold anything, even a line feed. In it, % is Slurm's.
-    name = str(output.parent).replace("%", "%%") + "/" + output.name
+    # As an option: a path may hold what a line of the script cannot. With these two characters Slurm takes it
+    # for a pattern; then only Slurm's own few words are lost, for the script itself writes to its log.
+    name = "/dev/null" if re.search(r"[%\\]", str(output.parent)) else str(output)
     return _call("sbatch", "--parsable", f"--output={name}", str(script)).strip().partition(";")[0]
 
 
@@ -38,11 +39,16 @@ def time_left(job: str) -> int | None:
     """Seconds to the time limit of a running job."""
     if not shutil.which("squeue"):
         return None
-    for text in _squeue(job, "%i %L").values():
-        if found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text):
-            days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-            return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    return None
+    return next(map(seconds, _squeue(job, "%i %L").values()), None)
+
+
+def seconds(text: str) -> int | None:
+    """Of one of Slurm's spans, "D-HH:MM:SS" with parts left out in front."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not found:
+        return None
+    days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -56,6 +62,18 @@ def max_array_size() -> int:
     except SlurmError:
         found = None
     return int(found[1]) if found else MAX_ARRAY_SIZE
+
+
+def settings(seconds: float = 30) -> dict[str, str]:
+    """What `scontrol show config` says, and under "as of" the controller's time. Raises SlurmError."""
+    text = _call("scontrol", "show", "config", seconds=seconds)
+    found = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    stated = re.search(r"as of (\S+)", text)
+    return found | ({"as of": stated[1]} if stated else {})
+
+
+def partitions() -> list[str]:
+    return [name for name in _call("sinfo", "--noheader", "--format=%R", seconds=30).split() if name]
 
 
 def _squeue(jobs: str, fields: str) -> dict[str, str]:
@@ -79,7 +97,7 @@ def _sacct(jobs: str) -> dict[str, str]:
     return {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
 
 
-def _call(program: str, *arguments: str) -> str:
+def _call(program: str, *arguments: str, seconds: float | None = None) -> str:
     # What the shell of the user holds of another job, or of sbatch's own options, is not to change this one.
     environment = {
         name: value
@@ -87,9 +105,13 @@ def _call(program: str, *arguments: str) -> str:
         if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))
     }
     try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, env=environment, timeout=seconds
+        )
     except FileNotFoundError:
         raise SlurmError(f"no '{program}' on PATH: this is not a login node of a Slurm cluster") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{program}: no answer in {seconds:.0f} s") from None
     if done.returncode:
         raise SlurmError(f"{program}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
