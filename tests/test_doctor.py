@@ -119,14 +119,15 @@ def says(name: str, script: str) -> Callable[[Machine], None]:
     return lambda machine: machine.program(name, script)
 
 
+AS_OF = "echo as of $(date -d '{}' +%FT%T)"
 DENIED = "echo Operation not permitted >&2; exit 1"
 FAULTS: dict[str, tuple[Callable[[Machine], object], str, str, str]] = {
     "no Slurm": (gone("sbatch"), "slurm", "problem", "no 'sbatch'"),
     "no controller": (says("scontrol", "echo No contact >&2; exit 1"), "slurm", "problem", "No contact"),
     "old Slurm": (says("sbatch", "echo slurm 20.11.9"), "slurm", "warning", "20.11"),
     "linuxproc": (says("scontrol", "echo ProctrackType = proctrack/linuxproc"), "slurm", "warning", "linux"),
-    "clock": (says("scontrol", "echo as of $(date -d '1 minute ago' +%FT%T)"), "clock", "warning", "controller"),
-    "far clock": (says("scontrol", "echo as of $(date -d '1 hour' +%FT%T)"), "clock", "problem", "controller"),
+    "clock": (says("scontrol", AS_OF.format("1 minute ago")), "clock", "warning", "controller"),
+    "far clock": (says("scontrol", AS_OF.format("1 hour")), "clock", "problem", "controller"),
     "partition": (lambda m: m.site('[array]\npartition = "cpu,big"'), "partition", "problem", "big"),
     "old Apptainer": (says("apptainer", "echo apptainer version 1.0.3"), "apptainer", "problem", "1.0.3"),
     "no Apptainer": (gone("apptainer"), "apptainer", "warning", "no 'apptainer'"),
@@ -359,7 +360,8 @@ from hpcscale.cli import main
 try:
     main(["doctor", {str(tmp_path)!r}])
 finally:
-    print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "h5py", "numpy", "horovod"}}))
+    loaded = {{name.partition(".")[0] for name in sys.modules}}
+    print(sorted(loaded & {{"torch", "h5py", "numpy", "horovod"}}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done
