@@ -124,6 +124,12 @@ def attempt(folder: Path) -> Path | None:
     return slurm.attempt(os.environ, folder)
 
 
+def job(folder: Path) -> dict[str, Any]:
+    """What Slurm calls this attempt: job, attempt, nodes, and the commit that was submitted; empty outside
+    Slurm."""
+    return slurm.job(os.environ, folder)
+
+
 def shutdown() -> None:
     """Leave; a collective that others are in fails there with RankLost."""
     global _horovod

@@ -1,12 +1,15 @@
-"""What Slurm tells a process of its place: SLURM_* variables in, a Layout out. Pure: no network, no files.
+"""What Slurm tells a process of its place: SLURM_* variables in, a Layout out. No network.
 
 An image has no `scontrol`, so node lists are read here. Used by `ranks.init`.
 """
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Environment = Mapping[str, str]
 
@@ -100,6 +103,19 @@ def attempt(environment: Environment, folder: Path) -> Path | None:
     if "SLURM_ARRAY_JOB_ID" in environment:
         job += f"_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
     return folder / "jobs" / f"{job}.{environment.get('SLURM_RESTART_COUNT') or 0}"
+
+
+def job(environment: Environment, folder: Path) -> dict[str, Any]:
+    """Job, attempt, nodes, and the commit if `submit` recorded it, for a log; empty outside Slurm."""
+    place = attempt(environment, folder)
+    if place is None:
+        return {}
+    name, _, number = place.name.rpartition(".")
+    found = {"job": name, "attempt": int(number) if number.isdecimal() else 0}
+    found["nodes"] = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
+    with contextlib.suppress(OSError, ValueError, KeyError):  # submitted by hand
+        found["commit"] = json.loads((place.parent / f"{name.partition('_')[0]}.json").read_text())["commit"]
+    return found
 
 
 def expand(names: str) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ normalisation uses the statistics of a rank's own part of the batch; the running
 evaluated are those of rank 0.
 """
 
-import math
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -17,19 +16,19 @@ from torch import nn
 from hpcscale import evaluate, pipeline, ranks
 from hpcscale.config import Config
 from hpcscale.data.drop import order_of
-from hpcscale.data.store import DataSet, open_data
+from hpcscale.data.store import open_data
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import resnet
 from hpcscale.train import folder, optim, schedule, state
 from hpcscale.train.device import prepare
+from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.loss import LOSSES
-from hpcscale.train.progress import Report
-from hpcscale.train.readback import Readback, Step
+from hpcscale.train.progress import Report, process_age
+from hpcscale.train.readback import Readback
 from hpcscale.train.signals import StopRequest
-from hpcscale.train.state import Diverged
 from hpcscale.train.watchdog import Watchdog
 
 
@@ -40,11 +39,14 @@ class Interrupted(RuntimeError):
 def train(settings: Config, run: Path) -> None:
     """Train until `train.steps` steps are done (collective).
 
-    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, when all is saved; Diverged on all ranks in the same
-    step when the loss is NaN or infinite; ConfigError, RunError, DataError, VocabularyError, CheckpointError
-    and EvaluateError with what is wrong. Determinism is switched on for the process.
+    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, or the flag of a job, when all is saved; Diverged on
+    all ranks in the same step when neither skipping steps nor going back helps; SlurmError, RankLost,
+    ConfigError, RunError, DataError, VocabularyError, CheckpointError and EvaluateError with what is wrong.
+    Determinism is switched on for the process.
     """
+    clock = {"imported": process_age()}
     ranks.init(run)
+    clock["met"] = process_age()
     with ExitStack() as stack:
         device = prepare(settings)
         first, attempt = ranks.rank() == 0, ranks.attempt(run)
@@ -70,9 +72,10 @@ def train(settings: Config, run: Path) -> None:
         model = resnet.build(settings.model, len(vocabulary.classes)).to(device)
         optimizer = optim.build(model, settings.optimizer)
         contents = state.fingerprint(data, vocabulary, order)
-        step, window = state.resume(run, model, optimizer, contents)
-        gradients = GradientBuckets(model.parameters())
-        report = stack.enter_context(Report(run, settings, step, window))
+        step, kept = state.resume(run, model, optimizer, contents)
+        gradients, guard = GradientBuckets(model.parameters()), Guard(model)
+        history = History(settings.divergence, kept.get("divergence"))
+        report = stack.enter_context(Report(run, settings, step, kept.get("window", (0.0, 0)), clock))
         batches = pipeline.train_batches(
             data,
             order,
@@ -96,6 +99,7 @@ def train(settings: Config, run: Path) -> None:
             optim.set_lr(optimizer, schedule.lr(settings.schedule, step, train_.steps))
             targets[step % 2].rows(batch.tag_offsets, batch.tag_ids)
             gradients.clear()
+            guard.remember()
             with report.share("compute"):
                 with torch.autocast(device.type, torch.bfloat16, train_.precision == "bfloat16"):
                     logits = model(batch.images)
@@ -104,26 +108,31 @@ def train(settings: Config, run: Path) -> None:
             with report.share("allreduce"):
                 # Collective. Two more numbers ride along: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss.detach(), float(stop.requested))
-            optimizer.step()
             step += 1
-            readback.put(step, batch.samples, numbers)
+            bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
+            optim.step(optimizer, bad)
+            guard.restore(bad)
+            readback.put(step, batch.samples, torch.stack([*numbers, bad]))
             last = step == train_.steps
             evaluates = last or _due(step, train_.evaluate_every)
             saves = last or _due(step, train_.checkpoint_every)
             for done in readback.take(everything=evaluates or saves):
-                stopping |= _check(done, data, report)
+                stopping |= check(done, data, history, report)
             if stopping:
                 for done in readback.take(everything=True):
-                    _check(done, data, report)
-            if evaluates or saves or stopping:
+                    check(done, data, history, report)
+            if evaluates or saves or stopping or step == history.due:
                 watchdog.pause()
+            if step == history.due:
+                go_back(run, step, train_.checkpoint_every, model, optimizer, history, report)
             # An evaluation comes before the checkpoint of its step, so that a kill in between does not lose
             # it.
             if evaluates:
                 assess(model, settings, run, vocabulary, share, device, step, report)
             if saves or stopping:
                 report.write_bad_samples(step)
-                state.save(run, step, model, optimizer, {**contents, "window": report.window()}, train_.keep)
+                kept = {"window": report.window(), "divergence": history.state()}
+                state.save(run, step, model, optimizer, contents | kept, train_.keep)
             if evaluates or saves:
                 report.restart_clock()
         report.end(step, "finished" if step >= train_.steps else "interrupted")
@@ -151,19 +160,6 @@ def assess(
     if ranks.rank() == 0:
         evaluate.save(evaluation, run, settings, which, step, vocabulary)
     report.evaluation(step, which, dict(evaluation.metrics))
-
-
-def _check(done: Step, data: DataSet, report: Report) -> bool:
-    """Count a step; whether any rank was asked to stop. Diverged, on all ranks, if the loss is no number."""
-    if not math.isfinite(done.loss):
-        samples = ranks.gather(
-            done.samples
-        )  # collective: all ranks are here, for all have read the same loss
-        names = ", ".join(f"{i} ({name})" for i, name in zip(samples, data.names(samples), strict=True))
-        report.end(done.number, f"loss {done.loss}")
-        raise Diverged(f"the loss of step {done.number} is {done.loss}; its samples: {names}")
-    report.step(done.number, done.loss)
-    return done.stops > 0
 
 
 def _due(step: int, every: int) -> bool:
