@@ -52,7 +52,7 @@ image = "{rig.IMAGE}"
 apptainer = "{rig.APPTAINER}"
 partition = "batch"
 time = "30"
-stop_seconds = 90
+stop_seconds = 100
 [train]
 cpus_per_rank = 1
 """

@@ -98,7 +98,7 @@ def kill(job: rig.Job, rank: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 
 def test_time_limit(config: Path, expected: str, record: Record) -> None:
-    """Asked 90 s before a limit of two minutes, again and again until it is through."""
+    """Asked to stop 100 s before a limit of two minutes, again and again until it is through."""
     job = start(config, "limit", "--time", "2")
     job.completed(400)
     assert job.restarts() >= 1
