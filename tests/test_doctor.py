@@ -45,7 +45,7 @@ class Machine:
             self.program(name, script)
         self.image = folder / "image.sif"
         self.image.write_bytes(b"image")
-        self.record({"bytes": 5, "kind": "cpu", "version": "1"})
+        self.record({"bytes": 5, "sha256": "ab", "kind": "cpu", "version": "1"})
         self.site('partition = "gpu"')
 
     def program(self, name: str, script: str) -> None:
@@ -136,6 +136,8 @@ FAULTS: dict[str, tuple[Callable[[Machine], object], str, str, str]] = {
     "no image": (lambda m: m.image.unlink(), "image", "problem", "not here"),
     "no record": (lambda m: (m.folder / "image.sif.json").unlink(), "image", "problem", "no record"),
     "odd record": (lambda m: m.record([1]), "image", "problem", "no record"),
+    "no digest": (lambda m: m.record({"bytes": 5}), "image", "problem", "no record"),
+    "odd Apptainer": (says("apptainer", "echo a; echo odd; exit 1"), "apptainer", "problem", "odd"),
     "cut image": (lambda m: m.image.write_bytes(b"im"), "image", "problem", "2 bytes, recorded are 5"),
     "bad site": (lambda m: m.site("color = 1"), "site", "problem", "site.toml"),
 }  # fmt: skip

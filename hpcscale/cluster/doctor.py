@@ -137,7 +137,7 @@ def _apptainer(here: Site | None, where: Place) -> Iterator[Finding]:
     version, least = numbers(said), SINGULARITY if "singularity" in said else APPTAINER
     if code or version is None or version < least:
         advice = "jobs use options of Apptainer 1.1 (SingularityCE 3.10): ask for a newer one"
-        yield Finding(check, "problem", said or f"exit code {code}", advice)
+        yield Finding(check, "problem", said.splitlines()[-1] if said else f"exit code {code}", advice)
         return
     yield Finding(check, "ok", said)
     setuid = _has_setuid(Path(program))
@@ -191,12 +191,12 @@ def image(here: Site, where: Place) -> Iterator[Finding]:
         return
     try:
         record = json.loads(file.with_name(f"{file.name}.json").read_text())
-        size = int(record["bytes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        size = record.get("bytes") if record["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         advice = "jobs compare the image with its record: make it with `hpcscale image build`"
         yield Finding(check, "problem", f"{file}: no record that can be read ({error})", advice)
         return
-    if size != file.stat().st_size:
+    if size is not None and size != file.stat().st_size:
         advice = "it was changed or cut after it was recorded, and jobs refuse it: build or copy it again"
         yield Finding(check, "problem", f"{file}: {file.stat().st_size} bytes, recorded are {size}", advice)
     else:
