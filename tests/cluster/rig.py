@@ -1,7 +1,7 @@
-"""The test cluster as its tests use it: commands of this folder and of Slurm in, plain values out; and faults.
+"""The test cluster as its tests use it: commands of this folder and of Slurm in, plain values out.
 
-Everything a user would do is done on the login node as the ordinary user, by `hpcscale(...)` and `slurm(...)`. The
-tests themselves run as root on the host, which sees the processes of all machines.
+What a user would do is done on the login node as the ordinary user, by `login` and `hpcscale`. The tests
+themselves run as root on the host, which sees the processes of all machines.
 """
 
 import hashlib
@@ -17,9 +17,7 @@ HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("HPCSCALE_CLUSTER", "/var/tmp/hpcscale-cluster"))
 SHARED = FOLDER / "shared"
 CLONE = SHARED / "hpcscale"
-WORK = (
-    SHARED / "work"
-)  # where the user works; no bind of the site, so that jobs see it as their working folder
+WORK = SHARED / "work"  # the working folder of all jobs
 SMALL = SHARED / "small"  # a disk of some hundred megabytes
 IMAGE = Path(os.environ.get("HPCSCALE_CLUSTER_IMAGE", FOLDER / "images" / "hpcscale-cpu.sif"))
 SITE = WORK / "site.toml"
@@ -45,7 +43,7 @@ class Failed(RuntimeError):
 
 
 def command(*words: str | Path, timeout: float = 120, **options: Any) -> str:
-    """Run a command of this folder (up, down, login, crash, boot, cut, mend); its standard output. Raises Failed."""
+    """Run a command of this folder (up, login, crash, ...); returns what it prints. Raises Failed."""
     done = subprocess.run(
         [HERE / words[0], *words[1:]], capture_output=True, text=True, timeout=timeout, check=False, **options
     )
@@ -90,7 +88,7 @@ def facts(job: str) -> dict[str, str]:
 
 
 def wait_for(what: str, seconds: float, found: Callable[[], T | None], job: "Job | None" = None) -> T:
-    """Poll until `found` gives something true. AssertionError, with the log of the job, when it never does."""
+    """Poll until `found` gives something true. AssertionError, with the job's log, when it never does."""
     deadline = time.monotonic() + seconds
     while True:
         value = found()
@@ -103,7 +101,7 @@ def wait_for(what: str, seconds: float, found: Callable[[], T | None], job: "Job
 
 def ended(job: str, seconds: float = 180) -> str:
     """Wait for the end of a job that is nobody's training; its state."""
-    return wait_for(f"end of job {job}", seconds, lambda: (found := state(job)) in ENDED and found or None)
+    return wait_for(f"end of job {job}", seconds, lambda: ((found := state(job)) in ENDED and found) or None)
 
 
 class Process(NamedTuple):
@@ -161,7 +159,7 @@ class Job(NamedTuple):
         return wait_for(
             f"end of job {self.id}",
             seconds,
-            lambda: (found := state(self.id)) in ENDED and found or None,
+            lambda: ((found := state(self.id)) in ENDED and found) or None,
             self,
         )
 

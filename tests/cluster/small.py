@@ -1,4 +1,4 @@
-"""A data set and a recipe so small that a ResNet-50 trains on them in seconds, written for the cluster's user."""
+"""A data set and a recipe so small that a ResNet-50 trains on them in seconds, for the cluster's user."""
 
 import json
 import shutil

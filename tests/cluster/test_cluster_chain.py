@@ -1,4 +1,4 @@
-"""From pictures to a report, every step a job in the image, chained by --after: what a user does on the first day."""
+"""From pictures to a report, each step a job in the image, chained by --after: a user's first day."""
 
 import json
 import time

@@ -1,7 +1,7 @@
-"""Faults, one at a time, on a training of two ranks on two nodes: it recovers by itself, or is refused with a reason.
+"""Faults, one at a time, on a training of two ranks on two nodes: it recovers by itself, or says why not.
 
-Each drill ends with the weights of the run that nothing happened to, bit by bit, and records how long it took until
-the training was past the step at which the fault came, and how many samples were computed twice.
+Each drill ends with the weights of the run that nothing happened to, bit by bit, and records how long it took
+until the training was past the step at which the fault came, and how many samples were computed twice.
 """
 
 import os
@@ -196,7 +196,7 @@ def test_cut_network(config: Path, expected: str, record: Record) -> None:
 
 
 def test_full_disk(config: Path, expected: str, record: Record) -> None:
-    """The last good checkpoint stays, the error says so, the job is not requeued; with room again, it goes on."""
+    """The last good checkpoint stays, the error says so, nothing is requeued; with room again, it goes on."""
     job = start(config, "run", folder=rig.SMALL)
     rig.wait_for("first checkpoint", 120, job.checkpoints, job)
     ballast = rig.SMALL / "ballast"
