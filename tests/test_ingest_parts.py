@@ -1,5 +1,6 @@
 """data ingest --part: tasks at the same time, killed, run twice; joined, the bytes are those of one call."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,13 +10,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from test_ingest import content, make_source
 
 from hpcscale.cli import main
-from hpcscale.data.folder import DataError, write_once
+from hpcscale.data import ingest as module
+from hpcscale.data.folder import DataError, Plan, write_once
 from hpcscale.data.ingest import OptionError, ingest
 from hpcscale.data.shares import Busy, locked, share
 from hpcscale.data.store import open_data
@@ -152,6 +155,26 @@ def test_twins_without_locks_do_no_harm(source: Path, tmp_path: Path, expected: 
     for code, output in [end(twin) for twin in [start(source, out, "0/1", NO_LOCKS) for _ in range(3)]]:
         assert code == 0, output
     assert end(start(source, out))[0] == 0
+    assert content(out) == expected
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, write = tmp_path / "out", module.write_shard
+
+    def full(file: Path, plan: Plan, index: int, *arguments: Any) -> None:
+        write(file, plan, index, *arguments)
+        if index == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_shard", full)
+        for part in ((0, 2), None):
+            with pytest.raises(OSError, match="No space"):
+                ingest(source, out, resize=24, shard_samples=9, workers=1, part=part)
+            assert [path.name for path in out.glob("shard-*.h5*")] == ["shard-00000.h5"]
+    ingest(source, out, resize=24, shard_samples=9, workers=1)
     assert content(out) == expected
 
 
