@@ -37,8 +37,8 @@ begin() {
     export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(end_time)}
     touch -- "$attempts"
     lost
-    if [ "$(failures)" -gt "${HPCSCALE_RETRIES:=5}" ]; then
-        say "given up after $(failures) failures: $attempts"
+    if [ "$(failures "$attempt")" -gt "${HPCSCALE_RETRIES:=5}" ]; then  # nodes lost again and again
+        say "given up after $(failures "$attempt") failures: $attempts"
         exit 1
     fi
     before=$(checkpoint)
@@ -69,6 +69,7 @@ step() {
 # shellcheck disable=SC2317  # srun calls it
 rank() {  # on every node, for each task: the container, with nothing of the environment but what is named here
     local name code
+    trap '' TERM USR1  # of Slurm's signals the batch shell makes a flag; who ignores them hands that on
     unset "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}"
     for name in SLURM_{PROCID,LOCALID,NODEID,NTASKS,JOB_ID,STEP_ID,RESTART_COUNT,ARRAY_JOB_ID,ARRAY_TASK_ID,JOB_END_TIME} \
         SLURM_STEP_{NUM_TASKS,TASKS_PER_NODE,NODELIST} SLURMD_NODENAME CUDA_VISIBLE_DEVICES OMP_NUM_THREADS \
@@ -90,8 +91,8 @@ finish() {  # by what the ranks left: the code of srun is only the highest of al
         case ${file##*.} in
             '*' | 143) ;;  # there is none; ended by srun because of another
             75) [ "$verdict" = retry ] || verdict=stopped ;;
-            76) verdict=retry ;;  # another rank was lost
-            70 | 77 | 12[89] | 1[3-9]? | 2??) verdict=retry suspects+=("$file") ;;  # unexpected, stuck, killed
+            76 | 77) verdict=retry ;;  # another rank was lost; all are stuck when one is
+            70 | 12[89] | 1[3-9]? | 2??) verdict=retry suspects+=("$file") ;;  # an unexpected error; killed
             *) verdict=failed code=${file##*.} && break ;;  # an error that would come again
         esac
     done
@@ -99,32 +100,33 @@ finish() {  # by what the ranks left: the code of srun is only the highest of al
 }
 
 end() {  # VERDICT [FILE...]: record it, requeue or not, and leave with the exit code of the job
-    local more=
+    local free='' blamed=''
     case $1 in
-        stopped) code=75 && [ "$(checkpoint)" = "$before" ] || more=',"free":true' ;;
-        retry) more=",\"blamed\":\"$(blame "${@:2}")\"" ;;
+        stopped) code=75 && [ "$(checkpoint)" = "$before" ] || free=,\"free\":true ;;
+        retry) blamed=$(blame "${@:2}") ;;
     esac
-    record end "$attempt" "\"code\":$code,\"verdict\":\"$1\"$more"
+    record end "$attempt" "\"code\":$code,\"verdict\":\"$1\"$free${blamed:+,\"blamed\":\"$blamed\"}"
     say "attempt $attempt of job $job: $1, exit code $code"
     case $1 in stopped | retry) requeue ;; esac
     exit "$code"
 }
 
 requeue() {
-    local state bad
-    if [ "$(failures)" -gt "$HPCSCALE_RETRIES" ]; then
-        say "not requeued: $(failures) failures, allowed are $HPCSCALE_RETRIES (HPCSCALE_RETRIES)"
+    local state bad failed
+    failed=$(failures $((attempt + 1)))
+    if [ "$failed" -gt "$HPCSCALE_RETRIES" ]; then
+        say "not requeued: $failed failures, allowed are $HPCSCALE_RETRIES (HPCSCALE_RETRIES)"
         return
     fi
     trap '' TERM USR1  # requeue makes Slurm end this script; the job can be changed only when it waits again
-    # At the time limit it is for us to requeue the job; else, one that runs no more was cancelled, or requeued already.
-    state=$(squeue --noheader --jobs="$job" --states=all --format=%T)
-    if [ "$state" = RUNNING ] || [ "$(date +%s)" -ge "${SLURM_JOB_END_TIME:-0}" ]; then
-        scontrol requeue "$job"
-    else
-        say "not requeued from here: Slurm has the job as ${state:-gone}"
-    fi
-    bad=$(grep -o '"blamed":"[^"]\+"' "$attempts" | cut -d'"' -f4 | tr , '\n' | sort | uniq -d | paste -sd,)
+    # A job that has come to its time limit is ours to requeue. Any other that Slurm is ending was cancelled (and would
+    # be requeued all the same), or has lost a node and is requeued already.
+    state=$(squeue --noheader --jobs="$job" --states=all --format='%T %r')
+    case $state in
+        '' | RUNNING* | *TimeLimit) scontrol requeue "$job" || { sleep 10 && scontrol requeue "$job"; } ;;
+        *) say "not requeued from here: Slurm has the job as $state" ;;
+    esac
+    bad=$(grep -o '"blamed":"[^"]*"' "$attempts" | cut -d'"' -f4 | tr , '\n' | sort | uniq -d | paste -sd,)
     [ -z "$bad" ] || scontrol update JobId="$job" ExcNodeList="$bad"
 }
 
@@ -134,16 +136,19 @@ record() {  # EVENT ATTEMPT MEMBERS
     printf '{"event":"%s","attempt":%d,%s,"time":%d}\n' "$1" "$2" "$3" "$(date +%s)" >>"$attempts"
 }
 
-failures() {  # attempts that were begun, less those that stopped on request behind a new checkpoint
-    echo $(($(grep -c '"event":"begin"' "$attempts") - $(grep -c '"free":true' "$attempts")))
+failures() {  # ATTEMPTS: how many of them were not for free, as stopping on request behind a new checkpoint is
+    local free
+    free=$(grep -cs '"free":true' "$attempts")
+    echo $(($1 - ${free:-0}))
 }
 
 lost() {  # end the record of an attempt whose script ended with its node
-    local last nodes number
+    local last nodes number blamed
     last=$(tail -n 1 "$attempts")
     case $last in *'"event":"begin"'*) ;; *) return ;; esac
     number=${last#*'"attempt":'} nodes=${last#*'"nodes":"'}
-    record end "${number%%,*}" "\"code\":null,\"verdict\":\"lost\",\"blamed\":\"$(down "${nodes%%\"*}")\""
+    blamed=$(down "${nodes%%\"*}")
+    record end "${number%%,*}" "\"code\":null,\"verdict\":\"lost\"${blamed:+,\"blamed\":\"$blamed\"}"
 }
 
 blame() {  # [FILE...]: the node that these exit files name, if it is one; without files, nodes that are down

@@ -1,8 +1,8 @@
-"""A Slurm and an Apptainer of one file, for tests of the job scripts: links to it on PATH play sbatch, squeue, ...
+"""A Slurm and an Apptainer of one file, for tests of the job scripts; on PATH it plays sbatch, squeue ...
 
-Nothing runs in the background: `sbatch` only notes a job, and Cluster.run() runs what waits, in turn, as slurmd would
-run it, requeues included. Tasks of one `srun` do run side by side. The image is a bash script, which gets what
-hpcscale would get; it sees the variables that a clean environment would hold, and none other.
+Nothing runs in the background: `sbatch` only notes a job, and Cluster.run() runs what waits, in turn, as
+slurmd would run it, requeues included. Tasks of one `srun` do run side by side. The image is a bash script,
+which gets what hpcscale would get; it sees the variables of a clean environment, and no other.
 """
 
 import csv
@@ -121,8 +121,9 @@ def sbatch(cluster: Cluster, words: list[str]) -> None:
             "id": name, "raw": number if task in (None, tasks - 1) else str(int(number) + 1 + (task or 0)),
             "task": task, "tasks": tasks, "script": script, "command": str(Path(words[0]).resolve()),
             "arguments": words[1:], "output": os.path.join(os.getcwd(), output), "cwd": os.getcwd(),
-            "options": options, "nodes": int(options.get("--nodes", 1)), "cpus": options.get("--cpus-per-task"),
-            "ranks": int(options.get("--ntasks-per-node", 1)), "state": "PENDING", "restarts": 0, "requeue": False,
+            "nodes": int(options.get("--nodes", 1)), "cpus": options.get("--cpus-per-task"),
+            "ranks": int(options.get("--ntasks-per-node", 1)), "state": "PENDING", "reason": "None",
+            "restarts": 0, "requeue": False,
             "excluded": [], "environment": dict(os.environ),
         })  # fmt: skip
     print(number)
@@ -140,6 +141,7 @@ def squeue(cluster: Cluster, words: list[str]) -> None:
             .replace("%i", job["id"])
             .replace("%T", job["state"])
             .replace("%L", "1-00:10:05")
+            .replace("%r", job["reason"])
         )
         print(text.replace("%e", time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(job.get("end", 0)))))
 
@@ -154,6 +156,8 @@ def scontrol(cluster: Cluster, words: list[str]) -> None:
         job = cluster.job(words[1])
         cluster.save(job | {"requeue": True, "state": "COMPLETING"})
         os.kill(job["pid"], signal.SIGTERM)
+    elif words[0] == "fake-state":
+        cluster.save(cluster.job(words[1]) | {"state": words[2], "reason": words[3]})
     elif words[0] == "update":
         values = dict(word.split("=") for word in words[1:])
         job = cluster.job(values["JobId"])

@@ -47,7 +47,9 @@ def status(run: Path, as_json: bool) -> None:
             else ""
         )
         tries = f"{job['attempts']} attempt{'s' * (job['attempts'] != 1)}, {job['failures']} failed"
-        click.echo(f"job {job['job']}  {job['state']}  {' '.join(job['command'])}  ({tries}{done})")
+        if tasks:
+            tries += f", {done} of {len(tasks)} begun tasks done"
+        click.echo(f"job {job['job']}  {job['state']}  {' '.join(job['command'])}  ({tries})")
     if found["step"] is not None:
         click.echo(f"step {found['step']} of {found['steps']}, loss {found['loss']}, "
                    f"{found['samples_per_second']} samples/s")  # fmt: skip

@@ -9,19 +9,13 @@ from hpcscale.cluster import submit as submitting
 
 @click.command()
 @click.option(
-    "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]"
+    "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, or your site.toml]"
 )
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, metavar="N")
 @click.option("--ranks-per-node", type=click.IntRange(1), metavar="N", help="[default: one per GPU, else 1]")
-@click.option(
-    "--time", metavar="TIME", help="Time limit, as for sbatch: minutes, H:M:S or D-H.  [the site's]"
-)
-@click.option(
-    "--after", multiple=True, metavar="JOB", help="Begin when this job has ended well; may be repeated."
-)
-@click.option(
-    "--array", metavar="SPEC", help="Share the work among N tasks: N or 0-LAST, with %LIMIT at a time."
-)
+@click.option("--time", metavar="TIME", help="Time limit, as for sbatch, e.g. 8:00:00.  [the site's]")
+@click.option("--after", multiple=True, metavar="JOB", help="Begin when this job has ended well. Repeatable.")
+@click.option("--array", metavar="SPEC", help="Share the work among N tasks; N%LIMIT: so many at a time.")
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def submit(

@@ -14,7 +14,7 @@ NEVER = ("submit", "status", "logs", "cancel", "resubmit")
 
 
 def read(words: Sequence[str], exists: bool) -> Command:
-    """The command that the words are; `exists`: files that it reads must be there now. Raises click.UsageError."""
+    """The command; `exists`: files that it reads must be there now. Raises click.UsageError."""
     from hpcscale.cli import main
 
     command: click.Command = main

@@ -39,7 +39,7 @@ def record(folder: Path, job: str) -> dict[str, Any]:
 
 
 def attempts(folder: Path, job: str) -> dict[str, list[Attempt]]:
-    """Attempts of a job by number; of an array, for each task that has begun: "5" or "5_0" to its attempts."""
+    """Attempts of a job, or of each task of an array that has begun: "5" or "5_0" to its attempts."""
     files = [
         *(folder / "jobs").glob(f"{job}.attempts.jsonl"),
         *(folder / "jobs").glob(f"{job}_*.attempts.jsonl"),
@@ -89,7 +89,7 @@ def state(tries: dict[str, list[Attempt]], known: dict[str, str]) -> str:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """The newest job of the folder, how far its run is, and all jobs. Raises FileNotFoundError if there is none."""
+    """The newest job of the folder, how far its run is, and all jobs. FileNotFoundError without any."""
     everything = ids(folder)
     if not everything:
         raise FileNotFoundError(f"{folder}: no job was submitted for it: there is no {folder / 'jobs'}")
@@ -103,8 +103,8 @@ def status(folder: Path) -> dict[str, Any]:
 def progress(folder: Path, shown: list[dict[str, Any]]) -> dict[str, Any]:
     """How far a training is, from its config.json and log.jsonl; all None for other folders.
 
-    goodput is the time that steps took which count (a step that was done twice counts once), divided by the time
-    since the first training job began, waiting in the queue between attempts included.
+    goodput is the time that steps took which count (a step that was done twice counts once), divided by the
+    time since the first training job began, waiting in the queue between attempts included.
     """
     lines = {line["step"]: line for line in _lines(folder / "log.jsonl") if line.get("event") == "step"}
     try:

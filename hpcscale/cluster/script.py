@@ -1,11 +1,10 @@
 """The text of a job script: a template of slurm/, what a job asks for, and facts of a site in; bash out.
 
-Pure. Whatever comes from a user goes in as a quoted word of bash, or into a comment with nothing but letters, and
-so can do nothing, whatever is in it.
+Pure. Whatever comes from a user goes in as a quoted word of bash, or into a comment with nothing but letters,
+and so can do nothing, whatever is in it.
 """
 
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +105,12 @@ def job_name(job: Job) -> str:
 
 def quote(word: str) -> str:
     """One word of bash, on one line."""
-    if "\n" not in word:
-        return shlex.quote(word)
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-    return f"$'{escaped}'"
+    if "\n" in word:
+        escaped = word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+        return f"$'{escaped}'"
+    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", word):
+        return word
+    return "'" + word.replace("'", "'\\''") + "'"
 
 
 def _line(begin: str, joint: str, *words: str) -> str:

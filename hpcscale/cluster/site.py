@@ -51,7 +51,7 @@ class Resources(BaseModel):
 class Site(Resources):
     # The image that jobs run in.
     image: Path
-    # Folders that jobs see in the image beside the working folder and the job's own; as for `apptainer --bind`.
+    # Folders that jobs see in the image beside the working folder and the job's own; as `apptainer --bind`.
     binds: tuple[Annotated[str, StringConstraints(pattern=r"^/[^\n\"]*$")], ...] = ()
     # Loaded on the node, before anything else.
     modules: tuple[Word, ...] = ()
@@ -90,7 +90,7 @@ class Site(Resources):
 
 
 def find(name: str | None) -> Path:
-    """The site file by name, or by path (with a slash or .toml); without, the user's own. Raises SiteError."""
+    """The site file by name or path (with a slash or .toml); without, the user's own. Raises SiteError."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hpcscale"
     name = name or os.environ.get("HPCSCALE_SITE")
     if not name:
@@ -103,9 +103,8 @@ def find(name: str | None) -> Path:
         if place.is_file():
             return place
     looked = " and ".join(map(str, places))
-    raise SiteError(
-        f"no site: looked for {looked}; describe your cluster as {files.slurm() / 'sites' / 'example.toml'} does"
-    )
+    example = files.slurm() / "sites" / "example.toml"
+    raise SiteError(f"no site: looked for {looked}; describe your cluster as {example} does")
 
 
 def load(file: Path) -> Site:

@@ -26,7 +26,7 @@ def submit(script: Path, output: Path) -> str:
 
 
 def states(jobs: Iterable[str]) -> dict[str, str]:
-    """What Slurm knows of jobs: id (of array tasks "ID_TASK") to state; finished ones only for some minutes."""
+    """What Slurm knows of jobs: id (of a task "ID_TASK") to state; of finished ones only for some minutes."""
     if not (wanted := ",".join(jobs)) or not shutil.which("squeue"):
         return {}
     found = _squeue(wanted, "%i %T")

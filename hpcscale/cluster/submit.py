@@ -1,7 +1,7 @@
 """From a command to a job: what it asks for is checked, rendered, written down, and handed to Slurm.
 
-FOLDER/jobs/ID.sbatch is exactly what was submitted; ID.json says what it was made of, and `resubmit` makes the same
-job anew from it.
+FOLDER/jobs/ID.sbatch is exactly what was submitted; ID.json says what it was made of, and `resubmit` makes
+the same job anew from it.
 """
 
 import fcntl
@@ -58,6 +58,9 @@ class Plan:
 
 def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     """All that can be known before Slurm is asked. Raises SubmitError and SiteError."""
+    for earlier in request.after:
+        if not re.fullmatch(r"\d+(_\d+)?", earlier):
+            raise SubmitError(f"--after {earlier}: expected the id of a job")
     site_file = site.find(request.site).resolve()
     here = site.load(site_file)
     template: site.Template = (
@@ -176,8 +179,8 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
             if not any(name.is_relative_to(place) for place in seen):
                 link = "" if name == full else f" (a link to {name})"
                 raise SubmitError(
-                    f"{path}{link}: the image would not see it; it sees the working folder {Path.cwd()}, {folder}, "
-                    f"and the binds of the site: {', '.join(here.binds) or 'none'}"
+                    f"{path}{link}: the image would not see it; it sees the working folder {Path.cwd()}, "
+                    f"{folder}, and the binds of the site: {', '.join(here.binds) or 'none'}"
                 )
     if exists and command.recipe:
         for path in _data_paths(command.recipe):
@@ -195,7 +198,8 @@ def _data_paths(settings: config.Config) -> list[Path]:
 def _check_batch(command: Command, ranks: int) -> None:
     if command.recipe and command.recipe.train.batch % ranks:
         raise SubmitError(
-            f"train.batch is {command.recipe.train.batch}, which {ranks} ranks cannot share: choose a multiple of {ranks}"
+            f"train.batch is {command.recipe.train.batch}, which {ranks} ranks cannot share: "
+            f"choose a multiple of {ranks}"
         )
 
 
@@ -209,7 +213,7 @@ def _image(file: Path) -> tuple[str, str | None]:
             return hashlib.file_digest(stream, "sha256").hexdigest(), None
     try:
         values = json.loads(record.read_text())
-        digest, commit = values["sha256"], values.get("commit")
+        digest, commit = values["sha256"], values.get("revision")
     except (ValueError, KeyError, TypeError, AttributeError):
         digest = commit = None
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
