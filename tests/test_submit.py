@@ -277,6 +277,31 @@ def test_status_without_slurm(login: Login, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(login.run("status", "run", "--json").stdout)["state"] == "COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("lines", "forgotten", "unknown"),
+    [
+        ([], "CANCELLED", "PENDING"),
+        (["begin"], "FAILED", "RUNNING"),
+        (["begin", "done"], "COMPLETED", "COMPLETED"),
+        (["begin", "failed"], "FAILED", "FAILED"),
+        (["begin", "retry"], "FAILED", "PENDING"),
+        (["begin", "stopped"], "FAILED", "PENDING"),
+    ],
+)
+def test_state_by_the_files_alone(tmp_path: Path, lines: list[str], forgotten: str, unknown: str) -> None:
+    """A job that Slurm has forgotten is over; one that it cannot be asked for may wait for an attempt."""
+    (tmp_path / "jobs").mkdir()
+    events = [
+        {"event": "begin", "attempt": 0, "nodes": "n1", "time": 1}
+        if line == "begin"
+        else {"event": "end", "attempt": 0, "code": 0, "verdict": line, "time": 2}
+        for line in lines
+    ]
+    (tmp_path / "jobs/1.attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    tries = jobs.attempts(tmp_path, "1") if lines else {}
+    assert (jobs.state(tries, {}), jobs.state(tries, None)) == (forgotten, unknown)
+
+
 def test_a_run_without_jobs(login: Login) -> None:
     for command in ("status", "logs", "cancel", "resubmit"):
         done = login.run(command, "data")

@@ -87,7 +87,7 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
             return
         if time.monotonic() - looked > LOOK:
             looked = time.monotonic()
-            over = reading.job_of(run, job)["state"] not in slurm.ACTIVE
+            over = reading.job_of(run, job, slurm.states([job]))["state"] not in slurm.ACTIVE
         time.sleep(0 if over else 0.5)
 
 

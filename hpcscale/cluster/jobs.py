@@ -74,13 +74,21 @@ def active_trainings(folder: Path) -> set[str]:
 
 
 def active(jobs: list[str]) -> set[str]:
-    """Those of the jobs that wait or run."""
-    return {job.partition("_")[0] for job, state in slurm.states(jobs).items() if state in slurm.ACTIVE}
+    """Those of the jobs that wait or run. Raises SlurmError if Slurm does not say."""
+    known = slurm.states(jobs)
+    if known is None:
+        raise slurm.SlurmError("squeue does not tell which jobs wait or run")
+    return {job.partition("_")[0] for job, state in known.items() if state in slurm.ACTIVE}
 
 
-def state(tries: dict[str, list[Attempt]], known: dict[str, str]) -> str:
-    """State of a job in Slurm's words: as Slurm knows it, else as its files tell."""
-    states = set(known.values()) or {_told(task) for task in tries.values()} or {"PENDING"}
+def state(tries: dict[str, list[Attempt]], known: dict[str, str] | None) -> str:
+    """State of a job in Slurm's words: as Slurm knows it, else as its files tell.
+
+    A job that Slurm has forgotten ({}) is over, however its files end; one that it cannot be asked for (None)
+    may not be.
+    """
+    states = set((known or {}).values()) or {_told(task, known is None) for task in tries.values()}
+    states = states or {"PENDING" if known is None else "CANCELLED"}
     for first in ("RUNNING", "COMPLETING", "PENDING"):
         if first in states:
             return first
@@ -133,13 +141,12 @@ def progress(folder: Path, shown: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def job_of(folder: Path, job: str, known: dict[str, str] | None = None) -> dict[str, Any]:
-    """One job; `known`: what Slurm said of it, if it was asked already."""
-    known = slurm.states([job]) if known is None else known
+def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, Any]:
+    """One job; `known`: what Slurm says of it and others."""
     said = record(folder, job)
     tries = attempts(folder, job)
     everyone = [attempt for task in tries.values() for attempt in task]
-    own = {name: value for name, value in known.items() if name.partition("_")[0] == job}
+    own = known and {name: value for name, value in known.items() if name.partition("_")[0] == job}
     now = state(tries, own)
     over = now not in slurm.ACTIVE
     return {
@@ -157,10 +164,12 @@ def job_of(folder: Path, job: str, known: dict[str, str] | None = None) -> dict[
     }
 
 
-def _told(task: list[Attempt]) -> str:
+def _told(task: list[Attempt], active: bool) -> str:
+    """State by the last line of an attempts file; `active`: the job may wait or run."""
     last = task[-1].verdict if task else None
-    ends = {None: "RUNNING", "done": "COMPLETED", "failed": "FAILED", "lost": "PENDING"}
-    return ends.get(last, "PENDING")
+    if last in ("done", "failed") or not active:
+        return "COMPLETED" if last == "done" else "FAILED"
+    return "PENDING" if last else "RUNNING"
 
 
 def _lines(file: Path) -> list[Event]:

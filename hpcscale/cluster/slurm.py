@@ -25,21 +25,26 @@ def submit(script: Path, output: Path) -> str:
     return _call("sbatch", "--parsable", f"--output={name}", str(script)).strip().partition(";")[0]
 
 
-def states(jobs: Iterable[str]) -> dict[str, str]:
-    """What Slurm knows of jobs: id (of a task "ID_TASK") to state; of finished ones only for some minutes."""
-    if not (wanted := ",".join(jobs)) or not shutil.which("squeue"):
+def states(jobs: Iterable[str]) -> dict[str, str] | None:
+    """What Slurm knows of jobs: id (of a task "ID_TASK") to state; of finished ones only for some minutes.
+
+    None if it cannot be asked.
+    """
+    if not (wanted := ",".join(jobs)):
         return {}
-    found = _squeue(wanted, "%i %T")
-    if shutil.which("sacct"):
-        found = _sacct(wanted) | found
-    return found
+    try:
+        found = _squeue(wanted, "%i %T")
+    except SlurmError:
+        return None
+    return _sacct(wanted) | found if shutil.which("sacct") else found
 
 
 def time_left(job: str) -> int | None:
     """Seconds to the time limit of a running job."""
-    if not shutil.which("squeue"):
+    try:
+        return next(map(seconds, _squeue(job, "%i %L").values()), None)
+    except SlurmError:
         return None
-    return next(map(seconds, _squeue(job, "%i %L").values()), None)
 
 
 def seconds(text: str) -> int | None:
@@ -81,8 +86,10 @@ def _squeue(jobs: str, fields: str) -> dict[str, str]:
         lines = _call(
             "squeue", "--noheader", "--states=all", "--array", f"--jobs={jobs}", f"--format={fields}"
         )
-    except SlurmError:  # it knows none of these jobs any more
-        return {}
+    except SlurmError as error:
+        if "Invalid job id" in str(error):  # it knows none of these jobs any more
+            return {}
+        raise
     return dict(line.split(maxsplit=1) for line in lines.splitlines() if " " in line.strip())
 
 
