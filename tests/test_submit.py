@@ -408,3 +408,16 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & heavy))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_installed_package_brings_the_job_scripts(login: Login) -> None:
+    out = login.work / "lib"
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(out)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    words = ["submit", "--site", "./site.toml", "--dry-run", "--", "data", "ingest", "data", "out"]
+    again = [sys.executable, "-m", "hpcscale", *words]
+    there = os.environ | {"PYTHONPATH": str(out)}
+    done = subprocess.run(again, capture_output=True, text=True, check=True, env=there)
+    assert done.stdout == login.run(*words).stdout
+    assert (out / "hpcscale/slurm/sites/example.toml").exists()
+    assert list((out / "hpcscale/containers").glob("*.def"))
