@@ -22,6 +22,8 @@ from hpcscale.cluster import sbom, source
 from hpcscale.cluster.mirror import debian_mirror
 
 SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
+# What to tell of a build's output: the steps of install/image.sh, and of apptainer.
+STEPS = ("==> ", "INFO:    ")
 # Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
 ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
 
@@ -157,7 +159,7 @@ def _build(
         "APPTAINER_TMPDIR": str(work),
         "SINGULARITY_TMPDIR": str(work),
     }
-    log = work / "build.log"
+    log, begin = work / "build.log", time.monotonic()
     with (
         open(log, "w") as output,
         subprocess.Popen(
@@ -172,8 +174,8 @@ def _build(
     ):
         for line in process.stdout or ():
             output.write(line)
-            if line.startswith("==> "):  # of install/image.sh
-                say(line.strip())
+            if line.startswith(STEPS):
+                say(f"{time.monotonic() - begin:5.0f} s  {line.removeprefix(STEPS[1]).strip()}")
     if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-40:])
         raise ImageError(f"{tail}\n{recipe.name} could not be built; apptainer's log ends as above")
