@@ -28,7 +28,7 @@ double ball(std::size_t bits, int radius) {  // values within `radius` bits of o
 struct Sample {
     std::vector<std::array<std::uint64_t, 4>> different;
     Sample(const Codes& a, const Codes& b, bool self) {
-        constexpr std::size_t kSample = 512;
+        constexpr std::size_t kSample = 256;
         std::uint64_t state = 88172645463325252u;
         const auto draw = [&state](std::size_t n) {
             state ^= state << 13, state ^= state >> 7, state ^= state << 17;
@@ -55,8 +55,10 @@ struct Sample {
     }
 };
 
-constexpr double kSort = 150;    // to sort and gather one code
+constexpr double kSort = 250;    // to sort and gather one code
 constexpr double kProbe = 60;    // to look at one neighbour of a bucket
+constexpr double kMiss = 300;    // the same where few queries meet more buckets than a core's cache holds
+constexpr double kCached = 18;   // bits of a chunk whose buckets it does hold
 constexpr double kEmpty = 8;     // lanes that stay empty per query and bucket
 constexpr double kSearch = 1e9;  // a scan below this is not worth a plan
 
@@ -124,7 +126,9 @@ int plan(const Codes& a, const Codes& b, bool self, int radius) {
             if (around > kMasks) cost = INFINITY;
             const double buckets = std::exp2(static_cast<double>(chunk.bits));
             const double occupied = buckets * -std::expm1(-na / buckets);
-            cost += (self ? na : na + nb) * kSort + buckets * 4 + half * around * (occupied * kProbe);
+            const bool cold = !self && static_cast<double>(chunk.bits) > kCached && na < buckets / 16;
+            cost += (self ? na : na + nb) * kSort + buckets * 4;
+            cost += half * around * occupied * (cold ? kMiss : kProbe);
             cost += half * na * around * -std::expm1(-nb / buckets) * kEmpty;
             if (cost >= least) break;
         }
