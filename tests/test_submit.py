@@ -242,6 +242,14 @@ def test_what_another_job_will_write_need_not_be_there(login: Login) -> None:
     assert "#SBATCH --dependency=afterok:7\n#SBATCH --kill-on-invalid-dep=yes\n" in text
 
 
+def test_a_report_of_several_runs_is_a_job_of_the_first(login: Login) -> None:
+    for name in ("one", "two"):
+        Path(name).mkdir()
+    assert login.submit("--", "report", "one", "two") == "1"
+    assert Path("one/jobs/1.sbatch").is_file()
+    assert not Path("two/jobs").exists()
+
+
 def test_more_parts_than_an_array_may_have_tasks(login: Login) -> None:
     """The fake's MaxArraySize is 4."""
     login.submit("--array", "0-8%2", "--", "data", "ingest", "data", "out")

@@ -9,7 +9,7 @@ import click
 
 from hpcscale.cluster.submit import Command
 
-FOLDERS = ("run", "out", "out_dir", "out_file")  # what a command calls the place that it writes to
+FOLDERS = ("out", "out_dir", "out_file")  # what a command calls the place that it writes to
 NEVER = ("submit", "status", "logs", "cancel", "resubmit")
 
 
@@ -34,9 +34,10 @@ def read(words: Sequence[str], exists: bool) -> Command:
     command.parse_args(context, rest)
     values = context.params
     named = [parameter.name for parameter in command.params if isinstance(parameter.type, click.Path)]
-    paths = [values[name] for name in named if values[name]]
-    run = values.get("run")
-    out = next((values[name] for name in FOLDERS if values.get(name)), None)
+    given = [values[name] for name in named if values[name]]
+    paths = [path for value in given for path in (value if isinstance(value, tuple) else (value,))]
+    run = values.get("run") or next(iter(values.get("runs", ())), None)  # `report` takes several runs
+    out = run or next((values[name] for name in FOLDERS if values.get(name)), None)
     if out is None:
         raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
     settings = None
