@@ -105,19 +105,18 @@ def test_first_step_comes_soon(data: Path, record: Record) -> None:
     """What a job takes before it trains, and what `submit` takes on the login node."""
     config = small.recipe(data, data / "soon.toml", 3, every=3)
     run = data / "soon"
-    dry = ("submit", "--site", rig.SITE, "--nodes", "2", "--dry-run", "--", "train", run, "--config", config)
+    words = ("--nodes", "2", "--", "train", run, "--config", config)
     times = []
     for _ in range(5):
         begin = time.monotonic()
-        rig.hpcscale(*dry)
+        rig.hpcscale("submit", "--site", rig.SITE, "--dry-run", *words)
         times.append(time.monotonic() - begin)
-    job = rig.Job(run, rig.submit(*dry[3:5], "--", *dry[7:]), small.BATCH)
+    job = rig.Job(run, rig.submit(*words), small.BATCH)
+    job.reached(1)
+    first = time.time()
+    begun = time.mktime(time.strptime(rig.facts(job.id)["StartTime"], "%Y-%m-%dT%H:%M:%S"))
     job.completed()
-    begin = time.mktime(time.strptime(rig.facts(job.id)["StartTime"], "%Y-%m-%dT%H:%M:%S"))
-    first = next(line for line in job.log() if line["event"] == "step")
-    record("submit --dry-run", seconds=f"{sorted(times)[2]:.2f}")
-    record(
-        "job start to first step",
-        figures=json.dumps({"start": job.log()[0], "first": first["seconds"], "begin": begin}),
-    )
-    assert sorted(times)[2] < 1.0
+    record("submit --dry-run", seconds=f"{min(times):.2f}")
+    record("from job start to the first step, imports included", seconds=f"{first - begun:.0f}")
+    assert min(times) < 1.0
+    assert first - begun < 30
