@@ -82,6 +82,7 @@ def drill(
     recovered = time.monotonic() - begin
     job.completed()
     assert job.step() == STEPS
+    assert job.restarts() == 1, job.tail()  # one fault, one restart
     assert job.weights() == expected, "other weights than without the fault"
     again = (last - resumed) * small.BATCH
     record(
