@@ -253,6 +253,26 @@ def test_rank_0_killed_while_ranks_meet_ends_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_address_left_by_a_dead_rank_0_is_given_up_for_a_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "jobs" / "7.0" / "address.0"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"address": "127.0.0.1", "port": 1}')
+    (second,) = srun(tmp_path, JOIN, [variables(1, per_node="1(x2)")])
+    time.sleep(3)
+    (first,) = srun(tmp_path, JOIN, [variables(0, per_node="1(x2)")], HPCSCALE_MEET_SECONDS="60")
+    assert [code for code, _, _ in ends([first, second])] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_rank_long_in_a_checkpoint_is_not_lost(tmp_path: Path) -> None:
+    """Longer than the limit after which a cut network ends the ranks."""
+    body = "import time\ntime.sleep(10 if ranks.rank() == 0 else 0)\nranks.barrier()\n"
+    environments = [variables(rank, per_node="1(x2)") for rank in (0, 1)]
+    found = ends(srun(tmp_path, JOIN + body, environments, HOROVOD_GLOO_TIMEOUT_SECONDS="4"))
+    assert [code for code, _, _ in found] == [0, 0], found
+
+
+@pytest.mark.slow
 def test_networks_that_are_none(tmp_path: Path) -> None:
     wanted = [
         ({"HPCSCALE_INTERFACE": "nope0"}, "HPCSCALE_INTERFACE is 'nope0'; with an address here: lo"),
@@ -283,8 +303,9 @@ def test_the_rendezvous_listens_on_its_address_alone_and_serves_no_files() -> No
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", port))
         reports[b"verdict"] = b"welcome:"
-        verdict = rendezvous._report_to("127.0.0.1", port, slurm.layout(variables(1)), b"{}", 0)
-        assert (verdict, reports[b"1"]) == ("welcome:", b"{}")
+        assert rendezvous._request(("127.0.0.1", port), "PUT", 1, b"{}") == ""
+        assert rendezvous._request(("127.0.0.1", port), "GET", "verdict") == "welcome:"
+        assert reports[b"1"] == b"{}"
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port))
 

@@ -1,5 +1,6 @@
 """Whole runs of a real ResNet-50 on a tiny data set: stopped, killed, continued, refused, diverged."""
 
+import errno
 import json
 import os
 import shutil
@@ -465,3 +466,39 @@ except state.Diverged as error:
 def test_evaluation_over_two_ranks(recipe: Path, tmp_path: Path) -> None:
     finish(recipe, tmp_path, "--set", "data.held_out=0.3", "--set", "train.steps=2")
     assert tiny.events(tmp_path, "evaluation")[0]["samples"] == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyError("why"), 70, "KeyError: 'why'"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), 70, "Input/output error"),
+        (ranks.RankLost("rank 3 has gone"), 76, "rank 3 has gone"),
+        (ranks.SlurmError("not in block order"), 1, "not in block order"),
+    ],
+)
+def test_codes_that_the_batch_shell_knows(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, text: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "train", fail)
+    result = cli(tmp_path / "run", "--config", recipe)
+    assert (result.exit_code, text in result.output) == (code, True), result.output
+
+
+def test_the_log_names_the_job(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = tmp_path / "jobs" / "7.2"
+    attempt.mkdir(parents=True)
+    (tmp_path / "jobs" / "7.json").write_text('{"commit": "abc"}')
+    for name, value in {"HPCSCALE_ATTEMPT": str(attempt), "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
+    (attempt / "stop").touch()
+    with pytest.raises(loop.Interrupted, match="after step 1"):
+        train(tiny.settings(recipe), tmp_path)
+    (line,) = tiny.events(tmp_path, "start")
+    found = {key: line[key] for key in ("job", "attempt", "nodes", "commit")}
+    assert found == {"job": "7", "attempt": 2, "nodes": "n1", "commit": "abc"}

@@ -239,4 +239,5 @@ def _lost_rank() -> Iterator[None]:
     try:
         yield
     except HorovodInternalError as error:
-        raise RankLost(f"another rank has ended: {str(error).strip().splitlines()[0]}") from None
+        what = str(error).strip().splitlines()[0].partition(". ")[0]
+        raise RankLost(f"another rank has ended: {what}") from None

@@ -19,7 +19,8 @@ from typing import Any
 
 from hpcscale.ranks.slurm import Environment, Layout, SlurmError
 
-UNREACHABLE = 10.0  # seconds after which a rank 0 that was there is taken for dead, or for behind a firewall
+UNREACHABLE = 30.0  # seconds after which a rank 0 that never answered is taken for behind a firewall
+SILENT = 10.0  # and one that did, for dead
 TELLING = 2.0  # seconds that rank 0 goes on serving so that all hear what is wrong
 POLL = 0.1  # seconds between two looks
 
@@ -51,9 +52,9 @@ def meeting(
             verdict = _wait_for_all(layout, reports, deadline, patience)
             reports[b"verdict"] = verdict.encode()
         else:
-            address, port = _await_address(file, layout, deadline, patience)
-            interface, _ = interface_towards(address, layout, environment)
-            verdict = _report_to(address, port, layout, _encode(layout, report), deadline)
+            address, port, interface, verdict = _report(
+                file, layout, _encode(layout, report), environment, deadline, patience
+            )
         kind, _, text = verdict.partition(":")
         if kind != "welcome":
             time.sleep(TELLING if layout.rank == 0 else 0)
@@ -154,45 +155,58 @@ def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
 # ---- the other ranks
 
 
-def _await_address(file: Path, layout: Layout, deadline: float, patience: float) -> tuple[str, int]:
+def _report(
+    file: Path, layout: Layout, report: bytes, environment: Environment, deadline: float, patience: float
+) -> tuple[str, int, str, str]:
+    """Address and port of rank 0, the interface that leads there, and its verdict, which always comes unless
+    it dies. An address that was left by a rank 0 that died is given up for a new one."""
+    here: tuple[str, int] | None = None
     while True:
-        with contextlib.suppress(OSError):
-            # A listing makes NFS look anew; that a file is not there, it remembers for a minute.
-            if file.name in os.listdir(file.parent):
-                content = json.loads(file.read_text())
-                return content["address"], content["port"]
-        if time.monotonic() > deadline:
-            raise RankLost(
-                f"{layout}: rank 0 on node {layout.nodes[0]} has not come within {patience:.0f} s: no "
-                f"{file}, which must be on a file system that all nodes share"
-            )
-        time.sleep(POLL)
-
-
-def _report_to(address: str, port: int, layout: Layout, report: bytes, deadline: float) -> str:
-    """Rank 0's verdict on all; it always comes unless rank 0 dies."""
-    answered = time.monotonic()
-    reported = False
-    while True:
-        try:
-            connection = http.client.HTTPConnection(address, port, timeout=5)  # no proxy, whatever is set
-            with contextlib.closing(connection):
-                if not reported:
-                    connection.request("PUT", f"/{SCOPE}/{layout.rank}", report)
-                    reported = connection.getresponse().read() is not None
-                connection.close()  # HTTP/1.0: one request each
-                connection.request("GET", f"/{SCOPE}/verdict")
-                response = connection.getresponse()
-                if response.status == 200:
-                    return response.read().decode()
-                answered = time.monotonic()
-        except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() > min(answered + UNREACHABLE, deadline + UNREACHABLE):
+        found = _address(file)
+        if found and found != here:
+            here, patient_until, reported = found, time.monotonic() + UNREACHABLE, False
+            interface, _ = interface_towards(here[0], layout, environment)
+        if here is None:
+            if time.monotonic() > deadline:
                 raise RankLost(
-                    f"{layout} cannot reach rank 0 on node {layout.nodes[0]} at {address}:{port}: {error}. "
-                    "It has ended, or they share another network: name its interface with HPCSCALE_INTERFACE"
+                    f"{layout}: rank 0 on node {layout.nodes[0]} has not come within {patience:.0f} s: no "
+                    f"{file}, which must be on a file system that all nodes share"
+                )
+            time.sleep(POLL)
+            continue
+        try:
+            if not reported:
+                _request(here, "PUT", layout.rank, report)
+                reported = True
+            if (verdict := _request(here, "GET", "verdict")) is not None:
+                return *here, interface, verdict
+            patient_until = time.monotonic() + SILENT
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() > patient_until:
+                raise RankLost(
+                    f"{layout} cannot reach rank 0 on node {layout.nodes[0]} at {here[0]}:{here[1]} ({error})"
+                    ": it has ended, or they share another network, to be named with HPCSCALE_INTERFACE"
                 ) from None
         time.sleep(POLL)
+
+
+def _address(file: Path) -> tuple[str, int] | None:
+    with contextlib.suppress(OSError):
+        # A listing makes NFS look anew; that a file is not there, it remembers for a minute.
+        if file.name in os.listdir(file.parent):
+            content = json.loads(file.read_text())
+            return content["address"], content["port"]
+    return None
+
+
+def _request(server: tuple[str, int], method: str, key: str | int, body: bytes | None = None) -> str | None:
+    """What the key holds; None if there is nothing yet. No proxy is asked, whatever is set."""
+    connection = http.client.HTTPConnection(*server, timeout=5)
+    with contextlib.closing(connection):
+        connection.request(method, f"/{SCOPE}/{key}", body)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return text if response.status == 200 else None
 
 
 # ---- the network
