@@ -129,6 +129,8 @@ def test_only_what_has_changed_is_built_again(clone: Path, tmp_path: Path) -> No
     assert recipe() is None
     (clone / "hpcscale" / "another").touch()
     assert recipe() == "update"
+    (clone / "hpcscale" / "another").rename(clone / "hpcscale" / "renamed")
+    assert recipe() == "update"
     for name in ("cpp/file", "constraints.txt", "install/file", "containers/hpcscale-cpu.def"):
         (clone / name).write_text("new")
         assert recipe() == "hpcscale-cpu", name
