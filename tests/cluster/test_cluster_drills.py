@@ -16,7 +16,7 @@ import rig
 import small
 from conftest import Record
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600, func_only=True), pytest.mark.usefixtures("cluster")]
 
 STEPS = 60
 EVERY = 10  # steps from checkpoint to checkpoint

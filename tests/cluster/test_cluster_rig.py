@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import rig
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 
 def test_two_nodes_array_and_dependency(cluster: None) -> None:
