@@ -104,6 +104,13 @@ def ended(job: str, seconds: float = 180) -> str:
     return wait_for(f"end of job {job}", seconds, lambda: ((found := state(job)) in ENDED and found) or None)
 
 
+def outside(path: Path) -> Path:
+    """Where the host sees a file of the machines: their small disk is mounted on them alone."""
+    plug = (FOLDER / "state/ctl/plug").read_text().split()[0]
+    init = Path(f"/proc/{plug}/task/{plug}/children").read_text().split()[0]
+    return Path(f"/proc/{init}/root{path}")
+
+
 class Process(NamedTuple):
     pid: int  # as the host counts
     node: str
@@ -119,7 +126,7 @@ class Job(NamedTuple):
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl that are whole."""
-        file = self.run / "log.jsonl"
+        file = outside(self.run) / "log.jsonl"
         try:
             lines = file.read_text().splitlines()
         except FileNotFoundError:
@@ -143,7 +150,7 @@ class Job(NamedTuple):
         )
 
     def output(self) -> str:
-        file = self.run / "jobs" / f"{self.id}.log"
+        file = outside(self.run) / "jobs" / f"{self.id}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
     def tail(self) -> str:
@@ -152,7 +159,7 @@ class Job(NamedTuple):
         )
 
     def attempts(self) -> list[dict[str, Any]]:
-        file = self.run / "jobs" / f"{self.id}.attempts.jsonl"
+        file = outside(self.run) / "jobs" / f"{self.id}.attempts.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def ended(self, seconds: float = 240) -> str:
@@ -204,7 +211,7 @@ class Job(NamedTuple):
         """Files of tensors that have their record, oldest first."""
         return [
             file.with_suffix(".safetensors")
-            for file in sorted((self.run / "checkpoints").glob("step-*.json"))
+            for file in sorted((outside(self.run) / "checkpoints").glob("step-*.json"))
         ]
 
 

@@ -9,7 +9,11 @@ import rig
 import small
 from conftest import Record
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True), pytest.mark.usefixtures("cluster")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900, func_only=True),
+    pytest.mark.usefixtures("cluster"),
+]
 
 STEPS = 12
 FOLDER = rig.WORK / "it's a $(touch chain)"  # a folder as a user might name it

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 import rig
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True), pytest.mark.usefixtures("cluster")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300, func_only=True),
+    pytest.mark.usefixtures("cluster"),
+]
 
 PROGRAM = rig.CLONE / ".venv-login/bin/hpcscale"
 

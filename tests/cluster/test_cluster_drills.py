@@ -16,7 +16,11 @@ import rig
 import small
 from conftest import Record
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600, func_only=True), pytest.mark.usefixtures("cluster")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(600, func_only=True),
+    pytest.mark.usefixtures("cluster"),
+]
 
 STEPS = 60
 EVERY = 10  # steps from checkpoint to checkpoint
@@ -52,7 +56,7 @@ def clean() -> Iterator[None]:
     rig.all_idle()
     yield
     rig.login("scancel", f"--user={rig.USER}")
-    shutil.rmtree(rig.SMALL / "run", ignore_errors=True)
+    shutil.rmtree(rig.outside(rig.SMALL / "run-run"), ignore_errors=True)
     for run in FOLDER.glob("run-*"):
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
@@ -200,10 +204,10 @@ def test_full_disk(config: Path, expected: str, record: Record) -> None:
     """The last good checkpoint stays, the error says so, nothing is requeued; with room again, it goes on."""
     job = start(config, "run", folder=rig.SMALL)
     rig.wait_for("first checkpoint", 120, job.checkpoints, job)
-    ballast = rig.SMALL / "ballast"
+    ballast = rig.outside(rig.SMALL / "ballast")
     try:
         with ballast.open("wb") as stream:
-            free = shutil.disk_usage(rig.SMALL).free
+            free = shutil.disk_usage(ballast.parent).free
             os.posix_fallocate(stream.fileno(), 0, max(free - (8 << 20), 1))
         assert job.ended() == "FAILED"
         kept = job.checkpoints()
