@@ -51,8 +51,10 @@ def pictures(folder: Path) -> None:
     give(folder)
 
 
-def recipe(folder: Path, file: Path, steps: int, every: int, held_out: float = 0.0) -> Path:
-    file.write_text(RECIPE.format(folder=folder, steps=steps, every=every, batch=BATCH, held_out=held_out))
+def recipe(
+    folder: Path, file: Path, steps: int, every: int, batch: int = BATCH, held_out: float = 0.0
+) -> Path:
+    file.write_text(RECIPE.format(folder=folder, steps=steps, every=every, batch=batch, held_out=held_out))
     give(file)
     return file
 

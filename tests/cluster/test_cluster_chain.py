@@ -46,7 +46,7 @@ def output(out: Path) -> str:
 def test_chain(data: Path, record: Record) -> None:
     begin = time.monotonic()
     hashes, pairs = data / "data.hashes", data / "pairs.tsv"
-    config = small.recipe(data, data / "chain.toml", STEPS, every=6, held_out=0.3)
+    config = small.recipe(data, data / "chain.toml", STEPS, every=6, batch=8, held_out=0.3)
     one, two = data / "one", data / "two"
 
     hashing = ("dedup", "hash", data / "data", hashes, "--workers", "1")
