@@ -186,10 +186,13 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_name_without_address_is_an_error_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["nowhere.invalid", "192.0.2.1"])  # the address of documentation
+def test_a_name_without_address_is_an_error_and_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("HOROVOD_SIZE", "2")
-    monkeypatch.setattr("socket.gethostname", lambda: "nowhere.invalid")
-    with pytest.raises(RuntimeError, match=r"nowhere\.invalid, has no address.*/etc/hosts"):
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    with pytest.raises(RuntimeError, match=f"{name}, has no address.*/etc/hosts"):
         ranks.init()
 
 

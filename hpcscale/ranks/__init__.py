@@ -95,8 +95,8 @@ def _library() -> Any:
     """Horovod, imported: seconds, with torch."""
     if not resolves(socket.gethostname()):
         raise RuntimeError(
-            f"the name of this machine, {socket.gethostname()}, has no address, and Horovod crashes without: "
-            "give it one in /etc/hosts"
+            f"the name of this machine, {socket.gethostname()}, has no address that is its own, and Horovod "
+            "crashes without: give it one in /etc/hosts"
         )
     try:
         import horovod.torch

@@ -120,8 +120,8 @@ def _rendezvous(ranks: int) -> tuple[Any, list[dict[str, str]]]:
 def _die_with(parent: int) -> Callable[[], None]:
     """What a child does before its program starts: ask to be killed when its parent dies, even by kill -9.
 
-    Where the name of this machine has no address (a bare chroot), the child also takes a name that is one, in
-    a namespace of its own; without the right to that, `init` says what is wrong.
+    Where the name of this machine is none of its addresses (a bare chroot), the child also takes a name that
+    is one, in a namespace of its own; without the right to that, `init` says what is wrong.
     """
     libc = ctypes.CDLL(None)
     named = resolves(socket.gethostname())
@@ -137,10 +137,14 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 def resolves(name: str) -> bool:
+    """Whether a name stands for an address of this machine; Horovod listens there."""
     try:
-        return bool(socket.getaddrinfo(name, None))
+        family, kind, protocol, _, address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.bind(address)
     except OSError:
         return False
+    return True
 
 
 @contextlib.contextmanager
