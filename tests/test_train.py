@@ -139,6 +139,22 @@ def test_signal_saves_and_the_same_call_ends_with_the_same_bits(
     assert_same_bits(tmp_path, whole)
 
 
+def test_in_a_job_only_the_first_signal_does_anything() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with StopRequest(job=True) as stop:
+            assert not stop.requested
+            for _ in range(3):  # from Slurm, from Apptainer, from srun
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.requested
+        signal.raise_signal(signal.SIGTERM)  # while it leaves with its exit code
+    finally:
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_second_signal_acts_at_once() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)

@@ -50,7 +50,9 @@ def train(settings: Config, run: Path) -> None:
     with ExitStack() as stack:
         device = prepare(settings)
         first, attempt = ranks.rank() == 0, ranks.attempt(run)
-        stop = stack.enter_context(StopRequest(attempt / "stop" if first and attempt else None))
+        stop = stack.enter_context(
+            StopRequest(attempt / "stop" if first and attempt else None, attempt is not None)
+        )
         stuck = (attempt or run) / f"stack.{ranks.rank()}.txt"
         watchdog = stack.enter_context(Watchdog(settings.watchdog, stuck))
         if first:

@@ -19,10 +19,14 @@ class StopRequest:
     """Within its context the first signal only sets `requested`; the second acts as it always did.
 
     `flag`: a file that says the same; one look a second, so that a shared file system does not feel it.
+    `job`: further signals do nothing, within and after. Slurm signals all processes of a job, Apptainer hands
+    its own on besides, and srun ends those that are not quite done when another is: a rank that saves, or
+    leaves with a code that says why, would be killed. What must end it is the batch shell, by SIGKILL.
     """
 
-    def __init__(self, flag: Path | None = None) -> None:
+    def __init__(self, flag: Path | None = None, job: bool = False) -> None:
         self.flag = flag
+        self.job = job
         self.signalled = False
         self.next_look = 0.0
         self.before: dict[signal.Signals, Any] = {}
@@ -37,6 +41,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
             self.before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            if self.job:
+                self.before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
         return self
 
     def __exit__(self, *error: object) -> None:

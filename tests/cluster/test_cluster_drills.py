@@ -214,7 +214,7 @@ def test_full_disk(config: Path, expected: str, record: Record) -> None:
         assert kept, "the good checkpoint is gone"
         assert "No space left" in job.output(), job.tail()
         assert kept[-1].stem in job.output(), job.tail()
-        assert job.restarts() == 0
+        assert job.restarts() == 0, job.tail()
     finally:
         ballast.unlink(missing_ok=True)
     again = rig.Job(job.run, rig.hpcscale("resubmit", job.run), small.BATCH)
@@ -263,7 +263,7 @@ def test_tampered_image(config: Path, record: Record) -> None:
         job = rig.Job(run, id_, small.BATCH)
         assert job.ended() == "FAILED"
         assert "SHA-256" in job.output(), job.tail()
-        assert job.restarts() == 0
+        assert job.restarts() == 0, job.tail()
         assert not job.log(), "a tampered image ran"
     finally:
         image.unlink()
