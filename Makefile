@@ -1,11 +1,14 @@
-# setup · build · demo · test · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 
-.PHONY: setup build demo test test-cpp check bench chaos golden
+.PHONY: setup build demo test test-cpp test-cluster check bench chaos golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
+
+login:                  ## .venv-login/bin/hpcscale: images and jobs, nothing to compile
+	@install/login.sh
 
 build: setup            ## the extension again, after a change in cpp/
 	@mkdir -p build && PATH="$(CURDIR)/.venv/bin:$$PATH" flock build/.lock $(PY) setup.py -q build_ext --inplace
@@ -21,12 +24,16 @@ test-cpp: setup         ## C++ tests, under address and undefined-behaviour sani
 	@.venv/bin/cmake --build build/sanitize
 	.venv/bin/ctest --test-dir build/sanitize --output-on-failure
 
+test-cluster: setup     ## the whole chain and every fault, on a real Slurm cluster of this machine; as root
+	@tests/cluster/install
+	$(PY) -m pytest -m cluster tests/cluster
+
 check: setup            ## ruff, mypy, clang-format, shellcheck
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.hpp' 'cpp/*.cpp')
-	shellcheck $$(git ls-files '*.sh' '.ci/run')
+	shellcheck $$(git ls-files '*.sh' '*.sbatch' '.ci/run') $$(git ls-files tests/cluster | grep -v '\.')
 
 bench: setup            ## us, the peers and the limit in one run; prints ratios
 	$(PY) -m benchmarks

@@ -1,11 +1,13 @@
 """Package metadata, and the hand-over of the extension hpcscale._ops to CMake (Linux only)."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -28,6 +30,16 @@ class CMakeBuild(build_ext):
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build), "--target", "_ops"], check=True)
+
+
+class BuildWithTemplates(build_py):
+    """Job scripts and image recipes lie beside the package in the clone, and within it once installed."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for folder in ("slurm", "containers"):
+                shutil.copytree(ROOT / folder, Path(self.build_lib) / "hpcscale" / folder, dirs_exist_ok=True)
 
 
 if not sys.platform.startswith("linux"):
@@ -63,7 +75,7 @@ setup(
     packages=find_packages(include=["hpcscale", "hpcscale.*"]),
     package_data={"hpcscale": ["configs/*.toml", "dedup/*.html", "py.typed"]},
     ext_modules=[Extension("hpcscale._ops", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithTemplates},
     install_requires=[
         "click>=8.1",
         "faiss-cpu>=1.9",

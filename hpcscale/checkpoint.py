@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,9 +83,9 @@ def save(
     return Checkpoint(step, file, dict(metadata), digest)
 
 
-def latest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint whose digest holds; None if there is none. A damaged one is named in the log and
-    passed over.
+def latest(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Checkpoint | None:
+    """The newest checkpoint of a `wanted` step whose digest holds; None if there is none. A damaged one is
+    named in the log and passed over.
 
     Reads the whole file once.
     """
@@ -94,6 +94,8 @@ def latest(run: Path) -> Checkpoint | None:
         try:
             record = json.loads(record_file.read_text())
             step, digest, metadata = record["step"], record["sha256"], record["metadata"]
+            if not wanted(step):
+                continue
             found = _digest(file)
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning(

@@ -127,6 +127,31 @@ class Train(Section):
     tensorboard: bool = False
 
 
+class Watchdog(Section):
+    # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
+    # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
+    # Seconds that any step may take.
+    floor: float = Field(120.0, ge=0.0)
+    # And times the median of the steps before.
+    multiple: float = Field(20.0, ge=1.0)
+    # Seconds for what is not such a step: all before the second one, an evaluation, a checkpoint.
+    patience: float = Field(1800.0, gt=0.0)
+
+
+class Divergence(Section):
+    # A step whose loss or gradients are NaN or infinite, or whose loss is a spike, is skipped on all ranks:
+    # weights and optimizer stay as if it had not been, its samples are in the log, and it counts as a step.
+    # A spike is a loss above this many times the median of the last `window` steps; 0: no loss that is a
+    # number is one. Off, because how far a loss swings depends on loss and batch, and papers skip nothing.
+    spike: float = Field(0.0, ge=0.0)
+    window: int = Field(100, ge=1)
+    # With more than so many skipped steps within `window`, the weights go back to the last checkpoint before
+    # them, and training goes on from there with the samples that come next: none since then is met again.
+    skips: int = Field(3, ge=0)
+    # When more than so many returns would be needed in a run, it stops, with exit code 1.
+    rollbacks: int = Field(2, ge=0)
+
+
 class Config(Section):
     data: Data
     input: Input = Input()
@@ -135,6 +160,8 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     train: Train
+    divergence: Divergence = Divergence()
+    watchdog: Watchdog = Watchdog()
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:

@@ -2,10 +2,15 @@
 # Installs Horovod for the torch of one interpreter: install/horovod.sh PYTHON
 # The unmodified sdist is built once; the wheel is cached under a key of everything the binary depends on.
 set -euo pipefail
-python=$1
 here=$(cd "$(dirname "$0")" && pwd)
 version=0.28.1
 sha256=92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
+requirement="horovod==$version --hash=sha256:$sha256"
+if [ "$1" = --requirement ]; then  # wheels.sh downloads it for an image
+    echo "$requirement"
+    exit
+fi
+python=$1
 bin=$(dirname "$python")
 export PATH=$bin:/usr/bin:$PATH
 
@@ -36,7 +41,7 @@ if ! compgen -G "$wheels/horovod-*.whl" >/dev/null; then
         ln -s "$nccl/lib/libnccl.so.2" "$build/nccl/libnccl.so"
         export HOROVOD_NCCL_LIB=$build/nccl
     fi
-    echo "horovod==$version --hash=sha256:$sha256" > "$build/requirement.txt"
+    echo "$requirement" > "$build/requirement.txt"
     # Two steps: the local version (+torch...) is accepted for a file, not for what pip takes from an index.
     if ! {
         "$python" -m pip download --no-deps --no-build-isolation --no-binary horovod --require-hashes -r "$build/requirement.txt" -d "$build" &&

@@ -68,19 +68,17 @@ say "virtual environment .venv ($torch)"
 rm -f "$venv"/.hpcscale-*
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || fail "'$python -m venv' failed (on Debian: apt-get install python3-venv)"
 [ -x "$venv/bin/uv" ] || "$venv/bin/python" -m pip install -q -c constraints.txt uv
-# uv writes no bytecode by itself, which would make every later import slow; it does not read pip's settings either.
+# uv writes no bytecode by itself, which would make every later import slow.
 export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=${UV_LINK_MODE:-hardlink} VIRTUAL_ENV=$venv
-if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS=$PIP_FIND_LINKS; fi
+# shellcheck source=install/uv.sh
+. install/uv.sh
 install=("$venv/bin/uv" pip install -q -c constraints.txt)
 "${install[@]}" -r install/build.txt
-version=$(sed -n 's/^torch==//p' constraints.txt)
 if [ "$torch" = cuda ]; then
-    env -u UV_FIND_LINKS "${install[@]}" --torch-backend auto "torch==$version"
-elif compgen -G "${UV_FIND_LINKS:-/nowhere}/torch-$version+cpu-*.whl" >/dev/null; then
-    "${install[@]}" "torch==$version"  # the local CPU wheel wins over the index
+    env -u UV_FIND_LINKS "${install[@]}" "$(torch_build auto)" torch
 else
-    # The registry's default build is the CUDA one: gigabytes, and Horovod would then want nvcc.
-    "${install[@]}" --torch-backend cpu "torch==$version"
+    # shellcheck disable=SC2046  # nothing, or one word
+    "${install[@]}" $(torch_build cpu) torch
 fi
 HPCSCALE_TORCH=$torch install/horovod.sh "$venv/bin/python"
 say "packages and the extension"

@@ -23,6 +23,7 @@ from hpcscale.cli import main
 from hpcscale.data.codes import quarantined, read_codes
 from hpcscale.data.folder import DataError
 from hpcscale.data.ingest import ingest
+from hpcscale.data.shares import locked
 from hpcscale.data.sources import SourceError
 from hpcscale.dedup import hashes
 from hpcscale.dedup.hashes import OptionError, hash_source
@@ -30,6 +31,12 @@ from hpcscale.dedup.perceptual import hash_picture
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"
 ORIENTATION = 0x0112
+NO_LOCKS = """
+import errno, fcntl
+def flock(*arguments):
+    raise OSError(errno.ENOSYS, "no locks here")
+fcntl.flock = flock
+"""
 
 
 def picture(seed: int, size: tuple[int, int] = (90, 70)) -> Image.Image:
@@ -160,13 +167,13 @@ def test_kill_9_then_the_same_bytes(tmp_path: Path) -> None:
     expected = tmp_path / "expected.h5"
     assert subprocess.run(command("hash", source, expected), capture_output=True).returncode == 1
     out, killed = tmp_path / "out.h5", 0
-    for sign in ("00000.h5", "00002.h5.tmp", "00003.h5", "random", "../out.h5.tmp"):
+    for sign in ("00000.h5", "00002.h5.*.tmp", "00003.h5", "random", "../out.h5.*.tmp"):
         process = subprocess.Popen(command("hash", source, out, "--workers", "2"), stderr=subprocess.DEVNULL)
         until = time.monotonic() + (random.uniform(0.3, 1) if sign == "random" else 30)
         while (
             process.poll() is None
             and time.monotonic() < until
-            and not (tmp_path / "out.h5.parts" / sign).exists()
+            and not list((tmp_path / "out.h5.parts").glob(sign))
         ):
             time.sleep(0.001)
         process.kill()
@@ -175,6 +182,32 @@ def test_kill_9_then_the_same_bytes(tmp_path: Path) -> None:
     found = subprocess.run(command("hash", source, out), capture_output=True, text=True)
     assert (found.returncode, "deep/torn.jpg: " in found.stderr) == (1, True)
     assert out.read_bytes() == expected.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["expected.h5", "out.h5", "source"]
+
+
+def test_tasks_and_twins_at_the_same_time(tmp_path: Path) -> None:
+    """A twin is a task's former self on a node that was cut off. With locks it is kept out, else harmless."""
+    source, out = make_pictures(tmp_path / "source", 30), tmp_path / "out.h5"
+    (source / "deep" / "torn.jpg").unlink()
+    hash_source(source, tmp_path / "expected.h5", workers=1)
+    (tmp_path / "out.h5.parts").mkdir()
+    with locked(tmp_path / "out.h5.parts", (0, 2)):
+        for part, said in (
+            (["--part", "0/2"], "another call does part 0/2"),
+            ([], "another call is writing"),
+        ):
+            found = subprocess.run(command("hash", source, out, *part), capture_output=True, text=True)
+            assert (found.returncode, said in found.stderr) == (75, True), found.stderr
+    tasks = []
+    for part in ("0/2", "1/2", "0/2"):
+        line = command("hash", source, out, "--workers", "1", "--part", part)
+        line[2] = NO_LOCKS + line[2]
+        tasks.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
+    for task in tasks:
+        _, errors = task.communicate(timeout=60)
+        assert task.returncode == 0, errors
+    assert subprocess.run(command("hash", source, out), capture_output=True).returncode == 0
+    assert out.read_bytes() == (tmp_path / "expected.h5").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["expected.h5", "out.h5", "source"]
 
 

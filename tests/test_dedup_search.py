@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hpcscale.cli import main
 from hpcscale.data.codes import WORDS, Codes, write_codes
+from hpcscale.dedup import blocks
 from hpcscale.dedup import search as module
 from hpcscale.dedup.search import SearchError, search
 
@@ -67,7 +68,7 @@ def test_equal_to_brute_force(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        patch.setattr(module, "PIECE", piece)
+        patch.setattr(blocks, "PIECE", piece)
         other = None if alone else folder / "b.h5"
         found = search(folder / "a.h5", other, folder / "out.tsv", radius, quality, threads=2)
     assert quality is not None or module.MIN_QUALITY[method] == {"pdq": 50, "phash": 0}[method]
@@ -116,8 +117,8 @@ def test_what_does_not_compare_is_refused(tmp_path: Path) -> None:
 def command(*arguments: str | Path) -> list[str]:
     """Blocks of 16, and slow, so that a kill finds something to interrupt."""
     code = (
-        "import hpcscale.dedup.search as s; s.BLOCK = 16; s.PIECE = 50; work = s._search_block; "
-        "import time; s._search_block = lambda *a: (time.sleep(0.03), work(*a)); "
+        "import hpcscale.dedup.search as s, hpcscale.dedup.blocks as b; s.BLOCK = 16; b.PIECE = 50; "
+        "import time; work = b._do; b._do = lambda *a: (time.sleep(0.03), work(*a)); "
         "from hpcscale.cli import main; main()"
     )
     return [sys.executable, "-c", code, "dedup", "search", *map(str, arguments)]
@@ -157,7 +158,7 @@ def test_another_task_does_not_go_on_with_what_was_begun(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_lines", full)
+        patch.setattr(blocks, "_write", full)
         with pytest.raises(OSError, match="no space"):
             search(tmp_path / "a.h5", None, tmp_path / "out")
     with pytest.raises(SearchError, match="interrupted search had other files or options"):

@@ -127,7 +127,7 @@ except ranks.RankLost:
 
 @pytest.mark.slow
 def test_rank_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "GRACE", 0.5)
+    monkeypatch.setattr(ranks.local, "GRACE", 0.5)
     body = "sys.exit(3) if rank == 1 else None\ntime.sleep(1000)"
     assert launch(tmp_path, body) == 3
 
@@ -186,15 +186,18 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_name_without_address_is_an_error_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["nowhere.invalid", "192.0.2.1"])  # the address of documentation
+def test_a_name_without_address_is_an_error_and_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("HOROVOD_SIZE", "2")
-    monkeypatch.setattr("socket.gethostname", lambda: "nowhere.invalid")
-    with pytest.raises(RuntimeError, match=r"nowhere\.invalid, has no address.*/etc/hosts"):
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    with pytest.raises(RuntimeError, match=f"{name}, has no address.*/etc/hosts"):
         ranks.init()
 
 
 def test_server_listens_on_loopback_only() -> None:
-    server, environments = ranks._rendezvous(2)
+    server, environments = ranks.local._rendezvous(2)
     server.server_close()
     assert server.server_address[0] == "127.0.0.1"
     assert json.dumps([e["HOROVOD_RANK"] for e in environments]) == '["0", "1"]'

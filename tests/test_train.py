@@ -1,5 +1,6 @@
 """Whole runs of a real ResNet-50 on a tiny data set: stopped, killed, continued, refused, diverged."""
 
+import errno
 import json
 import os
 import shutil
@@ -78,7 +79,9 @@ def test_what_a_run_leaves(whole: Path, recipe: Path) -> None:
     assert config.read(whole / "config.json") == tiny.settings(recipe)
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert all(next(iter(line)) == "event" for line in lines)
-    assert [line["event"] for line in lines] == ["start", *["step"] * 6, "end"]
+    assert [line["event"] for line in lines] == ["start", "first_step", *["step"] * 6, "end"]
+    first = lines[1]
+    assert 0 < first["imported"] <= first["met"] < first["first_step"]
     last = lines[-2]
     assert (last["step"], last["samples"], last["lr"]) == (6, 24, 0.002)
     shares = [last[key] for key in ("wait", "compute", "allreduce", "rest")]
@@ -134,6 +137,22 @@ def test_signal_saves_and_the_same_call_ends_with_the_same_bits(
     assert signal.getsignal(number) is before
     train(tiny.settings(recipe), tmp_path)
     assert_same_bits(tmp_path, whole)
+
+
+def test_in_a_job_only_the_first_signal_does_anything() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with StopRequest(job=True) as stop:
+            assert not stop.requested
+            for _ in range(3):  # from Slurm, from Apptainer, from srun
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.requested
+        signal.raise_signal(signal.SIGTERM)  # while it leaves with its exit code
+    finally:
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_second_signal_acts_at_once() -> None:
@@ -245,34 +264,21 @@ def test_nan_stops_with_the_samples_and_saves_nothing(
 
     monkeypatch.setitem(loop.LOSSES, "logistic", nan_in_the_third)
     with pytest.raises(state.Diverged) as caught:
-        train(tiny.settings(recipe), tmp_path)
+        train(tiny.settings(recipe, divergence__skips=0, divergence__rollbacks=0), tmp_path)
     samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(8, 12))
     listed = ", ".join(f"{i} ({i:02}.jpg)" for i in samples)
     assert f"the loss of step 3 is nan; its samples: {listed}" in str(caught.value)
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.step == 2
-    assert tiny.events(tmp_path, "end")[0]["reason"] == "loss nan"
+    assert tiny.events(tmp_path, "skip")[0]["samples"] == samples.tolist()
+    assert tiny.events(tmp_path, "end")[0]["reason"] == "diverged"
 
 
-def test_weights_that_are_not_finite_are_never_saved(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A gradient may overflow under a finite loss."""
-
-    class Steep(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, logits: torch.Tensor) -> torch.Tensor:
-            context.shape = logits.shape
-            return logits.sum() * 0
-
-        @staticmethod
-        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
-            return torch.full(context.shape, float("inf"))
-
-    monkeypatch.setitem(loop.LOSSES, "logistic", lambda logits, rows: Steep.apply(logits))
+def test_weights_that_are_not_finite_are_never_saved(recipe: Path, tmp_path: Path) -> None:
+    """A learning rate may be too much for finite gradients."""
     with pytest.raises(state.Diverged, match="not finite after step 1"):
-        train(tiny.settings(recipe, train__steps=1), tmp_path)
+        train(tiny.settings(recipe, train__steps=1, schedule__lr=1e300), tmp_path)
     assert checkpoint.latest(tmp_path) is None
 
 
@@ -458,7 +464,8 @@ from hpcscale.train import loop, state
 real = loop.LOSSES["logistic"]
 loop.LOSSES["logistic"] = lambda *a: real(*a) * (float("inf") if ranks.rank() == 1 else 1)
 try:
-    loop.train(config.load(Path({str(recipe)!r})), Path({str(tmp_path / "run")!r}))
+    settings = config.load(Path({str(recipe)!r}), ["divergence.skips=0", "divergence.rollbacks=0"])
+    loop.train(settings, Path({str(tmp_path / "run")!r}))
 except state.Diverged as error:
     Path({str(tmp_path)!r}, f"rank{{ranks.rank()}}").write_text(str(error))
     sys.exit(1)
@@ -467,10 +474,47 @@ except state.Diverged as error:
     assert ranks.launch([sys.executable, str(program)], 2) == 1
     samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(4))
     wanted = "the loss of step 1 is inf; its samples: " + ", ".join(f"{i} ({i:02}.jpg)" for i in samples)
-    assert [(tmp_path / f"rank{r}").read_text() for r in (0, 1)] == [wanted, wanted]
+    found = [(tmp_path / f"rank{r}").read_text() for r in (0, 1)]
+    assert found == [f"{wanted}; 1 bad steps within 100, and 0 returns before"] * 2
 
 
 @pytest.mark.slow
 def test_evaluation_over_two_ranks(recipe: Path, tmp_path: Path) -> None:
     finish(recipe, tmp_path, "--set", "data.held_out=0.3", "--set", "train.steps=2")
     assert tiny.events(tmp_path, "evaluation")[0]["samples"] == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyError("why"), 70, "KeyError: 'why'"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), 70, "Input/output error"),
+        (ranks.RankLost("rank 3 has gone"), 76, "rank 3 has gone"),
+        (ranks.SlurmError("not in block order"), 1, "not in block order"),
+    ],
+)
+def test_codes_that_the_batch_shell_knows(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, text: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "train", fail)
+    result = cli(tmp_path / "run", "--config", recipe)
+    assert (result.exit_code, text in result.output) == (code, True), result.output
+
+
+def test_the_log_names_the_job(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = tmp_path / "jobs" / "7.2"
+    attempt.mkdir(parents=True)
+    (tmp_path / "jobs" / "7.json").write_text('{"commit": "abc"}')
+    for name, value in {"HPCSCALE_ATTEMPT": str(attempt), "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
+    (attempt / "stop").touch()
+    with pytest.raises(loop.Interrupted, match="after step 1"):
+        train(tiny.settings(recipe), tmp_path)
+    (line,) = tiny.events(tmp_path, "start")
+    found = {key: line[key] for key in ("job", "attempt", "nodes", "commit")}
+    assert found == {"job": "7", "attempt": 2, "nodes": "n1", "commit": "abc"}

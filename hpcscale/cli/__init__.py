@@ -6,7 +6,11 @@ import click
 
 import hpcscale
 
-COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report")
+COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
+            "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
+MODULES = dict.fromkeys(
+    ("status", "logs", "cancel", "resubmit"), "jobs"
+)  # where it is not named as the command
 
 
 class LateGroup(click.Group):
@@ -18,7 +22,8 @@ class LateGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"hpcscale.cli.{name}"), name)
+        module = importlib.import_module(f"hpcscale.cli.{MODULES.get(name, name)}")
+        command: click.Command = getattr(module, name)
         return command
 
 

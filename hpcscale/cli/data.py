@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hpcscale.cli.terminal import progress_bar, stop
+from hpcscale.cli.terminal import PART, progress_bar, stop
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -36,6 +36,7 @@ def data() -> None:
 )
 @click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
               help="Of JPEGs that are written anew.")  # fmt: skip
+@PART
 def ingest(
     source: Path,
     out: Path,
@@ -44,6 +45,7 @@ def ingest(
     workers: int | None,
     shard_samples: int | None,
     quality: int,
+    part: tuple[int, int] | None,
 ) -> None:
     """Pack the pictures and tags of SOURCE into the data-set folder OUT.
 
@@ -53,6 +55,9 @@ def ingest(
 
     Interrupted or killed, the same command goes on where it was. Pictures that cannot be used are listed with
     the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are.
+
+    On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
+    without --part packs what is left, and finishes OUT.
     """
     from hpcscale.data import ingest as packing
     from hpcscale.data.folder import DataError
@@ -62,7 +67,9 @@ def ingest(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress_bar() as progress:
-            entries = packing.ingest(source, out, manifest, resize, workers, shard_samples, quality, progress)
+            entries = packing.ingest(
+                source, out, manifest, resize, workers, shard_samples, quality, progress, part
+            )
     except KeyboardInterrupt:
         stop("interrupted; run the same command again to go on", 75)
     except packing.OptionError as error:
@@ -76,9 +83,11 @@ def ingest(
         sum(entry.quarantined for entry in entries),
     )
     untagged = sum(entry.untagged for entry in entries)
-    click.echo(
-        f"{out}: {samples} samples in {len(entries)} shards, {_size(sum(entry.bytes for entry in entries))}"
-    )
+    size = _size(sum(entry.bytes for entry in entries))
+    if part is not None:
+        click.echo(f"{out}: part {part[0]}/{part[1]}: {samples} samples in {len(entries)} shards, {size}")
+        return
+    click.echo(f"{out}: {samples} samples in {len(entries)} shards, {size}")
     if quarantined:
         click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
     if untagged:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli import review
-from hpcscale.cli.terminal import progress_bar, stop
+from hpcscale.cli.terminal import PART, progress_bar, stop
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
@@ -28,15 +28,6 @@ for command in (review.gallery, review.decisions, review.audit):
     dedup.add_command(command)
 
 
-def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    share, slash, of = value.partition("/")
-    if not (slash and share.isdecimal() and of.isdecimal() and int(share) < int(of)):
-        raise click.BadParameter(f"{value}: expected I/N with I from 0 to N - 1")
-    return int(share), int(of)
-
-
 @dedup.command("hash")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=OUT)
@@ -44,7 +35,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
 )
-@click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+@PART
 def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple[int, int] | None) -> None:
     """Hash every picture of SOURCE into the file OUT.
 
@@ -139,6 +130,7 @@ def _line(*cells: str) -> None:
               help="Embeddings: only the K nearest of each.  [default without --cosine: 21]")  # fmt: skip
 @click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
+@PART
 def search(
     a: Path,
     b: Path | None,
@@ -148,12 +140,16 @@ def search(
     neighbours: int | None,
     out: Path | None,
     threads: int | None,
+    part: tuple[int, int] | None,
 ) -> None:
     """Print all pairs of a picture in A and one in B within the radius; without B, all pairs within A.
 
     A and B are files of `dedup hash`, or of `dedup embed`. Lines are name in A, name in B, distance,
     separated by tabs, sorted by the places of the two pictures in their files. The search is exact. The
     distance of embeddings is 1 - cosine; neighbours come nearest first.
+
+    On a cluster, N array tasks with --part 0/N to (N-1)/N and --out share the work, each writing into
+    OUT.parts; when they have ended, the command without --part does what is left, and writes OUT.
     """
     from hpcscale.data.folder import DataError
     from hpcscale.dedup import search as searching
@@ -161,7 +157,9 @@ def search(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress_bar() as progress:
-            found = searching.search(a, b, out, radius, min_quality, threads, progress, cosine, neighbours)
+            found = searching.search(
+                a, b, out, radius, min_quality, threads, progress, cosine, neighbours, part
+            )
     except KeyboardInterrupt:
         stop(f"interrupted; {AGAIN}" if out else "interrupted; with --out it could be resumed", 75)
     except searching.SearchError as error:
@@ -170,6 +168,9 @@ def search(
         stop(str(error), 1)
     except OSError as error:
         stop(f"{error}; {AGAIN}", 75)
+    if part:
+        click.echo(f"{out}: part {part[0]}/{part[1]}: {found.pairs} pairs")
+        return
     if out:
         click.echo(f"{out}: {found.pairs} pairs")
     for file, low in ((a, found.left_out_a), (b, found.left_out_b)):

@@ -42,22 +42,16 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.checkpoint import CheckpointError
+    from hpcscale.cli.outcome import exit_codes
     from hpcscale.config import ConfigError
     from hpcscale.data.store import DataError
     from hpcscale.evaluate import EvaluateError, evaluate_run
     from hpcscale.labels.vocabulary import VocabularyError
     from hpcscale.report.tables import results
 
-    ranks.init()
-    try:
+    with exit_codes(usage=(ConfigError, EvaluateError, VocabularyError), told=(DataError, CheckpointError)):
+        ranks.init(run)
         folder = evaluate_run(run, which, batch)
-    except (ConfigError, EvaluateError, VocabularyError) as error:
-        raise click.UsageError(str(error)) from None
-    except ranks.RankLost as error:
-        click.echo(str(error), err=True)
-        sys.exit(ranks.LOST)
-    except (DataError, CheckpointError) as error:
-        raise click.ClickException(str(error)) from None
     first = ranks.rank() == 0
     ranks.shutdown()
     if first:

@@ -9,6 +9,18 @@ from typing import NoReturn
 import click
 
 
+def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    share, slash, of = value.partition("/")
+    if not (slash and share.isdecimal() and of.isdecimal() and int(share) < int(of)):
+        raise click.BadParameter(f"{value}: expected I/N with I from 0 to N - 1")
+    return int(share), int(of)
+
+
+PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+
+
 def stop(message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(code)

@@ -20,7 +20,8 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     """Train as the recipe says and write RUN/config.json, log.jsonl, checkpoints/ and evaluations/.
 
     The same command again goes on from the newest checkpoint. After SIGINT, SIGTERM or SIGUSR1 it saves one
-    and ends with exit code 75.
+    and ends with exit code 75. Exit code 1: an error that was told and would come again; 70: one that nobody
+    foresaw; 76: another rank was lost; 77: a step took far longer than those before.
     """
     from hpcscale import config, ranks
 
@@ -40,27 +41,16 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.checkpoint import CheckpointError
+    from hpcscale.cli.outcome import exit_codes
     from hpcscale.data.store import DataError
     from hpcscale.evaluate import EvaluateError
     from hpcscale.labels.vocabulary import VocabularyError
     from hpcscale.train import folder, loop, state
 
-    try:
-        loop.train(settings, run)
-    except config.ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except loop.Interrupted as stop:
-        click.echo(str(stop), err=True)
-        sys.exit(ranks.RESUMABLE)
-    except ranks.RankLost as error:
-        click.echo(str(error), err=True)
-        sys.exit(ranks.LOST)
-    except (
-        CheckpointError,
-        DataError,
-        EvaluateError,
-        VocabularyError,
-        folder.RunError,
-        state.Diverged,
-    ) as error:
-        raise click.ClickException(str(error)) from None
+    told = (CheckpointError, DataError, EvaluateError, VocabularyError, folder.RunError, state.Diverged)
+    with exit_codes(usage=(config.ConfigError,), told=told):
+        try:
+            loop.train(settings, run)
+        except loop.Interrupted as stop:
+            click.echo(str(stop), err=True)
+            sys.exit(ranks.RESUMABLE)

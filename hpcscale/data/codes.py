@@ -32,7 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.folder import DataError, commit
+from hpcscale.data.folder import DataError, aside, commit, remove_asides
 from hpcscale.data.store import mapped_array, place
 
 FORMAT = 1
@@ -94,6 +94,7 @@ def write_codes(file: Path, codes: Codes) -> None:
 
 def merge_codes(file: Path, parts: Sequence[Path], source: str) -> None:
     """One hash file out of several of the same method, one behind the other. Memory: one part's names."""
+    remove_asides(file)  # of calls that were killed; the caller keeps others out
     _write(file, read_codes(parts[0])._replace(source=source), lambda: map(read_codes, parts))
 
 
@@ -115,7 +116,7 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
              "quality": (rows,), "quarantine": (quarantine_bytes,)}  # fmt: skip
     states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
     ends = dict.fromkeys(dtypes, 0)
-    temporary = file.with_name(file.name + ".tmp")
+    temporary = aside(file)
     with h5py.File(
         temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
     ) as target:

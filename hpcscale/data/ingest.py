@@ -6,41 +6,45 @@ collects the tag table, the number of records and a digest of it all, the second
 
 The folder is a pure function of the source and the options, whatever the number of workers and however often
 the ingest was killed: everything is written aside, synced and renamed; a shard counts once its line stands in
-manifest.jsonl; and an ingest that is run again goes on after the last such line. A source or options that
-differ from plan.json are refused.
+manifest.jsonl; and an ingest that is run again packs the shards without one. A source or options that differ
+from plan.json are refused.
+
+The tasks of an array each survey the source, pack their share of the shards, and leave the line of a finished
+shard beside it (shard-00003.json); the first to come states the plan, the others compare. Only the call
+without a part writes manifest.jsonl and quarantine.jsonl.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hpcscale.data.folder import (
-    DataError,
     Entry,
     Plan,
+    aside,
     commit,
     digest,
-    read_manifest,
+    entry_name,
     read_plan,
+    remove_asides,
     shard_name,
     tag_lines,
     write_file,
+    write_once,
 )
+from hpcscale.data.listing import append, entry_of, finish, finished
 from hpcscale.data.rows import Rows
+from hpcscale.data.shares import Part, check_part, locked, share
 from hpcscale.data.sources import Source, SourceError, find_source
-from hpcscale.data.store import Shard, open_shard, write_shard
+from hpcscale.data.store import write_shard
 from hpcscale.data.transcode import Stored, encoder, store_picture
-from hpcscale.data.verify import Progress, checked_shard, file_digest
+from hpcscale.data.verify import Progress, checked_shard
 from hpcscale.data.workers import answers
 
 MAX_RESIZE = 8192
@@ -60,12 +64,15 @@ def ingest(
     shard_samples: int | None = None,
     quality: int = 90,
     progress: Progress = lambda stage, done, total: None,
+    part: Part | None = None,
 ) -> list[Entry]:
     """Pack `source` into the folder `out`; what an earlier, interrupted run has finished there is kept.
 
     resize: store every picture as this many pixels squared; None keeps sizes. workers: processes; None takes
     every core this process may use. shard_samples: records of the source in a shard; None aims at shards of 1
-    to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often.
+    to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often. part: (I, N)
+    packs the share of task I of N alone; a call without it, when the tasks have ended, packs what they left
+    and ends the ingest. Returns the entries of all shards, or of the share.
     Raises SourceError (nothing is written then), OptionError, DataError, and, to be run again, WorkerDied and
     OSError.
     """
@@ -80,21 +87,43 @@ def ingest(
     ):
         if not 1 <= value <= limit:
             raise OptionError(f"{name} must be between 1 and {limit}, found {value}")
+    try:
+        check_part(part)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
     found = find_source(source, manifest)
     if found.kind == "folders" and out.resolve().is_relative_to(source.resolve()):
         raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
     options = {"source": found.kind, "resize": resize, "quality": quality, "shard_samples": shard_samples,
                "encoder": encoder()}  # fmt: skip
-    with _locked(out):
+    with _begun(out, part) as alone:
         _refuse_others(out, options)
         survey = _survey(found, progress)
         plan = Plan.model_validate(options | survey.facts)
         _begin(out, plan, survey.tags)
-        entries = _finished(out, plan)
+        entries = finished(out, plan, share(plan.shards, part))
+        missing = [index for index in share(plan.shards, part) if index not in entries]
         tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
-        _pack(found, out, plan, tag_ids, entries, workers, progress)
-        _finish(out, plan)
-    return entries
+        if part is None:
+            listed = append(out, entries, 0)
+
+            def keep(index: int, entry: Entry) -> None:
+                nonlocal listed
+                entries[index] = entry
+                listed = append(out, entries, listed)
+
+            _pack(found, out, plan, tag_ids, missing, keep, workers, progress)
+            finish(out, plan)
+        else:
+
+            def leave(index: int, entry: Entry) -> None:
+                entries[index] = entry
+                write_file(out / entry_name(index), entry.model_dump_json().encode())
+
+            for index in missing if alone else []:
+                remove_asides(out / shard_name(index))
+            _pack(found, out, plan, tag_ids, missing, leave, workers, progress)
+    return [entry for _, entry in sorted(entries.items())]
 
 
 def default_shard_samples(resize: int | None) -> int:
@@ -129,35 +158,30 @@ def _survey(source: Source, progress: Progress) -> Survey:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second ingest out of the folder. A folder in which nothing was begun is removed again."""
+def _begun(out: Path, part: Part | None) -> Iterator[bool]:
+    """Keep others out; False: this file system cannot. A call that is not one of many removes the folder
+    again if it began nothing there.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    lock = out / ".lock"
-    with lock.open("a+b") as stream:
+    with locked(out, part) as alone:
+        if part is not None:
+            yield alone
+            return
+        _remove_leftovers(out)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OptionError(f"{out}: another ingest into this folder is running") from None
-        except OSError as error:
-            if error.errno not in (
-                errno.ENOSYS,
-                errno.ENOLCK,
-                errno.EOPNOTSUPP,
-            ):  # Lustre without locks: go on
-                raise
-        _remove_temporaries(out)
-        try:
-            yield
+            yield alone
         finally:
-            _remove_temporaries(out)
+            _remove_leftovers(out)
             if os.listdir(out) == [".lock"]:
-                lock.unlink()
+                (out / ".lock").unlink()
                 out.rmdir()
 
 
-def _remove_temporaries(out: Path) -> None:
-    for leftover in out.glob("*.tmp"):
-        leftover.unlink()
+def _remove_leftovers(out: Path) -> None:
+    """Of killed calls; no other is at work now."""
+    for pattern in ("*.tmp", ".lock-*"):
+        for leftover in out.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 def _refuse_others(out: Path, options: dict[str, Any]) -> None:
@@ -165,7 +189,7 @@ def _refuse_others(out: Path, options: dict[str, Any]) -> None:
     if (out / "plan.json").exists():
         _refuse_difference(out, read_plan(out).model_dump(), options)
     else:
-        strangers = [name for name in sorted(os.listdir(out)) if name not in OURS]
+        strangers = [name for name in sorted(os.listdir(out)) if not name.startswith(OURS)]
         if strangers:
             raise OptionError(
                 f"{out}: not empty and not a data-set folder (found {strangers[0]}); choose another"
@@ -184,47 +208,12 @@ def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any])
 
 
 def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
-    if (out / "plan.json").exists():
-        _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
+    """State the plan, or compare it with that of whoever came first; so all agree on what follows from it."""
+    write_once(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
+    _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
     table, content = out / "tags.jsonl", tag_lines(tags)
     if not table.exists() or table.read_bytes() != content:
         write_file(table, content)
-    if not (out / "plan.json").exists():
-        write_file(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
-
-
-def _finished(out: Path, plan: Plan) -> list[Entry]:
-    """The shards that need no more work: those of the manifest that are there, and whole ones behind them."""
-    entries: list[Entry] = []
-    for entry in read_manifest(out):
-        file = out / entry.file
-        if not file.is_file() or file.stat().st_size != entry.bytes:
-            break
-        entries.append(entry)
-    content = _manifest(entries)
-    if not (out / "manifest.jsonl").exists() or (out / "manifest.jsonl").read_bytes() != content:
-        write_file(
-            out / "manifest.jsonl", content
-        )  # without a line that a kill cut, or of a shard that is gone
-    while len(entries) < plan.shards and (file := out / shard_name(len(entries))).exists():
-        try:  # killed between its renaming and its line
-            shard = checked_shard(file, plan, len(entries))
-        except DataError:
-            break
-        entries.append(_entry(file, file, shard))
-        _append(out, entries[-1])
-    return entries
-
-
-def _manifest(entries: list[Entry]) -> bytes:
-    return "".join(entry.model_dump_json() + "\n" for entry in entries).encode()
-
-
-def _append(out: Path, entry: Entry) -> None:
-    with (out / "manifest.jsonl").open("ab") as stream:
-        stream.write(_manifest([entry]))
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _pack(
@@ -232,70 +221,59 @@ def _pack(
     out: Path,
     plan: Plan,
     tag_ids: dict[str, int],
-    entries: list[Entry],
+    missing: list[int],
+    keep: Callable[[int, Entry], None],
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the missing shards and append them to `entries`. While one is finished, the next is filled."""
-    done = len(entries) * plan.shard_samples
-    if done >= plan.records:
+    """Write the missing shards, and `keep` the entry of each. While one is finished, the next is filled."""
+    if not missing:
         return
-    records = islice(source.records(), done, plan.records)
+    starts = {index: index * plan.shard_samples for index in missing}
+    stops = {index: min(start + plan.shard_samples, plan.records) for index, start in starts.items()}
+    total, done = sum(stops[index] - starts[index] for index in missing), 0
+    records = (
+        record
+        for number, record in enumerate(islice(source.records(), stops[missing[-1]]))
+        if number // plan.shard_samples in starts
+    )
     pending: Future[None] | None = None
     with (
         ThreadPoolExecutor(1) as finisher,
         closing(answers(records, workers, store_picture, plan.resize, plan.quality)) as pictures,
     ):
-        for index in range(len(entries), plan.shards):
+        for index in missing:
             rows = Rows(out)
             try:
-                for record, stored in islice(pictures, plan.shard_samples):
-                    rows.add(done, record, stored or Stored(record.problem), tag_ids)
+                number = starts[index]
+                for record, stored in islice(pictures, stops[index] - number):
+                    rows.add(number, record, stored or Stored(record.problem), tag_ids)
+                    number += 1
                     done += 1
                     if done % 10 == 0:
-                        progress("pack", done, plan.records)
-                if done != min((index + 1) * plan.shard_samples, plan.records):
-                    raise SourceError(f"the source changed during the ingest: it ends after {done} records")
+                        progress("pack", done, total)
+                if number != stops[index]:
+                    raise SourceError(f"the source changed during the ingest: it ends after {number} records")
                 if pending is not None:
                     pending.result()
             except BaseException:
                 rows.spool.close()
                 raise
-            pending = finisher.submit(_write, out, plan, index, rows, entries)
+            pending = finisher.submit(_write, out, plan, index, rows, keep)
         if pending is not None:
             pending.result()
-    progress("pack", done, plan.records)
+    progress("pack", done, total)
 
 
-def _write(out: Path, plan: Plan, index: int, rows: Rows, entries: list[Entry]) -> None:
-    """Write one shard aside, read it back, give it its name, and then its line in the manifest."""
+def _write(out: Path, plan: Plan, index: int, rows: Rows, keep: Callable[[int, Entry], None]) -> None:
+    """Write one shard aside, read it back, give it its name, and then `keep` its line."""
     file = out / shard_name(index)
-    temporary = file.with_name(file.name + ".tmp")
-    with rows.spool:
-        write_shard(temporary, plan, index, rows.spool, rows.jpeg_offsets[-1], rows.columns())
-    shard = checked_shard(temporary, plan, index)
-    entry = _entry(file, temporary, shard)
-    commit(temporary, file)
-    _append(out, entry)
-    entries.append(entry)
-
-
-def _entry(file: Path, written: Path, shard: Shard) -> Entry:
-    """The manifest line of a shard that is to be called `file` and lies at `written`."""
-    return Entry(
-        file=file.name,
-        samples=len(shard.source_sizes),
-        tags=len(shard.tag_ids),
-        untagged=int((np.diff(shard.tag_offsets) == 0).sum()),
-        quarantined=shard.quarantine.tobytes().count(b"\n"),
-        bytes=written.stat().st_size,
-        sha256=file_digest(written),
-    )
-
-
-def _finish(out: Path, plan: Plan) -> None:
-    """Gather the quarantine of all shards: the last file of an ingest."""
-    with (out / "quarantine.jsonl.tmp").open("wb") as stream:
-        for index in range(plan.shards):
-            stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
-    commit(out / "quarantine.jsonl.tmp", out / "quarantine.jsonl")
+    temporary = aside(file)
+    try:
+        with rows.spool:
+            write_shard(temporary, plan, index, rows.spool, rows.jpeg_offsets[-1], rows.columns())
+        entry = entry_of(file, temporary, checked_shard(temporary, plan, index))
+        commit(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    keep(index, entry)

@@ -32,10 +32,11 @@ from hpcscale import checkpoint, config, pipeline
 from hpcscale.config import Input
 from hpcscale.data.codes import POOLINGS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
+from hpcscale.data.shares import locked
 from hpcscale.data.sources import SourceError
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.data.verify import Progress
-from hpcscale.dedup.hashes import OptionError, agreeing, locked, part_file
+from hpcscale.dedup.hashes import OptionError, agreeing, part_file
 from hpcscale.models import resnet
 
 Pooling = Literal["rmac", "mean"]

@@ -9,13 +9,12 @@ of the source and the method, whatever the number of workers, however often it w
 array tasks shared the parts: task I of N (from 0) does the parts [I * parts // N, (I + 1) * parts // N).
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ import numpy as np
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
+from hpcscale.data.shares import Part, check_part, locked, share
 from hpcscale.data.sources import Record, SourceError, find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
@@ -51,7 +51,7 @@ def hash_source(
     out: Path,
     method: str = "pdq",
     workers: int | None = None,
-    part: tuple[int, int] | None = None,
+    part: Part | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Codes | None:
     """Hash every picture of `source` into the file `out`; what an earlier, interrupted call has done is kept.
@@ -64,8 +64,10 @@ def hash_source(
     source, out = Path(source), Path(out)
     if method not in WORDS:
         raise OptionError(f"method must be one of {', '.join(WORDS)}, found {method!r}")
-    if part is not None and not 0 <= part[0] < part[1]:
-        raise OptionError(f"part must be I/N with 0 <= I < N, found {part[0]}/{part[1]}")
+    try:
+        check_part(part)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
     pictures = find_pictures(source, progress)
     head = Codes((), np.empty((0, WORDS[method]), np.uint64), np.empty(0, np.uint8), method,
                  VERSIONS[method], pictures.digest, decoder())  # fmt: skip
@@ -76,13 +78,12 @@ def hash_source(
         return found
     rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
     parts = -(-pictures.total // rows)
-    mine, of = part or (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, part):
         # A part says what it is a part of, so that those of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
         missing = []
-        for number in range(mine * parts // of, (mine + 1) * parts // of):
+        for number in share(parts, part):
             if part_file(folder, number).exists():
                 agreeing(part_file(folder, number), heads[number], f"remove {folder}")
             else:
@@ -208,18 +209,3 @@ def agreeing(file: Path, head: Codes, advice: str) -> Codes:
             was, now = getattr(found, key), getattr(head, key)
             raise OptionError(f"{file}: {key} was {was}, now is {now}; {advice}")
     return found
-
-
-@contextmanager
-def locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
-    """One call at a time does a task's share, and none merges meanwhile."""
-    with (folder / ".lock").open("a+b") as whole:
-        own = (folder / f".lock-{part[0]}-{part[1]}").open("a+b") if part else whole
-        with own:
-            try:
-                fcntl.flock(whole, (fcntl.LOCK_SH if part else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                if part:
-                    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OptionError(f"{folder}: another call is writing into it") from None
-            yield

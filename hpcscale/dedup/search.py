@@ -4,43 +4,33 @@ In: one or two hash or embedding files (data/codes.py). Out: a pairs file (pairs
 distance a line. The distance of embeddings is 1 - cosine, six digits behind the point.
 
 Lines are sorted by the position of the first picture in A's file, then by that of the second in B's; without
-B, pairs are within A and the first picture is the earlier one. Sorted so, the result is a pure function of
-the files and the options.
-
-Neighbours of embeddings are written nearest first, of equally near ones the earlier, and are not resumed.
+B, pairs are within A and the first picture is the earlier one. Neighbours of embeddings are written nearest
+first, of equally near ones the earlier. So the result is a pure function of the files and the options,
+however often the search was killed and however many array tasks shared it (blocks.py).
 
 Memory is bounded: of either file at most `BLOCK` codes, or `cosine.FLOATS` floats of embeddings, are used at
-a time. What the search finds for a block
-of A and one of B is written as it comes, in no order, to a file of a work folder; when a block of A is done,
-its pairs are sorted in pieces of `PIECE` and written out. With `out`, the work folder is OUT.parts and stays
-when the search is killed, so that the same call again goes on with the block that was under way; OUT itself
-appears when all is done.
+a time.
 """
 
-import fcntl
-import json
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
-from hpcscale.data.folder import commit, write_file
+from hpcscale.data.shares import Part, check_part
 from hpcscale.data.verify import Progress
-from hpcscale.pairs import escape
+from hpcscale.dedup.blocks import Found, Job, Search, Share, run
+from hpcscale.dedup.blocks import (
+    SearchError as SearchError,
+)  # for callers, who need nothing else of blocks.py
 
 BLOCK = (
     1 << 24
 )  # codes of one side in use at a time: with what the search needs besides, up to 1.3 GB a side for PDQ
-PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
 RADIUS = {"pdq": 31, "phash": 10, "dhash": 10}  # Meta's advice; imagededup's default
 MIN_QUALITY = {
     "pdq": 50,
@@ -48,11 +38,6 @@ MIN_QUALITY = {
     "dhash": 0,
 }  # Meta: hashes of quality 49 and below are not to be trusted
 NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
-ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
-
-
-class SearchError(ValueError):
-    """A search that must not start; the message says why."""
 
 
 class Searched(NamedTuple):
@@ -71,14 +56,20 @@ def search(
     progress: Progress = lambda stage, done, total: None,
     cosine: float | None = None,
     neighbours: int | None = None,
+    part: Part | None = None,
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
     Hashes: radius: bits that may differ, inclusive; min_quality: pictures below it are left out, on both
     sides; None: the method's value above. Embeddings: cosine: the least, inclusive; neighbours: only so many
     of each picture of `a`, `NEIGHBOURS` if neither is given. threads: None takes every core this process may
-    use. Raises DataError for a damaged file and SearchError.
+    use. part: (I, N) does the share of task I of N alone; a call without it, when the tasks have ended, does
+    what they left and writes `out`. Raises DataError for a damaged file and SearchError.
     """
+    try:
+        check_part(part)
+    except ValueError as error:
+        raise SearchError(str(error)) from None
     first, second = read_codes(a), None if b is None else read_codes(b)
     if second is not None and (first.method, first.version) != (second.method, second.version):
         raise SearchError(
@@ -91,7 +82,9 @@ def search(
     if first.method in POOLINGS:
         if radius is not None or min_quality is not None:
             raise SearchError(f"{a} holds embeddings: use a cosine or neighbours, not radius or quality")
-        return _by_cosine(first, second, out, cosine, neighbours, threads, progress)
+        return Searched(
+            run(_by_cosine(first, second, cosine, neighbours, threads), out, part, progress), 0, 0
+        )
     if cosine is not None or neighbours is not None:
         raise SearchError(f"{a} holds {first.method}: use a radius; cosine and neighbours are of embeddings")
     bits = 64 * WORDS[first.method]
@@ -99,24 +92,27 @@ def search(
     if not 0 <= radius <= bits:
         raise SearchError(f"radius must be between 0 and {bits} for {first.method}, found {radius}")
     quality = MIN_QUALITY[first.method] if min_quality is None else min_quality
-
-    def find(x: NDArray[np.uint64], y: NDArray[np.uint64] | None, found: Found, share: Share) -> None:
-        if y is None:
-            ops.self_join(x, radius, threads, found=found, progress=share)
-        else:
-            ops.search(x, y, radius, threads, found=found, progress=share)
-
-    task = {"a": first.digest, "b": second and second.digest, "radius": radius, "min_quality": quality}
-    with _work_folder(out, task | {"block": BLOCK}) as folder, _target(out) as stream:
-        pairs = _write_pairs(first, second, quality, find, folder, stream, progress, BLOCK, str)
+    pairs = run(_by_radius(first, second, radius, quality, threads), out, part, progress)
     low = [int((codes.quality < quality).sum()) for codes in (first, second or first)]
     return Searched(pairs, *low)
 
 
+def _by_radius(a: Codes, b: Codes | None, radius: int, quality: int, threads: int) -> Search:
+    def find(job: Job, block: int, found: Found, share: Share) -> None:
+        rows_a, rows_b = _rows(a, b, job, block, quality)
+        near = _in_files(rows_a, rows_a if rows_b is None else rows_b, found)
+        if rows_b is None:
+            ops.self_join(_taken(a, rows_a), radius, threads, found=near, progress=share)
+        else:
+            ops.search(_taken(a, rows_a), _taken(b or a, rows_b), radius, threads, found=near, progress=share)
+
+    task = {"a": a.digest, "b": b and b.digest, "radius": radius, "min_quality": quality}
+    return Search(a, b, task, BLOCK, find, False, str)
+
+
 def _by_cosine(
-    a: Codes, b: Codes | None, out: Path | None, least: float | None, neighbours: int | None, threads: int,
-    progress: Progress,
-) -> Searched:  # fmt: skip
+    a: Codes, b: Codes | None, least: float | None, neighbours: int | None, threads: int
+) -> Search:
     from hpcscale.dedup import cosine  # faiss only where it is needed
 
     if least is not None and not -1 <= least <= 1:
@@ -127,186 +123,67 @@ def _by_cosine(
         raise SearchError(f"features of {a.codes.shape[1]} and of {b.codes.shape[1]} numbers do not compare")
     most = 2 * cosine.UNIT if least is None else cosine.units(least)
     block = max(1, cosine.FLOATS // a.codes.shape[1])
-    if least is None or neighbours is not None:
-        with _target(out) as stream:
-            k = neighbours or NEIGHBOURS
-            return Searched(_write_neighbours(a, b, k, most, threads, block, stream, progress), 0, 0)
 
-    def find(x: NDArray[Any], y: NDArray[Any] | None, found: Found, share: Share) -> None:
-        cosine.within(x, y, most, threads, found, share)
+    def find(job: Job, block: int, found: Found, share: Share) -> None:
+        rows_a, rows_b = _rows(a, b, job, block, 0)
+        near = _in_files(rows_a, rows_a if rows_b is None else rows_b, found)
+        other = None if rows_b is None else _taken(b or a, rows_b)
+        cosine.within(_taken(a, rows_a), other, most, threads, near, share)
 
-    task = {"a": a.digest, "b": b and b.digest, "most": most, "block": block}
-    with _work_folder(out, task) as folder, _target(out) as stream:
-        pairs = _write_pairs(a, b, 0, find, folder, stream, progress, block, cosine.digits)
-    return Searched(pairs, 0, 0)
+    task: dict[str, int | str | None] = {"a": a.digest, "b": b and b.digest, "most": most}
+    if least is not None and neighbours is None:
+        return Search(a, b, task, block, find, False, cosine.digits)
+    k = neighbours or NEIGHBOURS
+
+    def nearest(job: Job, rows: int, found: Found, share: Share) -> None:
+        _nearest(a, b, job.x, rows, k, most, threads, block, found, share)
+
+    return Search(a, b, task | {"neighbours": k}, block, nearest, True, cosine.digits)
 
 
-def _write_neighbours(
-    a: Codes, b: Codes | None, k: int, most: int, threads: int, block: int, stream: IO[bytes],
-    progress: Progress,
-) -> int:  # fmt: skip
-    """Of every picture of A the k nearest that are at most `most` away. Returns the number of pairs."""
+def _nearest(
+    a: Codes, b: Codes | None, x: int, rows: int, k: int, most: int, threads: int, block: int, found: Found,
+    share: Share,
+) -> None:  # fmt: skip
+    """Of the `rows` pictures of A from x on, the k nearest that are at most `most` away, nearest first."""
     from hpcscale.dedup import cosine
 
     other = a if b is None else b
-    pairs = 0
-    for x in range(0, len(a.codes), block):
-        queries = a.codes[x : x + block]
-        rows, distances = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.int64)
-        for y in range(0, len(other.codes), block):
-            features = other.codes[y : y + block]
-            first = x - y if b is None and x == y else None
-            near, far = cosine.nearest(queries, cosine.index(features, threads), features, k, first)
-            near[near >= 0] += y
-            rows, distances = np.hstack([rows, near]), np.hstack([distances, far])
-            order = np.lexsort((rows, distances))[:, :k]  # by distance, then row; missing ones are farthest
-            rows, distances = (np.take_along_axis(each, order, 1) for each in (rows, distances))
-            other.release()
-        for row in range(len(queries)):
-            kept = (rows[row] >= 0) & (distances[row] <= most)
-            found = np.column_stack([np.full(kept.sum(), x + row), rows[row][kept], distances[row][kept]])
-            _write_lines(stream, found, a, other, cosine.digits)
-            pairs += len(found)
-        progress("search", min(x + block, len(a.codes)), len(a.codes))
-    return pairs
+    queries = a.codes[x : x + rows]
+    near, far = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.int64)
+    for y in range(0, len(other.codes), block):
+        features = other.codes[y : y + block]
+        first = x - y if b is None else None
+        places, distances = cosine.nearest(queries, cosine.index(features, threads), features, k, first)
+        places[places >= 0] += y
+        near, far = np.hstack([near, places]), np.hstack([far, distances])
+        order = np.lexsort((near, far))[:, :k]  # by distance, then row; missing ones are farthest
+        near, far = (np.take_along_axis(each, order, 1) for each in (near, far))
+        other.release()
+        share(min(1.0, (y + block) / len(other.codes)))
+    kept = (near >= 0) & (far <= most)
+    mine = np.broadcast_to(np.arange(x, x + len(queries))[:, None], near.shape)
+    found(np.column_stack([mine[kept], near[kept], far[kept]]))
 
 
-@contextmanager
-def _target(out: Path | None) -> Iterator[IO[bytes]]:
-    """Stdout, or a file that is renamed to `out` when all went well."""
-    if out is None:
-        yield sys.stdout.buffer
-        return
-    target = out.with_name(out.name + ".tmp")
-    with target.open("wb") as stream:
-        yield stream
-    commit(target, out)
+Rows = NDArray[np.int64]
 
 
-Found = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row, row, distance
-Share = Callable[[float], None]  # takes the share that is done
-Find = Callable[[NDArray[Any], NDArray[Any] | None, Found, Share], None]
+def _rows(a: Codes, b: Codes | None, job: Job, block: int, quality: int) -> tuple[Rows, Rows | None]:
+    """The rows of a job that are good enough, of A and of B; None: the job is within one block of A."""
+    rows_a = job.x + np.flatnonzero(a.quality[job.x : job.x + block] >= quality)
+    if job.y is None or (b is None and job.x == job.y):
+        return rows_a, None
+    return rows_a, job.y + np.flatnonzero((b or a).quality[job.y : job.y + block] >= quality)
 
 
-@contextmanager
-def _work_folder(out: Path | None, task: dict[str, int | str | None]) -> Iterator[Path]:
-    """Where blocks' pairs are kept. Raises SearchError if an earlier call began another task there."""
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:
-            yield Path(name)
-        return
-    folder = out.with_name(out.name + ".parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SearchError(f"{folder}: another search is writing there") from None
-        stated = folder / "task.json"
-        content = json.dumps(task, sort_keys=True).encode() + b"\n"
-        if not stated.exists():
-            write_file(stated, content)
-        elif stated.read_bytes() != content:
-            raise SearchError(
-                f"{folder}: an interrupted search had other files or options "
-                f"({stated.read_text().strip()}); finish that one, or remove the folder"
-            )
-        yield folder
-        shutil.rmtree(folder)
+def _in_files(rows_a: Rows, rows_b: Rows, found: Found) -> Found:
+    """Turns rows of blocks into rows of files."""
+    return lambda pairs: found(np.column_stack([rows_a[pairs[:, 0]], rows_b[pairs[:, 1]], pairs[:, 2]]))
 
 
-def _write_pairs(
-    a: Codes, b: Codes | None, quality: int, find: Find, folder: Path, stream: IO[bytes], progress: Progress,
-    block: int, digits: Callable[[int], str],
-) -> int:  # fmt: skip
-    """Search block by block, and write each block of A's pairs in order. Returns their number."""
-    other = a if b is None else b
-    starts_a, starts_b = range(0, len(a.codes), block), range(0, len(other.codes), block)
-    jobs = [(x, y) for x in starts_a for y in starts_b if b is not None or x <= y]
-    pairs = 0
-    for number, (x, y) in enumerate(jobs):
-
-        def share(done: float, number: int = number) -> None:
-            progress("search", int(1000 * (number + done)), 1000 * len(jobs))
-
-        file = folder / f"{x}-{y}.pairs"
-        if not file.exists():
-            _search_block(a, x, None if b is None and x == y else other, y, block, quality, find, file, share)
-        if number + 1 == len(jobs) or jobs[number + 1][0] != x:
-            files = [folder / f"{x}-{start}.pairs" for start in starts_b if (x, start) in set(jobs)]
-            for found in _sorted(folder, files, x, block):
-                _write_lines(stream, found, a, other, digits)
-                pairs += len(found)
-            for codes in (a, other):
-                codes.release()
-    progress("search", 1000 * len(jobs), 1000 * len(jobs))
-    return pairs
-
-
-def _search_block(
-    a: Codes, x: int, b: Codes | None, y: int, block: int, quality: int, find: Find, file: Path, share: Share
-) -> None:
-    """Write the pairs of one block of A and one of B (None: within that of A), in no order."""
-    rows_a = x + np.flatnonzero(a.quality[x : x + block] >= quality)
-    rows_b = rows_a if b is None else y + np.flatnonzero(b.quality[y : y + block] >= quality)
-    temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("wb") as stream:
-
-        def found(pairs: NDArray[np.int64]) -> None:
-            rows = np.column_stack([rows_a[pairs[:, 0]], rows_b[pairs[:, 1]], pairs[:, 2]])
-            stream.write(rows.astype("<i8", copy=False).data)
-
-        find(_taken(a, rows_a), None if b is None else _taken(b, rows_b), found, share)
-    commit(temporary, file)
-    for codes in (a, b):
-        if codes is not None:
-            codes.release()
-
-
-def _taken(codes: Codes, rows: NDArray[np.int64]) -> NDArray[Any]:
+def _taken(codes: Codes, rows: Rows) -> NDArray[Any]:
     """The codes of rising rows: a view of the file where all are taken."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return codes.codes[rows[0] : rows[-1] + 1]
     return codes.codes[rows]
-
-
-def _sorted(folder: Path, files: list[Path], start: int, block: int) -> Iterator[NDArray[np.int64]]:
-    """The pairs of one block of A, that starts at row `start`, in order, in pieces.
-
-    Where they are more than `PIECE`, they are first dealt out to one file per piece; a piece holds whole rows
-    of A.
-    """
-    if sum(file.stat().st_size for file in files) > PIECE * ROW:
-        counts = np.zeros(block, np.int64)
-        for found in _read(files):
-            counts += np.bincount(found[:, 0] - start, minlength=block)
-        piece_of = (np.cumsum(counts) - counts) // PIECE
-        names = [folder / f"piece-{piece}" for piece in range(int(piece_of[-1]) + 1)]
-        for name in names:
-            name.write_bytes(b"")
-        for found in _read(files):
-            pieces = piece_of[found[:, 0] - start]
-            for piece in np.unique(pieces).tolist():
-                with names[piece].open("ab") as stream:
-                    stream.write(found[pieces == piece].data)
-        groups = [[name] for name in names]
-    else:
-        groups = [files]
-    for group in groups:
-        if parts := list(_read(group)):
-            found = np.concatenate(parts)
-            yield found[np.lexsort((found[:, 1], found[:, 0]))]
-
-
-def _read(files: list[Path]) -> Iterator[NDArray[np.int64]]:
-    for file in files:
-        with file.open("rb") as stream:
-            while content := stream.read(ROW << 20):
-                yield np.frombuffer(content, "<i8").reshape(-1, 3)
-
-
-def _write_lines(
-    stream: IO[bytes], found: NDArray[np.int64], a: Codes, b: Codes, digits: Callable[[int], str]
-) -> None:
-    for i, j, distance in found.tolist():
-        stream.write(os.fsencode(f"{escape(a.names[i])}\t{escape(b.names[j])}\t{digits(distance)}\n"))

@@ -22,8 +22,8 @@ from hpcscale.train import schedule
 _log = logging.getLogger(__name__)
 
 # Keys that a run may be continued with other values of: how often it reports, where things lie, how fast it
-# is. The contents of data and vocabulary are compared through the checkpoint. Other numbers of compute
-# threads change the last bits of sums, no more.
+# is, what it does when something goes wrong. The contents of data and vocabulary are compared through the
+# checkpoint. Other numbers of compute threads change the last bits of sums, no more.
 FREE = {
     "data.train",
     "data.vocabulary",
@@ -37,6 +37,13 @@ FREE = {
     "train.keep",
     "train.evaluate_every",
     "train.tensorboard",
+    "divergence.spike",
+    "divergence.window",
+    "divergence.skips",
+    "divergence.rollbacks",
+    "watchdog.floor",
+    "watchdog.multiple",
+    "watchdog.patience",
 }
 
 
@@ -106,8 +113,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class Log:
     """RUN/log.jsonl: one JSON object a line, first key `event`, with the number of steps done as `step`.
 
-    start | resume: how the process began. step: see train.loop. evaluation: set and metrics. bad_sample: a
-    picture that could not be decoded and was replaced. end: why the process ended.
+    start | resume: how the process began. first_step: seconds from the start of the process until it had
+    imported everything, until all ranks had met, and until its first step was done. step: see train.loop.
+    skip: a step whose update was not applied, why, and its samples. rollback: the weights went back to those
+    of step `to`. evaluation: set and metrics. bad_sample: a picture that could not be decoded and was
+    replaced. end: why the process ended.
     """
 
     def __init__(self, run: Path, step: int) -> None:

@@ -7,9 +7,6 @@ normalisation uses the statistics of a rank's own part of the batch; the running
 evaluated are those of rank 0.
 """
 
-import ctypes
-import math
-import os
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -17,20 +14,22 @@ import torch
 from torch import nn
 
 from hpcscale import evaluate, pipeline, ranks
-from hpcscale.config import Config, ConfigError
+from hpcscale.config import Config
 from hpcscale.data.drop import order_of
-from hpcscale.data.store import DataSet, open_data
+from hpcscale.data.store import open_data
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import resnet
 from hpcscale.train import folder, optim, schedule, state
+from hpcscale.train.device import prepare
+from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.loss import LOSSES
-from hpcscale.train.progress import Report
-from hpcscale.train.readback import Readback, Step
+from hpcscale.train.progress import Report, process_age
+from hpcscale.train.readback import Readback
 from hpcscale.train.signals import StopRequest
-from hpcscale.train.state import Diverged
+from hpcscale.train.watchdog import Watchdog
 
 
 class Interrupted(RuntimeError):
@@ -40,15 +39,23 @@ class Interrupted(RuntimeError):
 def train(settings: Config, run: Path) -> None:
     """Train until `train.steps` steps are done (collective).
 
-    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, when all is saved; Diverged on all ranks in the same
-    step when the loss is NaN or infinite; ConfigError, RunError, DataError, VocabularyError, CheckpointError
-    and EvaluateError with what is wrong. Determinism is switched on for the process.
+    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, or the flag of a job, when all is saved; Diverged on
+    all ranks in the same step when neither skipping steps nor going back helps; SlurmError, RankLost,
+    ConfigError, RunError, DataError, VocabularyError, CheckpointError and EvaluateError with what is wrong.
+    Determinism is switched on for the process.
     """
-    ranks.init()
+    clock = {"imported": process_age()}
+    ranks.init(run)
+    clock["met"] = process_age()
     with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
         device = prepare(settings)
-        if ranks.rank() == 0:
+        first, attempt = ranks.rank() == 0, ranks.attempt(run)
+        stop = stack.enter_context(
+            StopRequest(attempt / "stop" if first and attempt else None, attempt is not None)
+        )
+        stuck = (attempt or run) / f"stack.{ranks.rank()}.txt"
+        watchdog = stack.enter_context(Watchdog(settings.watchdog, stuck))
+        if first:
             stack.enter_context(folder.lock(run))
             folder.agree(run, settings)
         train_ = settings.train
@@ -67,9 +74,10 @@ def train(settings: Config, run: Path) -> None:
         model = resnet.build(settings.model, len(vocabulary.classes)).to(device)
         optimizer = optim.build(model, settings.optimizer)
         contents = state.fingerprint(data, vocabulary, order)
-        step, window = state.resume(run, model, optimizer, contents)
-        gradients = GradientBuckets(model.parameters())
-        report = stack.enter_context(Report(run, settings, step, window))
+        step, kept = state.resume(run, model, optimizer, contents)
+        gradients, guard = GradientBuckets(model.parameters()), Guard(model)
+        history = History(settings.divergence, kept.get("divergence"))
+        report = stack.enter_context(Report(run, settings, step, kept.get("window", (0.0, 0)), clock))
         batches = pipeline.train_batches(
             data,
             order,
@@ -87,11 +95,13 @@ def train(settings: Config, run: Path) -> None:
         readback, stopping = Readback(), False
         model.train()
         while step < train_.steps and not stopping:
+            watchdog.step()
             with report.share("wait"):
                 batch = next(batches)
             optim.set_lr(optimizer, schedule.lr(settings.schedule, step, train_.steps))
             targets[step % 2].rows(batch.tag_offsets, batch.tag_ids)
             gradients.clear()
+            guard.remember()
             with report.share("compute"):
                 with torch.autocast(device.type, torch.bfloat16, train_.precision == "bfloat16"):
                     logits = model(batch.images)
@@ -100,64 +110,36 @@ def train(settings: Config, run: Path) -> None:
             with report.share("allreduce"):
                 # Collective. Two more numbers ride along: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss.detach(), float(stop.requested))
-            optimizer.step()
             step += 1
-            readback.put(step, batch.samples, numbers)
+            bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
+            optim.step(optimizer, bad)
+            guard.restore(bad)
+            readback.put(step, batch.samples, torch.stack([*numbers, bad]))
             last = step == train_.steps
             evaluates = last or _due(step, train_.evaluate_every)
             saves = last or _due(step, train_.checkpoint_every)
             for done in readback.take(everything=evaluates or saves):
-                stopping |= _check(done, data, report)
+                stopping |= check(done, data, history, report)
             if stopping:
                 for done in readback.take(everything=True):
-                    _check(done, data, report)
+                    check(done, data, history, report)
+            if evaluates or saves or stopping or step == history.due:
+                watchdog.pause()
+            if step == history.due:
+                go_back(run, step, train_.checkpoint_every, model, optimizer, history, report)
             # An evaluation comes before the checkpoint of its step, so that a kill in between does not lose
             # it.
             if evaluates:
                 assess(model, settings, run, vocabulary, share, device, step, report)
             if saves or stopping:
                 report.write_bad_samples(step)
-                state.save(run, step, model, optimizer, {**contents, "window": report.window()}, train_.keep)
+                kept = {"window": report.window(), "divergence": history.state()}
+                state.save(run, step, model, optimizer, contents | kept, train_.keep)
             if evaluates or saves:
                 report.restart_clock()
         report.end(step, "finished" if step >= train_.steps else "interrupted")
         if step < train_.steps:
             raise Interrupted(f"{run}: stopped after step {step}; the same command goes on from there")
-
-
-def prepare(settings: Config) -> torch.device:
-    """The device of this rank; threads and determinism of this process. Raises ConfigError."""
-    batch, size = settings.train.batch, ranks.size()
-    if batch % size:
-        raise ConfigError(
-            f"train.batch is {batch}, which {size} ranks cannot share: choose a multiple of {size}"
-        )
-    wanted = settings.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is 'cuda', but torch finds no GPU; allowed here: auto, cpu")
-    torch.set_num_threads(
-        settings.train.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size())
-    )
-    # Some CUDA kernels have no deterministic form: they warn, and a resumed run is equal to rounding only.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # A pass over memory for nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if wanted == "cpu" or not torch.cuda.is_available():
-        keep_memory()
-        return torch.device("cpu")
-    device = torch.device("cuda", ranks.local_rank())
-    torch.cuda.set_device(device)
-    return device
-
-
-def keep_memory() -> None:
-    """Have malloc keep what a step frees: fresh pages for every step's activations cost 15 % of it on the
-    CPU."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks from the heap too
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the end of the heap back
-        libc.mallopt(-2, 64 << 20)  # M_TOP_PAD: grow the heap in large pieces
 
 
 def assess(
@@ -180,19 +162,6 @@ def assess(
     if ranks.rank() == 0:
         evaluate.save(evaluation, run, settings, which, step, vocabulary)
     report.evaluation(step, which, dict(evaluation.metrics))
-
-
-def _check(done: Step, data: DataSet, report: Report) -> bool:
-    """Count a step; whether any rank was asked to stop. Diverged, on all ranks, if the loss is no number."""
-    if not math.isfinite(done.loss):
-        samples = ranks.gather(
-            done.samples
-        )  # collective: all ranks are here, for all have read the same loss
-        names = ", ".join(f"{i} ({name})" for i, name in zip(samples, data.names(samples), strict=True))
-        report.end(done.number, f"loss {done.loss}")
-        raise Diverged(f"the loss of step {done.number} is {done.loss}; its samples: {names}")
-    report.step(done.number, done.loss)
-    return done.stops > 0
 
 
 def _due(step: int, every: int) -> bool:

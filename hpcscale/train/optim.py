@@ -57,6 +57,8 @@ class RMSProp(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        if getattr(self, "found_inf", False):  # a sync on a GPU
+            return
         for group in self.param_groups:
             parameters = group["params"]
             gradients = [parameter.grad for parameter in parameters]
@@ -71,6 +73,12 @@ class RMSProp(torch.optim.Optimizer):
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_addcdiv_(buffers, gradients, roots, group["lr"])
             torch._foreach_sub_(parameters, buffers)
+
+
+def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """Update the weights, unless `bad`, on their device, is 1.0; SGD does not wait for it."""
+    optimizer.found_inf = bad  # type: ignore[attr-defined]  # torch's name for it, from loss scaling
+    optimizer.step()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

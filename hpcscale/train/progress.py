@@ -6,6 +6,7 @@ times of the host, which only queues work there.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,10 +15,11 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hpcscale import ranks
+from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
 from hpcscale.pipeline import BadSample
 from hpcscale.train import schedule
@@ -28,8 +30,12 @@ class Report:
     """A context. `window` is the loss summed over the steps since the last line, and how many they are: a
     part of a checkpoint, so that the lines of a continued run are those of an uninterrupted one."""
 
-    def __init__(self, run: Path, settings: Config, step: int, window: tuple[float, int]) -> None:
+    def __init__(
+        self, run: Path, settings: Config, step: int, window: tuple[float, int], clock: dict[str, float]
+    ) -> None:
+        """clock: seconds since the process began, of what came before."""
         self.run, self.settings, self.first = run, settings, step
+        self.clock: dict[str, float] | None = clock
         self.loss, self.losses = window
         self.times = {"wait": 0.0, "compute": 0.0, "allreduce": 0.0}
         self.timed_steps = 0
@@ -46,7 +52,8 @@ class Report:
         train = self.settings.train
         self.board = _tensorboard(self.run) if train.tensorboard else None
         self.log = Log(self.run, self.first)
-        self.log.write("resume" if self.first else "start", self.first, ranks=ranks.size(), steps=train.steps)
+        began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
+        self.log.write("resume" if self.first else "start", self.first, **began)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         console = Console(stderr=True)
         if console.is_terminal:
@@ -73,17 +80,21 @@ class Report:
     def window(self) -> tuple[float, int]:
         return self.loss, self.losses
 
-    def step(self, step: int, loss: float) -> None:
-        """After every step; writes a line every `train.log_every` steps."""
+    def step(self, step: int, loss: float | None) -> None:
+        """After every step, of a skipped one without a loss; writes a line every `train.log_every` steps."""
         train = self.settings.train
-        self.loss += loss
-        self.losses += 1
+        if self.clock is not None and self.writes:
+            self.log.write("first_step", self.first, **self.clock, first_step=process_age())
+        self.clock = None
+        if loss is not None:
+            self.loss += loss
+            self.losses += 1
         self.timed_steps += 1
         if self.bar:
             self.bar.update(self.task, completed=step)
         if step % train.log_every and step != train.steps:
             return
-        if self.writes:
+        if self.writes and self.losses:
             seconds = perf_counter() - self.since
             shares = {name: round(spent / seconds, 4) for name, spent in self.times.items()}
             line = {
@@ -104,6 +115,18 @@ class Report:
                 self.say(f"step {step}/{train.steps}  {text}")
         self.loss, self.losses = 0.0, 0
         self.restart_clock()
+
+    def skip(self, step: int, reason: str, samples: NDArray[np.int64]) -> None:
+        """A step whose update was not applied."""
+        if self.writes:
+            self.log.write("skip", step, reason=reason, samples=samples.tolist())
+            self.say(f"{reason}; skipped")
+        self.step(step, None)
+
+    def rollback(self, step: int, to: int) -> None:
+        if self.writes:
+            self.log.write("rollback", step, to=to)
+            self.say(f"after step {step}: back to the weights of step {to}")
 
     def restart_clock(self) -> None:
         """Leave what happened since the last line (an evaluation, a checkpoint) out of the times of the
@@ -146,6 +169,13 @@ class Report:
             for key, value in values.items():
                 if isinstance(value, int | float):
                     self.board.add_scalar(key, value, step)
+
+
+def process_age() -> float:
+    """Seconds since this process began, its imports included."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # since boot
+    return round(float(Path("/proc/uptime").read_text().split()[0]) - began, 2)
 
 
 def _tensorboard(run: Path) -> Any:

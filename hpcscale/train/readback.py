@@ -20,6 +20,7 @@ class Step(NamedTuple):
     samples: NDArray[np.int64]  # of this rank
     loss: float  # mean over the global batch
     stops: float  # ranks that were asked to stop
+    bad: float  # 1.0 if its update was not applied
 
 
 class Readback:
@@ -27,14 +28,14 @@ class Readback:
         self.queue: deque[tuple[int, NDArray[np.int64], Tensor, torch.cuda.Event | None]] = deque()
 
     def put(self, number: int, samples: NDArray[np.int64], numbers: Tensor) -> None:
-        """Start to copy (loss, stops) of a step to the host."""
+        """Start to copy (loss, stops, bad) of a step to the host."""
         if numbers.is_cuda:
             host = numbers.to("cpu", non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self.queue.append((number, samples, host, event))
         else:
-            self.queue.append((number, samples, numbers.clone(), None))
+            self.queue.append((number, samples, numbers, None))
 
     def take(self, everything: bool) -> Iterator[Step]:
         """The steps that can be read; with `everything`, wait for all (a sync on a GPU)."""
@@ -42,5 +43,4 @@ class Readback:
             number, samples, host, event = self.queue.popleft()
             if event is not None:
                 event.synchronize()
-            loss, stops = host.tolist()
-            yield Step(number, samples, loss, stops)
+            yield Step(number, samples, *host.tolist())

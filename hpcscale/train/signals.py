@@ -1,7 +1,13 @@
-"""Requests to stop, remembered until the training loop comes to the end of a step."""
+"""Requests to stop, remembered until the training loop comes to the end of a step.
+
+They come as signals, or, in a job, as the file `stop` in the folder of its attempt: a signal to the batch
+shell does not reach a process in an image, and one that comes while Python starts would kill it.
+"""
 
 import signal
 import threading
+from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -10,15 +16,33 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Within its context the first signal only sets `requested`; the second acts as it always did."""
+    """Within its context the first signal only sets `requested`; the second acts as it always did.
 
-    def __init__(self) -> None:
-        self.requested = False
+    `flag`: a file that says the same; one look a second, so that a shared file system does not feel it.
+    `job`: further signals do nothing, within and after. Slurm signals all processes of a job, Apptainer hands
+    its own on besides, and srun ends those that are not quite done when another is: a rank that saves, or
+    leaves with a code that says why, would be killed. What must end it is the batch shell, by SIGKILL.
+    """
+
+    def __init__(self, flag: Path | None = None, job: bool = False) -> None:
+        self.flag = flag
+        self.job = job
+        self.signalled = False
+        self.next_look = 0.0
         self.before: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        if not self.signalled and self.flag is not None and (now := monotonic()) >= self.next_look:
+            self.next_look = now + 1.0
+            self.signalled = self.flag.exists()
+        return self.signalled
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
             self.before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            if self.job:
+                self.before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -26,5 +50,5 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.signalled = True
         signal.signal(number, self.before[signal.Signals(number)])

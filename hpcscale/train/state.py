@@ -39,22 +39,49 @@ def fingerprint(data: DataSet, vocabulary: Vocabulary, order: Order) -> dict[str
 
 def resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, contents: dict[str, Any]
-) -> tuple[int, tuple[float, int]]:
-    """Steps done and the report's window; weights and optimizer state are rank 0's on all ranks
-    (collective)."""
-    states = model.state_dict(), optim.state(model, optimizer)
-    step, window = 0, [0.0, 0]
-    if ranks.rank() == 0 and (found := checkpoint.latest(run)) is not None:
+) -> tuple[int, dict[str, Any]]:
+    """Steps done, and `window` of the report and `divergence` as `save` was given them, if at all; weights
+    and optimizer state are rank 0's on all ranks (collective)."""
+    found = checkpoint.latest(run) if ranks.rank() == 0 else None
+    step, kept = 0, {}
+    if found is not None:
         for key, place in (("data", "data.train"), ("classes", "data.vocabulary"), ("dropped", "data.drop")):
             if found.metadata[key] != contents[key]:
                 raise ConfigError(f"{place}: not the contents that {found.file} was trained on")
+        step, kept = found.step, {key: found.metadata.get(key) for key in ("window", "divergence")}
+    _distribute(found, model, optimizer)
+    step, kept = ranks.broadcast_object([step, kept])
+    return step, kept
+
+
+def go_back(
+    run: Path, before: int, every: int, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> int | None:
+    """Weights and optimizer state of the newest checkpoint of fewer than `before` steps; returns how many, or
+    None without one (collective).
+
+    Those that every run makes, each `every` steps, come before those that only a run makes that was stopped.
+    """
+    found = None
+    if ranks.rank() == 0:
+        found = checkpoint.latest(run, lambda step: step < before and step % every == 0)
+        found = found or checkpoint.latest(run, lambda step: step < before)
+    step: int | None = ranks.broadcast_object(found.step if found else None)
+    if step is not None:
+        _distribute(found, model, optimizer)
+    return step
+
+
+def _distribute(
+    found: checkpoint.Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Rank 0's state, from the checkpoint if there is one, to all (collective)."""
+    states = model.state_dict(), optim.state(model, optimizer)
+    if found is not None:
         for into, values in zip(states, checkpoint.load(found), strict=True):
             checkpoint.restore(into, values, found.file)
-        step, window = found.step, found.metadata["window"]
-    step, window = ranks.broadcast_object([step, window])
     for state in states:
         ranks.broadcast(state.values())
-    return step, (window[0], window[1])
 
 
 def save(

@@ -10,6 +10,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import test_order  # noqa: E402
 import test_report  # noqa: E402
+import test_submit  # noqa: E402
 import test_train  # noqa: E402
 import tiny  # noqa: E402
 
@@ -22,6 +23,7 @@ with tempfile.TemporaryDirectory() as folder:
         )
         + "\n",
         **test_report.golden_report(Path(folder)),
+        **test_submit.golden_scripts(),
     }
 for name, text in TEXTS.items():
     file = HERE / name

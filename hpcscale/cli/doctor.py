@@ -1,0 +1,37 @@
+"""hpcscale doctor: what on this machine would stop a job. Parse, call one function, print."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option(
+    "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(folder: Path, name: str | None, as_json: bool) -> None:
+    """Look for what would stop jobs that are started from here and write into FOLDER, and say what to do.
+
+    On a login node, on a compute node (`srun hpcscale doctor`), and in an image (`apptainer exec IMAGE
+    hpcscale doctor`). The exit code is 1 if a job would be stopped.
+    """
+    from hpcscale.cluster import doctor as examining
+
+    where = examining.place()
+    found = examining.examine(folder.absolute(), name, where)
+    problems = sum(finding.state == "problem" for finding in found)
+    if as_json:
+        click.echo(
+            json.dumps({"place": where, "problems": problems, "findings": [f._asdict() for f in found]})
+        )
+    else:
+        click.echo(f"on a {where}" if where != "image" else "in an image")
+        for finding in found:
+            click.echo(f"{finding.state:<8} {finding.check}: {finding.found}")
+            if finding.state != "ok":
+                click.echo(f"{'':<8} -> {finding.advice}")
+    sys.exit(1 if problems else 0)

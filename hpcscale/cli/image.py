@@ -1,0 +1,89 @@
+"""hpcscale image: build, test, verify, info. Parse, call hpcscale.cluster.image, print."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from hpcscale.cli.terminal import stop
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group()
+def image() -> None:
+    """Make the image that jobs run in, and check it."""
+
+
+@image.command()
+@click.argument("kind", type=click.Choice(("cpu", "cuda")))
+@click.option("--out", type=click.Path(path_type=Path), help="The image file.  [default: hpcscale-KIND.sif]")
+@click.option("--mirror", help="Debian mirror, for cpu.  [default: the one apt uses here]")
+@click.option("--sign", is_flag=True, help="Sign it with your key (apptainer key newpair makes one).")
+@click.option("--fresh", is_flag=True, help="Build from nothing even if the file is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole record.")
+def build(kind: str, out: Path | None, mirror: str | None, sign: bool, fresh: bool, as_json: bool) -> None:
+    """Build the image of this clone, as it is now, as an ordinary user; test and record it.
+
+    Beside the image FILE come FILE.json, its record with the SHA-256 that jobs check, and FILE.cdx.json, a
+    bill of materials. A FILE that is there is replaced when all is done; where only Python files have
+    changed since, little is left to do. Prints the path.
+    """
+    from hpcscale.cluster.image import build
+
+    out = out or Path(f"hpcscale-{kind}.sif")
+    with _errors():
+        record = build(
+            kind, out, mirror=mirror, sign=sign, fresh=fresh, say=lambda line: click.echo(line, err=True)
+        )
+    click.echo(json.dumps(record, indent=1) if as_json else out)
+
+
+@image.command()
+@click.argument("file", type=FILE)
+def test(file: Path) -> None:
+    """Run the image's own test: import everything, decode a picture, let two ranks add."""
+    from hpcscale.cluster.image import test
+
+    with _errors():
+        click.echo(test(file), nl=False)
+
+
+@image.command()
+@click.argument("file", type=FILE)
+def verify(file: Path) -> None:
+    """Check that the image is the recorded one, bit by bit, and its signature if it has one."""
+    from hpcscale.cluster.image import verify
+
+    with _errors():
+        click.echo(f"{file}: {verify(file)['sha256']}, as recorded")
+
+
+@image.command()
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True)
+def info(file: Path, as_json: bool) -> None:
+    """Print what is recorded about an image: version, commit, digests, size."""
+    from hpcscale.cluster.image import info
+
+    with _errors():
+        record = info(file)
+    if as_json:
+        click.echo(json.dumps(record, indent=1))
+        return
+    for key, value in record.items():
+        click.echo(f"{key:<12} {value}")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    from hpcscale.cluster.image import ImageError
+    from hpcscale.cluster.mirror import MirrorError
+    from hpcscale.cluster.source import SourceError
+
+    try:
+        yield
+    except (ImageError, MirrorError, SourceError) as error:
+        stop(str(error), 1)

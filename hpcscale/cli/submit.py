@@ -1,0 +1,51 @@
+"""`hpcscale submit`: any other command as a job on a Slurm cluster."""
+
+import click
+
+from hpcscale.cli import words
+from hpcscale.cluster import site, slurm
+from hpcscale.cluster import submit as submitting
+
+
+@click.command()
+@click.option(
+    "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, or your site.toml]"
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, metavar="N")
+@click.option("--ranks-per-node", type=click.IntRange(1), metavar="N", help="[default: one per GPU, else 1]")
+@click.option("--time", metavar="TIME", help="Time limit, as for sbatch, e.g. 8:00:00.  [the site's]")
+@click.option("--after", multiple=True, metavar="JOB", help="Begin when this job has ended well. Repeatable.")
+@click.option("--array", metavar="SPEC", help="Share the work among N tasks; N%LIMIT: so many at a time.")
+@click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def submit(
+    name: str | None,
+    nodes: int,
+    ranks_per_node: int | None,
+    time: str | None,
+    after: tuple[str, ...],
+    array: str | None,
+    dry_run: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND as a job, in the site's image, and print the id of the job.
+
+    Example: hpcscale submit --nodes 4 -- train runs/a --config recipe.toml
+
+    Its script, record, log and attempts lie in RUN/jobs, or in OUT.job/jobs beside what the command writes.
+    The job requeues itself before its time limit and after failures, and goes on where it was.
+    """
+    request = submitting.Request(name, nodes, ranks_per_node, time, after, array)
+    run(command, request, dry_run)
+
+
+def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = False) -> None:
+    """Submit, and print the id; errors as click tells them. `resubmit` ends here too."""
+    try:
+        most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
+        plan = submitting.plan(words.read(command, exists=not request.after), request, most)
+        click.echo(plan.text if dry_run else submitting.submit(plan), nl=not dry_run)
+    except (submitting.SubmitError, site.SiteError) as error:
+        raise click.UsageError(str(error)) from None
+    except (slurm.SlurmError, OSError) as error:
+        raise click.ClickException(str(error)) from None

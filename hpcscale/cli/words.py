@@ -1,0 +1,74 @@
+"""A command of hpcscale as words: understood and checked as if it were run, but not run."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcscale.cluster.submit import Command
+
+FOLDERS = ("out", "out_dir", "out_file")  # what a command calls the place that it writes to
+NEVER = ("submit", "status", "logs", "cancel", "resubmit")
+
+
+def read(words: Sequence[str], exists: bool) -> Command:
+    """The command; `exists`: files that it reads must be there now. Raises click.UsageError."""
+    from hpcscale.cli import main
+
+    command: click.Command = main
+    context = click.Context(main, info_name="hpcscale")
+    rest = list(words)
+    while isinstance(command, click.Group):
+        if not rest:
+            raise click.UsageError("which command? hpcscale submit [OPTIONS] -- COMMAND...", context)
+        found = command.get_command(context, rest[0])
+        if found is None or rest[0] in NEVER:
+            raise click.UsageError(f"'{rest[0]}' is no command that can be submitted", context)
+        context = click.Context(found, parent=context, info_name=rest.pop(0))
+        command = found
+    if not exists:
+        command = copy.copy(command)
+        command.params = [_without_a_look(parameter) for parameter in command.params]
+    command.parse_args(context, rest)
+    values = context.params
+    named = [parameter.name for parameter in command.params if isinstance(parameter.type, click.Path)]
+    given = [values[name] for name in named if values[name]]
+    paths = [path for value in given for path in (value if isinstance(value, tuple) else (value,))]
+    run = values.get("run") or next(iter(values.get("runs", ())), None)  # `report` takes several runs
+    out = run or next((values[name] for name in FOLDERS if values.get(name)), None)
+    if out is None:
+        raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
+    settings = None
+    if words[0] == "train":
+        settings, own = _recipe(values, context)
+        paths = [path for path in paths if path != values["file"]] + own
+    return Command(
+        words=tuple(words),
+        folder=run or out.with_name(out.name + ".job"),
+        paths=tuple(paths),
+        parts=any(parameter.name == "part" for parameter in command.params),
+        recipe=settings,
+    )
+
+
+def _without_a_look(parameter: click.Parameter) -> click.Parameter:
+    """The parameter, taking a path for what it is, there or not."""
+    if isinstance(parameter.type, click.Path):
+        parameter = copy.copy(parameter)
+        parameter.type = click.Path(path_type=Path)
+    return parameter
+
+
+def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[Path]]:
+    """The resolved configuration of a training, and the paths that it reads."""
+    from hpcscale import config
+
+    try:
+        settings = config.load(values["file"], values["overrides"])
+    except config.ConfigError as error:
+        raise click.UsageError(str(error), context) from None
+    data = settings.data
+    paths = [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
+    return settings, paths + [values["file"]] * values["file"].exists()  # else it is one of the package

@@ -1,0 +1,241 @@
+"""Images: built of containers/*.def, tested, recorded, and checked before they run.
+
+In: this clone (source.py). Out: FILE, one SIF; FILE.json, its SHA-256 and what it was made of; FILE.cdx.json,
+every package in it (sbom.py). A build needs no root. All is made aside and renamed, so that FILE is always a
+whole image that has passed its test. The only file that builds, tests and inspects with apptainer.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hpcscale
+from hpcscale.cluster import sbom, source
+from hpcscale.cluster.mirror import debian_mirror
+
+SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
+# What to tell of a build's output: the steps of install/image.sh, and of apptainer.
+STEPS = ("==> ", "INFO:    ")
+# Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
+ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
+
+Say = Callable[[str], None]
+
+
+class ImageError(RuntimeError):
+    """An image that cannot be built, does not work, or is not the one that was recorded."""
+
+
+def build(
+    kind: str,
+    out: Path,
+    *,
+    mirror: str | None = None,
+    sign: bool = False,
+    fresh: bool = False,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Make the image `out` of this clone as it is, and return its record.
+
+    An `out` that is there is used: left alone if it was made of the same source, and given only the new
+    Python files if nothing else has changed, which takes a fraction of the time. `fresh` builds from nothing
+    all the same. mirror: of Debian; else the one that apt uses here. Raises ImageError, SourceError and
+    MirrorError.
+    """
+    clone, out = source.root(), out.absolute()
+    if out.is_dir() or not out.parent.is_dir():
+        raise ImageError(f"{out}: must be a file in a folder that is there")
+    with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
+        work = Path(name)
+        image = work / out.name
+        copy = work / "source"  # all that is built, also if the clone is edited meanwhile
+        source.copy(clone, copy)
+        digests = {"source": source.digest(copy), "environment": source.environment(copy, kind)}
+        before = None if fresh else _before(out)
+        if before and before["source"] == digests["source"] and before["signed"] >= sign:
+            say(f"{out} is made of this source already")
+            return before
+        onto = before is not None and before["environment"] == digests["environment"]
+        labels = {
+            "version": hpcscale.__version__,
+            "revision": source.commit(clone) or "unknown",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "constraints": source.sha256(copy / "constraints.txt"),
+        }
+        binds, arguments = [f"{copy}:/mnt:ro"], dict(labels)
+        if onto:
+            recipe = "update.def"
+            arguments["image"] = str(out)
+        else:
+            recipe = f"hpcscale-{kind}.def"
+            if kind == "cpu":
+                arguments["mirror"] = mirror or debian_mirror()
+            with _clock(say, "packages are downloaded"):
+                wheels = source.wheels(copy, kind)
+            binds += [f"{wheels}:/media:ro", f"{source.cache()}:/srv"]
+        with _clock(say, "image has its new Python files" if onto else "image is built"):
+            _build(copy / "containers" / recipe, image, arguments, binds, work, say)
+        with _clock(say, "image is tested"):
+            test(image)
+        if sign:
+            _call(apptainer(), "sign", str(image), terminal=True)
+        with _clock(say, "image is recorded"):
+            listed = json.loads(
+                _call(apptainer(), "exec", *ALONE, str(image), "/usr/bin/env", "python", "-c", sbom.LIST)
+            )
+            bill = sbom.bill(listed, labels | {"title": f"hpcscale-{kind}"})
+            record = {
+                "image": out.name,
+                "sha256": source.sha256(image),
+                "bytes": image.stat().st_size,
+                "kind": kind,
+                **labels,
+                **digests,
+                "apptainer": _call(apptainer(), "--version").split()[-1],
+                "signed": sign,
+            }
+            part = out.with_name(f".{out.name}.part")
+            shutil.move(image, part)
+            _write(out.with_name(f"{out.name}.cdx.json"), json.dumps(bill, indent=1) + "\n")
+            # For a moment the record is newer than the image: a job that begins just then is refused.
+            _write(_record(out), json.dumps(record, indent=1) + "\n")
+            os.replace(part, out)
+    return record
+
+
+def test(image: Path) -> str:
+    """Run the image's own %test and return what it prints. Raises ImageError."""
+    return _call(apptainer(), "test", *ALONE, str(image))
+
+
+def verify(image: Path) -> dict[str, Any]:
+    """Return the record of an image that is the recorded one, bit by bit, with its signature; ImageError."""
+    record = _read(image)
+    found = source.sha256(image)
+    if found != record["sha256"]:
+        raise ImageError(
+            f"{image} is not the image that was recorded: SHA-256 is {found}, {_record(image).name} has "
+            f"{record['sha256']}"
+        )
+    if record["signed"]:
+        _call(apptainer(), "verify", str(image))
+    return record
+
+
+def info(image: Path) -> dict[str, Any]:
+    """The record of an image; without one, the labels in it. Does not check the image."""
+    if _record(image).exists():
+        return _read(image)
+    labels = json.loads(_call(apptainer(), "inspect", "--json", "--labels", str(image)))
+    return dict(labels["data"]["attributes"]["labels"] or {})
+
+
+def apptainer() -> str:
+    """The program that runs images. Raises ImageError."""
+    found = shutil.which("apptainer") or shutil.which("singularity")
+    if not found:
+        raise ImageError("no 'apptainer' on PATH: load your site's module, or install it")
+    return found
+
+
+def _build(
+    recipe: Path, image: Path, arguments: dict[str, str], binds: Sequence[str], work: Path, say: Say
+) -> None:
+    command = [apptainer(), "build", "--notest", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+    for bind in binds:
+        command += ["--bind", bind]
+    for name, value in arguments.items():
+        command += ["--build-arg", f"{name}={value}"]
+    variables = {
+        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",  # debootstrap lies there
+        "APPTAINER_TMPDIR": str(work),
+        "SINGULARITY_TMPDIR": str(work),
+    }
+    log, begin = work / "build.log", time.monotonic()
+    with (
+        open(log, "w") as output,
+        subprocess.Popen(
+            [*command, str(image), str(recipe)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | variables,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            output.write(line)
+            if line.startswith(STEPS):
+                say(f"{time.monotonic() - begin:5.0f} s  {line.removeprefix(STEPS[1]).strip()}")
+    if process.returncode:
+        tail = "\n".join(log.read_text().splitlines()[-40:])
+        raise ImageError(f"{tail}\n{recipe.name} could not be built; apptainer's log ends as above")
+
+
+@contextmanager
+def _clock(say: Say, what: str) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    say(f"{what}: {time.monotonic() - begin:.0f} s")
+
+
+def _call(*command: str, terminal: bool = False) -> str:
+    """What a program prints; with `terminal`, it may ask for a passphrase. Raises ImageError."""
+    both = None if terminal else subprocess.PIPE
+    done = subprocess.run(command, stdout=both, stderr=both, text=True)
+    if done.returncode:
+        tail = "\n".join(f"{done.stdout or ''}{done.stderr or ''}".splitlines()[-30:])
+        raise ImageError(
+            f"{tail}\n{Path(command[0]).name} {command[1]}: exit code {done.returncode}".lstrip()
+        )
+    return done.stdout or ""
+
+
+def _record(image: Path) -> Path:
+    return image.with_name(f"{image.name}.json")
+
+
+def _read(image: Path) -> dict[str, Any]:
+    file = _record(image)
+    try:
+        record = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{image} has no record that can be read: {error}") from None
+    if missing := {"sha256", "source", "environment", "signed"} - set(record):
+        raise ImageError(f"{file} is not the record of an image: no {', '.join(sorted(missing))} in it")
+    return dict(record)
+
+
+def _before(out: Path) -> dict[str, Any] | None:
+    """The record of the image that is there, if it is to be trusted."""
+    try:
+        return verify(out)
+    except (ImageError, OSError):
+        return None
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text)
+    os.replace(part, file)
+
+
+def _temporary() -> str:
+    """Where a build puts gigabytes: not /tmp, which is often small, or in memory."""
+    folder = os.environ.get("APPTAINER_TMPDIR") or os.environ.get("SINGULARITY_TMPDIR") or "/var/tmp"
+    free = shutil.disk_usage(folder).free
+    if free < SPACE:
+        raise ImageError(
+            f"{folder} has {free / 1e9:.1f} GB free, and a build takes {SPACE / 1e9:.0f}: name a folder on a "
+            "larger local disk in APPTAINER_TMPDIR"
+        )
+    return folder

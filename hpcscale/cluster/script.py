@@ -1,0 +1,126 @@
+"""The text of a job script: a template of slurm/, what a job asks for, and facts of a site in; bash out.
+
+Pure. Whatever comes from a user goes in as a quoted word of bash, or into a comment with nothing but letters,
+and so can do nothing, whatever is in it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcscale.cluster import files
+from hpcscale.cluster.site import Resources, Site, Template
+
+MARK = "# ----"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as `hpcscale submit` was asked for it."""
+
+    template: Template
+    folder: Path  # of its log and attempts; absolute
+    arguments: tuple[str, ...]  # of the template, after FOLDER
+    image: Path  # absolute
+    image_sha256: str
+    resources: Resources
+    nodes: int = 1
+    after: tuple[str, ...] = ()  # jobs that must have ended well before
+    array: str | None = None  # for sbatch: "0-7%4"
+    parts: int = 0  # of an array's work; may be more than it has tasks
+
+
+def render(job: Job, site: Site) -> str:
+    """The template with everything in it: runs anywhere, whatever becomes of the template."""
+    text = (files.slurm() / f"{job.template}.sbatch").read_text()
+    head, _, rest = text.partition(f"{MARK} by hand")
+    _, _, tail = rest.partition(f"\n{MARK}\n")
+    library = (files.slurm() / "lib.sh").read_text()
+    return "".join(
+        [
+            head,
+            f"{MARK} from hpcscale submit\n",
+            *(f"#SBATCH {directive}\n" for directive in directives(job, site)),
+            *_modules(site),
+            *(_line(f"export {name}", "=", value) for name, value in variables(job, site).items()),
+            _line("set --", " ", str(job.folder), *job.arguments),
+            f"{MARK} slurm/lib.sh\n",
+            library,
+            f"{MARK}\n",
+            tail,
+        ]
+    )
+
+
+def directives(job: Job, site: Site) -> Iterator[str]:
+    wanted = job.resources
+    yield f"--job-name={job_name(job)}"
+    for option in ("partition", "account", "qos", "constraint", "time"):
+        if value := getattr(wanted, option):
+            yield f"--{option}={value}"
+    yield f"--nodes={job.nodes}"
+    yield f"--ntasks-per-node={wanted.ranks()}"
+    if wanted.cpus_per_rank:
+        yield f"--cpus-per-task={wanted.cpus_per_rank}"
+    if wanted.gpus_per_node:
+        yield f"--gpus-per-node={wanted.gpus_per_node}"
+    if wanted.memory:
+        yield f"--mem={wanted.memory}"
+    if job.array:
+        yield f"--array={job.array}"
+    if job.after:
+        yield f"--dependency=afterok:{':'.join(job.after)}"
+        yield "--kill-on-invalid-dep=yes"
+    yield f"--signal=B:USR1@{site.stop_seconds}"
+    yield "--requeue"
+    yield "--open-mode=append"
+    yield from wanted.directives
+
+
+def variables(job: Job, site: Site) -> dict[str, str]:
+    """What slurm/lib.sh reads, and what the site wants in the image."""
+    names = {
+        "HPCSCALE_IMAGE": str(job.image),
+        "HPCSCALE_IMAGE_SHA256": job.image_sha256,
+        "HPCSCALE_APPTAINER": site.apptainer,
+        "HPCSCALE_BINDS": "\n".join(site.binds),
+        "HPCSCALE_PASS": " ".join((*site.environment, *site.pass_on)),
+        "HPCSCALE_RETRIES": str(site.retries),
+        "HPCSCALE_INTERFACE": site.interface or "",
+        "HPCSCALE_MPI": site.mpi,
+        "HPCSCALE_LAUNCHER": "" if site.mpi == "none" else "mpi",
+    }
+    if job.parts:
+        names["HPCSCALE_PARTS"] = str(job.parts)
+    return {name: value for name, value in names.items() if value} | dict(site.environment)
+
+
+def job_name(job: Job) -> str:
+    """For squeue: the command, and the folder with what is not plain left out."""
+    words = ("train",) if job.template == "train" else job.arguments[:2]
+    plain = [re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in (*words, job.folder.name)]
+    return "-".join(filter(None, plain))
+
+
+def quote(word: str) -> str:
+    """One word of bash, on one line."""
+    if "\n" in word:
+        escaped = word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+        return f"$'{escaped}'"
+    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", word):
+        return word
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _line(begin: str, joint: str, *words: str) -> str:
+    line = f"{begin}{joint}{' '.join(map(quote, words))}\n"
+    # What looks like a variable is none: it is quoted for that.
+    return "# shellcheck disable=SC2016\n" * bool(re.search("'[^']*[$`]", line)) + line
+
+
+def _modules(site: Site) -> Iterator[str]:
+    if site.modules:
+        yield "# shellcheck source=/dev/null  # a batch shell is no login shell\n"
+        yield '[ -n "$(type -t module)" ] || source /etc/profile\n'
+        yield f"module load {' '.join(map(quote, site.modules))}\n"

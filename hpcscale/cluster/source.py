@@ -1,0 +1,129 @@
+"""What an image is made of: the files of this clone, their digests, and the packages that pip downloads.
+
+In: the clone that this package lies in. Out: digests, which decide what must be built again, and folders to
+bind into a build. What was downloaded is kept in ~/.cache/hpcscale ($HPCSCALE_CACHE).
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcscale.cluster import files
+
+
+class Kind(NamedTuple):
+    """What containers/hpcscale-KIND.def has, for those who download for it."""
+
+    python: str
+    glibc: str
+    torch: str  # build of torch, as uv names it
+
+
+KINDS = {"cpu": Kind("3.11", "2_36", "cpu"), "cuda": Kind("3.12", "2_39", "cu130")}
+
+# What of the clone goes into an image. Of COMPILED, a change asks for all to be built again.
+PYTHON = ("hpcscale", "slurm", "containers", "README.md", "LICENSE")
+COMPILED = ("CMakeLists.txt", "cpp", "constraints.txt", "install", "pyproject.toml", "setup.py")
+DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # of install/: what says what to download
+
+
+class SourceError(RuntimeError):
+    """No clone to build of, or its packages cannot be had."""
+
+
+def root() -> Path:
+    """The clone that this package lies in. Raises SourceError if it was installed without."""
+    clone = files.containers().parent
+    if not (clone / "CMakeLists.txt").is_file():
+        raise SourceError(f"an image is built of a clone of hpcscale, which {clone} is not")
+    return clone
+
+
+def commit(clone: Path) -> str | None:
+    """The commit of a clone, with + if files of it were changed since; None where git does not know."""
+    git = ["git", "-C", str(clone)]
+    try:
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], stderr=subprocess.DEVNULL, text=True)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *PYTHON, *COMPILED])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + "+" * bool(changed)
+
+
+def digest(clone: Path, parts: Sequence[str] = (*PYTHON, *COMPILED)) -> str:
+    """SHA-256 over names and contents of all that is in some parts of a clone, but what was made there."""
+    total = hashlib.sha256()
+    for file in _walk(clone, parts):
+        total.update(f"{file.relative_to(clone)}\0{sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def environment(clone: Path, kind: str) -> str:
+    """The digest of all that decides what is in an image of a kind, beside our own Python files."""
+    return digest(clone, (*COMPILED, f"containers/hpcscale-{kind}.def"))
+
+
+def copy(clone: Path, to: Path) -> None:
+    for file in _walk(clone, (*PYTHON, *COMPILED)):
+        target = to / file.relative_to(clone)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
+
+
+def wheels(clone: Path, kind: str) -> Path:
+    """The folder with all packages of an image, downloaded if it is not there; those of older sources go.
+
+    clone: a copy that may be written to, as setup.py does to tell what it needs. Raises SourceError.
+    """
+    python, glibc, torch = KINDS[kind]
+    key = digest(clone, ("constraints.txt", "setup.py", *(f"install/{name}" for name in DOWNLOAD)))[:16]
+    folder = cache(f"wheels-{kind}") / key
+    if folder.is_dir():
+        return folder
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{key}."))
+    try:
+        command = [str(clone / "install" / "wheels.sh"), str(part), python, glibc, torch]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"HPCSCALE_PYTHON": sys.executable}
+        )
+        if done.returncode:
+            raise SourceError(
+                f"{done.stderr[-4000:]}\ninstall/wheels.sh could not download; it ended as above"
+            )
+        for other in folder.parent.iterdir():
+            if other != part:
+                shutil.rmtree(other)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def cache(name: str = "") -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("HPCSCALE_CACHE") or Path(home) / "hpcscale") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _walk(clone: Path, parts: Sequence[str]) -> Iterator[Path]:
+    made = ("__pycache__", ".so", ".pyc", ".egg-info")
+    for part in sorted(parts):
+        if (clone / part).is_file():
+            yield clone / part
+        for folder, inner, names in os.walk(clone / part):
+            inner[:] = sorted(name for name in inner if not name.endswith(made) and name[0] != ".")
+            for name in sorted(names):
+                if not name.endswith(made) and name[0] != ".":
+                    yield Path(folder, name)

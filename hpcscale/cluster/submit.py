@@ -1,0 +1,228 @@
+"""From a command to a job: what it asks for is checked, rendered, written down, and handed to Slurm.
+
+FOLDER/jobs/ID.sbatch is exactly what was submitted; ID.json says what it was made of, and `resubmit` makes
+the same job anew from it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hpcscale
+from hpcscale import config
+from hpcscale.cluster import jobs, script, site, slurm
+
+
+class SubmitError(ValueError):
+    """A job that cannot be submitted as it was asked for."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of hpcscale, understood but not run."""
+
+    words: tuple[str, ...]  # without "hpcscale"
+    folder: Path  # of the job: the run, or beside what the command writes
+    paths: tuple[Path, ...]  # all that it names
+    parts: bool = False  # whether it knows --part
+    recipe: config.Config | None = None  # of `train`
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `hpcscale submit`; None leaves it to the site."""
+
+    site: str | None = None
+    nodes: int = 1
+    ranks_per_node: int | None = None
+    time: str | None = None
+    after: tuple[str, ...] = ()
+    array: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    text: str  # of the job script
+    folder: Path
+    record: dict[str, Any]
+
+
+def plan(command: Command, request: Request, max_array_size: int) -> Plan:
+    """All that can be known before Slurm is asked. Raises SubmitError and SiteError."""
+    for earlier in request.after:
+        if not re.fullmatch(r"\d+(_\d+)?", earlier):
+            raise SubmitError(f"--after {earlier}: expected the id of a job")
+    site_file = site.find(request.site).resolve()
+    here = site.load(site_file)
+    template: site.Template = (
+        "array" if request.array else "train" if command.words[0] == "train" else "single"
+    )
+    chosen = {"ranks_per_node": request.ranks_per_node, "time": request.time}
+    resources = site.checked(
+        here.resources(template), {key: value for key, value in chosen.items() if value is not None}
+    )
+    array, parts = _array(command, request.array, max_array_size)
+    folder = Path(os.path.abspath(command.folder))
+    _check_visible(command, folder, here, exists=not request.after)
+    _check_batch(command, request.nodes * resources.ranks())
+    digest, commit = _image(here.image)
+    # RUN comes first, whatever the order of options was: slurm/train.sbatch takes its folder from there.
+    words = list(command.words)
+    if template == "train":
+        words.remove(next(word for word in words[1:] if Path(word) == command.folder))
+        words.remove("train")
+    job = script.Job(
+        template=template,
+        folder=folder,
+        arguments=tuple(words),
+        image=here.image,
+        image_sha256=digest,
+        resources=resources,
+        nodes=request.nodes,
+        after=request.after,
+        array=array,
+        parts=parts,
+    )
+    record = {
+        "command": list(command.words),
+        "cwd": os.getcwd(),
+        "folder": str(folder),
+        "config": command.recipe.model_dump(mode="json") if command.recipe else None,
+        "version": hpcscale.__version__,
+        "commit": commit,
+        "image": str(here.image),
+        "image_sha256": digest,
+        "site": str(site_file),
+        "nodes": request.nodes,
+        "ranks_per_node": resources.ranks(),
+        "time": resources.time,
+        "array": array,
+        "parts": parts or None,
+        "after": list(request.after),
+        "request": vars(request) | {"site": str(site_file), "after": []},  # what `resubmit` asks for
+    }
+    return Plan(script.render(job, here), folder, record)
+
+
+def submit(plan: Plan) -> str:
+    """Write the script, hand it to sbatch, write the record; the id of the job.
+
+    Raises SubmitError if another training of the same run waits or runs, SlurmError if Slurm refuses.
+    """
+    folder = plan.folder / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        if plan.record["command"][0] == "train":
+            active = jobs.active_trainings(plan.folder) - set(plan.record["after"])
+            if active:
+                raise SubmitError(
+                    f"{plan.folder}: job {', '.join(sorted(active))} trains this run already; "
+                    "`hpcscale cancel` ends it, --after lets this one wait for it"
+                )
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, prefix=".", suffix=".sbatch", delete=False
+        ) as aside:
+            aside.write(plan.text)
+        try:
+            output = "%A_%a.log" if plan.record["array"] else "%j.log"
+            job = slurm.submit(Path(aside.name), folder / output)
+        except slurm.SlurmError:
+            os.unlink(aside.name)
+            raise
+        os.chmod(aside.name, 0o644)
+        os.rename(aside.name, folder / f"{job}.sbatch")
+        record = {"job": job, **plan.record, "submitted": int(time.time())}
+        (folder / f"{job}.json").write_text(json.dumps(record, indent=2) + "\n")
+    return job
+
+
+def request_of(record: dict[str, Any]) -> Request:
+    """What a job was asked for with, from its record."""
+    return Request(**record["request"] | {"after": tuple(record["request"]["after"])})
+
+
+def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, int]:
+    """What sbatch is told, and the number of parts. Above `most` tasks, each does several parts."""
+    if spec is None:
+        return None, 0
+    found = re.fullmatch(r"(?:(\d+)|0-(\d+))(%[1-9]\d*)?", spec)
+    parts = (int(found[1]) if found[1] else int(found[2]) + 1) if found else 0
+    if not found or not parts:
+        raise SubmitError(f"--array {spec}: expected a number of parts N, or 0-LAST, either with %LIMIT")
+    if not command.parts or any(word.partition("=")[0] == "--part" for word in command.words):
+        raise SubmitError(
+            f"--array: `{' '.join(command.words[:2])}` must be a command that shares its work by --part I/N, "
+            "and --part is left to the array"
+        )
+    return f"0-{min(parts, most) - 1}{found[3] or ''}", parts
+
+
+def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool) -> None:
+    """Refuse a path that the image would not see; and one that is not there, unless a job before makes it."""
+    binds = here.visible()
+    seen = [Path.cwd(), folder, *(inside for _, inside in binds)]
+    moved = [inside for outside, inside in binds if outside != inside]
+    for path in command.paths:
+        full = Path(os.path.abspath(path))
+        if any(full.is_relative_to(place) for place in moved):
+            continue  # there, it is another file than here
+        for name in dict.fromkeys((full, full.resolve())):
+            if not any(name.is_relative_to(place) for place in seen):
+                link = "" if name == full else f" (a link to {name})"
+                raise SubmitError(
+                    f"{path}{link}: the image would not see it; it sees the working folder {Path.cwd()}, "
+                    f"{folder}, and the binds of the site: {', '.join(here.binds) or 'none'}"
+                )
+    if exists and command.recipe:
+        for path in _data_paths(command.recipe):
+            if not path.exists() and not any(Path(os.path.abspath(path)).is_relative_to(m) for m in moved):
+                raise SubmitError(
+                    f"{path}: does not exist; if another job writes it, name that one with --after"
+                )
+
+
+def _data_paths(settings: config.Config) -> list[Path]:
+    data = settings.data
+    return [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
+
+
+def _check_batch(command: Command, ranks: int) -> None:
+    if command.recipe and command.recipe.train.batch % ranks:
+        raise SubmitError(
+            f"train.batch is {command.recipe.train.batch}, which {ranks} ranks cannot share: "
+            f"choose a multiple of {ranks}"
+        )
+
+
+def _image(file: Path) -> tuple[str, str | None]:
+    """SHA-256 and commit of an image, from the record that `image build` leaves beside it."""
+    if not file.is_absolute() or not file.is_file():
+        raise SubmitError(f"{file}: the site's image must be a file, with its full path")
+    record = file.with_name(file.name + ".json")
+    if not record.exists():  # seconds
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest(), None
+    try:
+        values = json.loads(record.read_text())
+        digest, commit = values["sha256"], values.get("revision")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        digest = commit = None
+    if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+        raise SubmitError(f"{record}: holds no SHA-256 of the image; `hpcscale image verify` says more")
+    return str(digest), commit
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

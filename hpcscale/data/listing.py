@@ -1,0 +1,94 @@
+"""Which shards of an ingest are finished, and the lists of them: the manifest, and last the quarantine.
+
+In: the folder that store.py specifies while ingest.py fills it. Out: `Entry`s, manifest.jsonl and
+quarantine.jsonl. A task of many leaves the line of a shard beside it; the joining call lists them.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from hpcscale.data.folder import (
+    DataError,
+    Entry,
+    Plan,
+    aside,
+    commit,
+    entry_name,
+    read_manifest,
+    shard_name,
+    write_file,
+)
+from hpcscale.data.store import Shard, open_shard
+from hpcscale.data.verify import checked_shard, file_digest
+
+
+def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
+    """The shards among `wanted` that need no more work: those with a line, and whole ones without."""
+    lines = dict(enumerate(read_manifest(out)))
+    entries: dict[int, Entry] = {}
+    for index in wanted:
+        file = out / shard_name(index)
+        line = lines.get(index) or _left(out, index)
+        try:
+            if line is not None and file.stat().st_size == line.bytes:
+                open_shard(file, plan, index)
+                entries[index] = line
+            elif file.exists():  # killed between its renaming and its line
+                entries[index] = entry_of(file, file, checked_shard(file, plan, index))
+        except (DataError, FileNotFoundError):
+            continue
+    return entries
+
+
+def _left(out: Path, index: int) -> Entry | None:
+    """The line that a task has left beside its shard."""
+    try:
+        entry = Entry.model_validate_json((out / entry_name(index)).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return entry if entry.file == shard_name(index) else None
+
+
+def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
+    """Write what has no gap before it into the manifest, which holds `listed` lines (0: write it anew)."""
+    upto = listed
+    while upto in entries:
+        upto += 1
+    content = b"".join(entries[index].model_dump_json().encode() + b"\n" for index in range(listed, upto))
+    manifest = out / "manifest.jsonl"
+    if not listed:
+        if not manifest.exists() or manifest.read_bytes() != content:
+            write_file(manifest, content)
+    elif content:
+        with manifest.open("ab") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return upto
+
+
+def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
+    """The manifest line of a shard that is to be called `file` and lies at `written`."""
+    return Entry(
+        file=file.name,
+        samples=len(shard.source_sizes),
+        tags=len(shard.tag_ids),
+        untagged=int((np.diff(shard.tag_offsets) == 0).sum()),
+        quarantined=shard.quarantine.tobytes().count(b"\n"),
+        bytes=written.stat().st_size,
+        sha256=file_digest(written),
+    )
+
+
+def finish(out: Path, plan: Plan) -> None:
+    """Gather the quarantine of all shards, the last file of an ingest, and remove what the tasks left."""
+    gathered = aside(out / "quarantine.jsonl")
+    with gathered.open("wb") as stream:
+        for index in range(plan.shards):
+            stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
+    commit(gathered, out / "quarantine.jsonl")
+    for index in range(plan.shards):
+        (out / entry_name(index)).unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""Work that the tasks of an array share: who may write into a folder at the same time, and under which names.
+
+In: a folder, and (I, N), the share I of N (from 0) that a task does, or None for a call that does and joins
+everything. Tasks run on several nodes, are killed, and run again while their former self still lives on a
+node that was only cut off. So locks only save work: no file's content depends on them, since everything is
+written under a name of its own (`folder.aside`), and the file that it becomes is the same whoever wrote it.
+"""
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+Part = tuple[int, int]
+
+
+class Busy(BlockingIOError):
+    """Another call holds what this one needs; a matter for another try."""
+
+    def __str__(self) -> str:  # OSError's own would ask for an errno
+        return str(self.args[0])
+
+
+def share(total: int, part: Part | None) -> range:
+    """The items, of `total`, that a task does: neighbours, so that a source is walked once."""
+    mine, of = part or (0, 1)
+    return range(mine * total // of, (mine + 1) * total // of)
+
+
+def check_part(part: Part | None) -> None:
+    """Raises ValueError."""
+    if part is not None and not 0 <= part[0] < part[1]:
+        raise ValueError(f"part must be I/N with 0 <= I < N, found {part[0]}/{part[1]}")
+
+
+@contextmanager
+def locked(folder: Path, part: Part | None) -> Iterator[bool]:
+    """One call at a time does a task's share, and none joins meanwhile. Raises Busy.
+
+    The folder must exist. False: on a file system without locks (some Lustre mounts) nothing is locked.
+    """
+    with (folder / ".lock").open("a+b") as whole:
+        if part is None:
+            yield _lock(whole, fcntl.LOCK_EX, f"{folder}: another call is writing into it")
+            return
+        _lock(whole, fcntl.LOCK_SH, f"{folder}: a call without --part is writing into it")
+        file = folder / f".lock-{part[0]}-{part[1]}"
+        with file.open("a+b") as own:
+            held = _lock(own, fcntl.LOCK_EX, f"{folder}: another call does part {part[0]}/{part[1]}")
+            try:
+                yield held
+            finally:
+                file.unlink(missing_ok=True)
+
+
+def _lock(stream: IO[bytes], kind: int, held: str) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy(held) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return False
+    return True

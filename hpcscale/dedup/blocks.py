@@ -1,0 +1,216 @@
+"""The work of a search: blocks of A against blocks of B, shared by array tasks, resumable, in bounded memory.
+
+In: the codes of one or two files and a function that searches one block of each. Out: the lines of a pairs
+file (pairs.py), in the order of A's rows.
+
+What is found for a job (a block of A and one of B) is written, as (row of A, row of B, distance), into a file
+of the work folder; when all jobs are done, the files of each block of A are sorted in pieces of `PIECE` and
+written out as lines. With `out`, the work folder is OUT.parts and stays when the search is killed, so that
+the same call again goes on; OUT itself appears when all is done. Task I of N does the jobs I, I + N, I + 2 N
+...; the call without a part does what they left, and writes OUT.
+
+Whoever comes first states in task.json what is searched for, and how long the blocks are; the others compare
+the former and take over the latter. The lines do not depend on it.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale.data.codes import Codes
+from hpcscale.data.folder import aside, commit, remove_asides, write_once
+from hpcscale.data.shares import Part, locked
+from hpcscale.data.verify import Progress
+from hpcscale.pairs import escape
+
+PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
+LEAST = 1 << 12  # codes of a block: shorter ones are not worth a job of their own
+ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
+
+Found = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row, row, distance
+Share = Callable[[float], None]  # takes the share that is done
+
+
+class SearchError(ValueError):
+    """A search that must not start; the message says why."""
+
+
+class Job(NamedTuple):
+    """A block of A that starts at row x, and one of B at y, or all of B."""
+
+    x: int
+    y: int | None
+
+    @property
+    def file(self) -> str:
+        return f"{self.x}-{'all' if self.y is None else self.y}.pairs"
+
+
+class Search(NamedTuple):
+    """What is searched for, and how."""
+
+    a: Codes
+    b: Codes | None  # None: within A
+    task: dict[str, int | str | None]  # tells this search from any other
+    block: int  # codes of either side in use at a time
+    find: Callable[[Job, int, Found, Share], None]  # of a job, for blocks so long; gives rows of the files
+    nearest: bool  # jobs are a block of A and all of B, and give pairs in their order
+    digits: Callable[[int], str]  # a distance as text
+
+
+def run(search: Search, out: Path | None, part: Part | None, progress: Progress) -> int:
+    """Do all of the search, or the share of one task. Returns the number of pairs. Raises SearchError."""
+    if part is not None and out is None:
+        raise SearchError("a part needs --out, next to which the tasks leave what they find")
+    length = search.block if part is None else _shorter(search, part[1])
+    with _work_folder(out, search.task, length, part) as (folder, block, alone):
+        every = jobs(search, block)
+        mine = every if part is None else every[part[0] :: part[1]]
+        for number, job in enumerate(mine):
+
+            def share(done: float, number: int = number) -> None:
+                progress("search", int(1000 * (number + done)), 1000 * len(mine))
+
+            file = folder / job.file
+            if not file.exists():
+                if alone:
+                    remove_asides(file)
+                _do(search, job, block, file, share)
+        progress("search", 1000 * len(mine), 1000 * len(mine))
+        if part is not None:
+            return sum((folder / job.file).stat().st_size for job in mine) // ROW
+        with _target(out) as stream:
+            return _write(search, every, block, folder, stream)
+
+
+def jobs(search: Search, block: int) -> list[Job]:
+    other = search.a if search.b is None else search.b
+    starts_a, starts_b = range(0, len(search.a.codes), block), range(0, len(other.codes), block)
+    if search.nearest:
+        return [Job(x, None) for x in starts_a]
+    return [Job(x, y) for x in starts_a for y in starts_b if search.b is not None or x <= y]
+
+
+def _shorter(search: Search, tasks: int) -> int:
+    """Blocks short enough that every one of so many tasks has jobs to do, and none waits long for another."""
+    block = search.block
+    while len(jobs(search, block)) < 2 * tasks and block // 2 >= LEAST:
+        block //= 2
+    return block
+
+
+@contextmanager
+def _work_folder(
+    out: Path | None, task: dict[str, int | str | None], length: int, part: Part | None
+) -> Iterator[tuple[Path, int, bool]]:
+    """Where the jobs' pairs are kept, how long blocks are there, and whether no other call does the same.
+    Raises SearchError if an earlier call began another task there.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:
+            yield Path(name), length, True
+        return
+    folder = out.with_name(out.name + ".parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, part) as alone:
+        content = json.dumps(task | {"block": length}, sort_keys=True).encode() + b"\n"
+        stated = json.loads(write_once(folder / "task.json", content))
+        block = stated.pop("block")
+        if stated != task:
+            raise SearchError(
+                f"{folder}: an interrupted search had other files or options "
+                f"({json.dumps(stated, sort_keys=True)}); finish that one, or remove the folder"
+            )
+        yield folder, block, alone
+        if part is None:
+            shutil.rmtree(folder)
+
+
+def _do(search: Search, job: Job, block: int, file: Path, share: Share) -> None:
+    """Write what a job finds."""
+    temporary = aside(file)
+    try:
+        with temporary.open("wb") as stream:
+
+            def found(pairs: NDArray[np.int64]) -> None:
+                stream.write(pairs.astype("<i8", copy=False).data)
+
+            search.find(job, block, found, share)
+        commit(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for codes in (search.a, search.b):
+        if codes is not None:
+            codes.release()
+
+
+@contextmanager
+def _target(out: Path | None) -> Iterator[IO[bytes]]:
+    """Stdout, or a file that is renamed to `out` when all went well."""
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    target = out.with_name(out.name + ".tmp")
+    with target.open("wb") as stream:
+        yield stream
+    commit(target, out)
+
+
+def _write(search: Search, every: list[Job], block: int, folder: Path, stream: IO[bytes]) -> int:
+    """Write the pairs of all jobs as lines, in order. Returns their number."""
+    other = search.a if search.b is None else search.b
+    pairs = 0
+    for x in range(0, len(search.a.codes), block):
+        files = [folder / job.file for job in every if job.x == x]
+        for found in _read(files) if search.nearest else _sorted(folder, files, x, block):
+            for i, j, distance in found.tolist():
+                line = f"{escape(search.a.names[i])}\t{escape(other.names[j])}\t{search.digits(distance)}\n"
+                stream.write(os.fsencode(line))
+            pairs += len(found)
+        for codes in (search.a, other):
+            codes.release()
+    return pairs
+
+
+def _sorted(folder: Path, files: list[Path], start: int, block: int) -> Iterator[NDArray[np.int64]]:
+    """The pairs of one block of A, that starts at row `start`, in order, in pieces.
+
+    Where they are more than `PIECE`, they are first dealt out to one file per piece; a piece holds whole rows
+    of A.
+    """
+    if sum(file.stat().st_size for file in files) > PIECE * ROW:
+        counts = np.zeros(block, np.int64)
+        for found in _read(files):
+            counts += np.bincount(found[:, 0] - start, minlength=block)
+        piece_of = (np.cumsum(counts) - counts) // PIECE
+        names = [folder / f"piece-{piece}" for piece in range(int(piece_of[-1]) + 1)]
+        for name in names:
+            name.write_bytes(b"")
+        for found in _read(files):
+            pieces = piece_of[found[:, 0] - start]
+            for piece in np.unique(pieces).tolist():
+                with names[piece].open("ab") as stream:
+                    stream.write(found[pieces == piece].data)
+        groups = [[name] for name in names]
+    else:
+        groups = [files]
+    for group in groups:
+        if parts := list(_read(group)):
+            found = np.concatenate(parts)
+            yield found[np.lexsort((found[:, 1], found[:, 0]))]
+
+
+def _read(files: list[Path]) -> Iterator[NDArray[np.int64]]:
+    for file in files:
+        with file.open("rb") as stream:
+            while content := stream.read(ROW << 20):
+                yield np.frombuffer(content, "<i8").reshape(-1, 3)

@@ -1,0 +1,251 @@
+"""How ranks that srun started find one another: a Layout and a shared folder in, HOROVOD_* variables out.
+
+Rank 0 serves Horovod's rendezvous on the one address by which it reaches the others, and leaves that address
+in the folder. Every rank first reports there who it is; rank 0 waits for all, compares, and answers all
+alike, so that whatever does not fit is told in seconds and by name. No ssh, no MPI, and no name but those of
+the first and the last node is looked up.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcscale.ranks.slurm import Environment, Layout, SlurmError
+
+UNREACHABLE = 30.0  # seconds after which a rank 0 that never answered is taken for behind a firewall
+SILENT = 10.0  # and one that did, for dead
+TELLING = 2.0  # seconds that rank 0 goes on serving so that all hear what is wrong
+POLL = 0.1  # seconds between two looks
+
+Report = Mapping[str, Any]  # of a rank: what must be alike on all
+
+
+class RankLost(RuntimeError):
+    """Another rank has ended, or has never come."""
+
+
+@contextlib.contextmanager
+def meeting(
+    layout: Layout, folder: Path, report: Report, environment: Environment
+) -> Iterator[dict[str, str]]:
+    """The variables with which `horovod init` brings all ranks together; leave when it has, on all.
+
+    Raises SlurmError, on all ranks alike, if reports differ or there is no network between the nodes, and
+    RankLost if a rank has not come within HPCSCALE_MEET_SECONDS (300).
+    """
+    patience = float(environment.get("HPCSCALE_MEET_SECONDS", "300"))
+    deadline = time.monotonic() + patience
+    file = folder / f"address.{layout.step}"
+    with contextlib.ExitStack() as stack:
+        if layout.rank == 0:
+            interface, address = interface_towards(_peer(layout, environment), layout, environment)
+            port, reports = stack.enter_context(_serving(layout, address))
+            stack.enter_context(_posted(file, {"address": address, "port": port}))
+            reports[b"0"] = _encode(layout, report)
+            verdict = _wait_for_all(layout, reports, deadline, patience)
+            reports[b"verdict"] = verdict.encode()
+        else:
+            address, port, interface, verdict = _report(
+                file, layout, _encode(layout, report), environment, deadline, patience
+            )
+        kind, _, text = verdict.partition(":")
+        if kind != "welcome":
+            time.sleep(TELLING if layout.rank == 0 else 0)
+            raise {"lost": RankLost, "misfit": SlurmError}[kind](text)
+        yield layout.horovod() | {
+            "HOROVOD_GLOO_RENDEZVOUS_ADDR": address,
+            "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
+            "HOROVOD_GLOO_IFACE": interface,
+            "HOROVOD_CONTROLLER": "gloo",
+            "HOROVOD_CPU_OPERATIONS": "gloo",
+        }
+
+
+# ---- rank 0
+
+
+@contextlib.contextmanager
+def _serving(layout: Layout, address: str) -> Iterator[tuple[int, dict[bytes, bytes]]]:
+    """Horovod's rendezvous in a thread; gives its port and the reports that come in."""
+    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+
+    reports: dict[bytes, bytes] = {}
+
+    class Handler(RendezvousHandler):  # type: ignore[misc]
+        def _get_value(self, scope: str, key: str) -> bytes | None:
+            return reports.get(key.encode()) if scope == SCOPE else super()._get_value(scope, key)
+
+        def _put_value(self, scope: str, key: str, value: bytes) -> None:
+            if scope == SCOPE:
+                reports.setdefault(key.encode(), value)
+            else:
+                super()._put_value(scope, key, value)
+
+        def do_HEAD(self) -> None:  # of the base class: answers for files of the working folder
+            self.send_status_code(405)
+
+    try:
+        server = RendezvousHTTPServer((address, 0), Handler, 0)
+    except OSError as error:
+        raise SlurmError(f"{layout} cannot listen on {address}: {error}") from None
+    server.daemon_threads = True
+    hosts = ",".join(f"{n}:{count}" for n, count in zip(layout.nodes, layout.ranks_of, strict=True))
+    server.init(get_host_assignments(parse_hosts(hosts), layout.size))
+    threading.Thread(target=server.serve_forever, args=(POLL,), daemon=True).start()
+    try:
+        yield server.server_address[1], reports
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+SCOPE = "hpcscale"  # of our own keys in Horovod's store: the reports by rank, and the verdict
+
+
+@contextlib.contextmanager
+def _posted(file: Path, content: dict[str, Any]) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(file.name + ".tmp")
+    aside.write_text(json.dumps(content) + "\n")
+    aside.rename(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _wait_for_all(layout: Layout, reports: dict[bytes, bytes], deadline: float, patience: float) -> str:
+    """`welcome:`, or why not: `misfit:` at the first report that differs, `lost:` when time is up."""
+    compared: set[int] = set()
+    while True:
+        for rank in set(range(layout.size)) - compared:
+            if found := reports.get(str(rank).encode()):
+                compared.add(rank)
+                if difference := _difference(json.loads(reports[b"0"]), json.loads(found)):
+                    where = f"rank {rank} on node {layout.node_of(rank)}"
+                    return f"misfit:{where} does not fit rank 0 on node {layout.nodes[0]}: {difference}"
+        missing = [rank for rank in range(layout.size) if rank not in compared]
+        if not missing:
+            return "welcome:"
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{rank} on node {layout.node_of(rank)}" for rank in missing[:8])
+            more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+            return f"lost:not come within {patience:.0f} s: rank {names}{more}"
+        time.sleep(POLL)
+
+
+def _encode(layout: Layout, report: Report) -> bytes:
+    place = {"nodes": layout.nodes, "ranks of the nodes": layout.ranks_of, "size": layout.size}
+    return json.dumps(place | dict(report)).encode()
+
+
+def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
+    keys = [key for key in expected | found if expected.get(key) != found.get(key)]
+    return "; ".join(f"{key} {found.get(key)!r}, not {expected.get(key)!r}" for key in keys)
+
+
+# ---- the other ranks
+
+
+def _report(
+    file: Path, layout: Layout, report: bytes, environment: Environment, deadline: float, patience: float
+) -> tuple[str, int, str, str]:
+    """Address and port of rank 0, the interface that leads there, and its verdict, which always comes unless
+    it dies. An address that was left by a rank 0 that died is given up for a new one."""
+    here: tuple[str, int] | None = None
+    while True:
+        found = _address(file)
+        if found and found != here:
+            here, patient_until, reported = found, time.monotonic() + UNREACHABLE, False
+            interface, _ = interface_towards(here[0], layout, environment)
+        if here is None:
+            if time.monotonic() > deadline:
+                raise RankLost(
+                    f"{layout}: rank 0 on node {layout.nodes[0]} has not come within {patience:.0f} s: no "
+                    f"{file}, which must be on a file system that all nodes share"
+                )
+            time.sleep(POLL)
+            continue
+        try:
+            if not reported:
+                _request(here, "PUT", layout.rank, report)
+                reported = True
+            if (verdict := _request(here, "GET", "verdict")) is not None:
+                return *here, interface, verdict
+            patient_until = time.monotonic() + SILENT
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() > patient_until:
+                raise RankLost(
+                    f"{layout} cannot reach rank 0 on node {layout.nodes[0]} at {here[0]}:{here[1]} ({error})"
+                    ": it has ended, or they share another network, to be named with HPCSCALE_INTERFACE"
+                ) from None
+        time.sleep(POLL)
+
+
+def _address(file: Path) -> tuple[str, int] | None:
+    with contextlib.suppress(OSError):
+        # A listing makes NFS look anew; that a file is not there, it remembers for a minute.
+        if file.name in os.listdir(file.parent):
+            content = json.loads(file.read_text())
+            return content["address"], content["port"]
+    return None
+
+
+def _request(server: tuple[str, int], method: str, key: str | int, body: bytes | None = None) -> str | None:
+    """What the key holds; None if there is nothing yet. No proxy is asked, whatever is set."""
+    connection = http.client.HTTPConnection(*server, timeout=5)
+    with contextlib.closing(connection):
+        connection.request(method, f"/{SCOPE}/{key}", body)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return text if response.status == 200 else None
+
+
+# ---- the network
+
+
+def _peer(layout: Layout, environment: Environment) -> str:
+    """An address that rank 0 must be able to reach: of the last node, or its own."""
+    if len(layout.nodes) == 1 or environment.get("HPCSCALE_INTERFACE"):
+        return "127.0.0.1"
+    try:
+        return socket.getaddrinfo(layout.nodes[-1], None, socket.AF_INET)[0][4][0]  # type: ignore[return-value]
+    except OSError as error:
+        raise SlurmError(
+            f"{layout}: the name of node {layout.nodes[-1]} has no address here ({error}); name the network "
+            "interface with HPCSCALE_INTERFACE"
+        ) from None
+
+
+def interface_towards(peer: str, layout: Layout, environment: Environment) -> tuple[str, str]:
+    """The network interface by which packets to `peer` leave, or the one of HPCSCALE_INTERFACE, and its
+    address."""
+    import psutil  # Horovod needs it too
+
+    addresses = {
+        name: [entry.address for entry in entries if entry.family == socket.AF_INET]
+        for name, entries in psutil.net_if_addrs().items()
+    }
+    if wanted := environment.get("HPCSCALE_INTERFACE"):
+        if not addresses.get(wanted):
+            known = ", ".join(name for name, found in addresses.items() if found)
+            raise SlurmError(f"{layout}: HPCSCALE_INTERFACE is {wanted!r}; with an address here: {known}")
+        return wanted, addresses[wanted][0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((peer, 9))  # sends nothing; the kernel only chooses the way
+        except OSError as error:
+            raise SlurmError(f"{layout}: no way to {peer}: {error}; see HPCSCALE_INTERFACE") from None
+        own = probe.getsockname()[0]
+    for name, found in addresses.items():
+        if own in found:
+            return name, own
+    raise SlurmError(f"{layout}: no network interface has the address {own}, by which {peer} is reached")

@@ -1,0 +1,115 @@
+"""`python -m hpcscale.selftest`: does this installation work here? An image's %test.
+
+In: nothing. Out: a line per check, and exit code 1 with the reason after the first that fails. Every module
+is imported, every variant of the C++ search is held against NumPy, a picture goes through ingest, shard and
+DALI, and two ranks on this machine add a number. Takes seconds and needs no GPU.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import hpcscale
+
+RANK = "HPCSCALE_SELFTEST_RANK"  # set for the processes that are ranks
+
+
+def imports() -> str:
+    names = [module.name for module in pkgutil.walk_packages(hpcscale.__path__, "hpcscale.")]
+    names = [name for name in names if not name.endswith("__main__") and name != "hpcscale.demo"]
+    for name in names:
+        importlib.import_module(name)
+    return f"{len(names)} modules"
+
+
+def extension() -> str:
+    """Pairs within 40 bits among random codes and near copies of them, by every variant this CPU can run."""
+    from hpcscale import ops
+
+    chance = np.random.default_rng(0)
+    a = chance.integers(0, 2**64, (65, 4), np.uint64)
+    b = a[::-1] ^ (np.uint64(1) << chance.integers(0, 64, (65, 4)).astype(np.uint64))
+    distances = np.bitwise_count(a[:, None] ^ b[None]).sum(2)
+    expected = np.argwhere(distances <= 40)
+    variants = ops.hamming_variants()
+    for variant in variants:
+        pairs = ops.search(a, b, 40, variant=variant)
+        if not np.array_equal(pairs[:, :2], expected) or not len(expected):
+            raise AssertionError(f"variant {variant} finds {len(pairs)} pairs, NumPy {len(expected)}")
+    return f"variants {', '.join(variants)}"
+
+
+def decoding() -> str:
+    """A picture that is stored and decoded again is the picture, but for what JPEG loses."""
+    import torch
+    from PIL import Image
+
+    from hpcscale.config import Input
+    from hpcscale.data.ingest import ingest
+    from hpcscale.data.store import open_data
+    from hpcscale.pipeline import evaluate_batches
+
+    y, x = np.mgrid[:64, :64].astype(np.uint8)
+    pixels = np.stack([x * 4, y * 4, 255 - x * 2 - y * 2], axis=2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "source").mkdir()
+        Image.fromarray(pixels).save(folder / "source" / "gradient.jpg", quality=95)
+        (folder / "source" / "manifest.jsonl").write_text('{"image": "gradient.jpg", "tags": ["gradient"]}\n')
+        ingest(folder / "source", folder / "data", resize=64, workers=1)
+        data = open_data(folder / "data")
+        batches = evaluate_batches(data, np.arange(1), Input(crop=64), batch=1, device=torch.device("cpu"))
+        images_NCHW = next(batches).images.numpy().copy()
+        batches.close()
+    found = (images_NCHW[0].transpose(1, 2, 0) + 1) * 127.5
+    error = float(np.abs(found - pixels).max())
+    if error > 12:
+        raise AssertionError(f"a decoded pixel is {error:.0f} of 255 away from what was stored")
+    return f"DALI, largest error {error:.0f} of 255"
+
+
+def ranks() -> str:
+    from hpcscale import ranks
+
+    code = ranks.launch([sys.executable, "-m", "hpcscale.selftest"], 2)
+    if code:
+        raise AssertionError(f"two ranks could not add: exit code {code}")
+    return "Horovod, a sum over two"
+
+
+def add() -> None:
+    """What each of the two ranks does."""
+    import torch
+
+    from hpcscale import ranks
+
+    ranks.init()
+    total = ranks.sum_(torch.tensor([float(ranks.rank() + 1)]))
+    size = ranks.size()
+    ranks.shutdown()
+    if size != 2 or total.item() != 3.0:
+        raise AssertionError(f"1 + 2 is {total.item()} on {size} ranks")
+
+
+def main() -> None:
+    if RANK in os.environ:
+        add()
+        return
+    os.environ[RANK] = "1"
+    for check in (imports, extension, decoding, ranks):
+        begin = time.monotonic()
+        try:
+            found = check()
+        except Exception as error:
+            sys.exit(f"{check.__name__}: {type(error).__name__}: {error}")
+        print(f"{check.__name__}: {found} ({time.monotonic() - begin:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
