@@ -45,11 +45,12 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     from hpcscale.data.store import DataError
     from hpcscale.evaluate import EvaluateError
     from hpcscale.labels.vocabulary import VocabularyError
-    from hpcscale.train import folder, loop, state
+    from hpcscale.train import device, folder, loop, state
 
     told = (CheckpointError, DataError, EvaluateError, VocabularyError, folder.RunError, state.Diverged)
     with exit_codes(usage=(config.ConfigError,), told=told):
         try:
+            device.keep_memory()
             loop.train(settings, run)
         except loop.Interrupted as stop:
             click.echo(str(stop), err=True)

@@ -1,4 +1,4 @@
-"""What a process must settle before it trains: its device, its threads, determinism; called by train.loop."""
+"""What a process must settle before it trains: its device, its threads, determinism, its memory."""
 
 import ctypes
 import os
@@ -27,7 +27,6 @@ def prepare(settings: Config) -> torch.device:
     # A pass over memory for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted == "cpu" or not torch.cuda.is_available():
-        keep_memory()
         return torch.device("cpu")
     device = torch.device("cuda", ranks.local_rank())
     torch.cuda.set_device(device)
@@ -36,7 +35,7 @@ def prepare(settings: Config) -> torch.device:
 
 def keep_memory() -> None:
     """Have malloc keep what a step frees: fresh pages for every step's activations cost 15 % of it on the
-    CPU."""
+    CPU. For a process that does nothing else: it never gets smaller again."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks from the heap too
