@@ -39,15 +39,19 @@ def config(cluster: None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(config: Path, record: Record) -> str:
-    """The weights of the run that nothing happens to."""
+def uninterrupted(config: Path, record: Record) -> tuple[str, float]:
+    """The weights of the run that nothing happens to, and the seconds it takes here."""
     begin = time.monotonic()
     job = start(config, "uninterrupted")
     job.completed()
-    record(
-        "the run without a fault", seconds=f"{time.monotonic() - begin:.0f}", steps=STEPS, batch=small.BATCH
-    )
-    return job.weights()
+    seconds = time.monotonic() - begin
+    record("the run without a fault", seconds=f"{seconds:.0f}", steps=STEPS, batch=small.BATCH)
+    return job.weights(), seconds
+
+
+@pytest.fixture(scope="module")
+def expected(uninterrupted: tuple[str, float]) -> str:
+    return uninterrupted[0]
 
 
 @pytest.fixture(autouse=True)
@@ -102,10 +106,15 @@ def kill(job: rig.Job, rank: int, how: signal.Signals = signal.SIGKILL) -> None:
     os.kill(job.process(rank).pid, how)
 
 
-def test_time_limit(config: Path, expected: str, record: Record) -> None:
-    """Asked to stop 100 s before a limit of two minutes, again and again until it is through."""
-    job = start(config, "limit", "--time", "2")
-    job.completed(400)
+def test_time_limit(config: Path, uninterrupted: tuple[str, float], record: Record) -> None:
+    """Asked to stop so long before a limit of two minutes that one attempt is not enough."""
+    expected, seconds = uninterrupted
+    site = FOLDER / "impatient.toml"
+    stop = 120 - round(min(0.7 * seconds, 100))
+    site.write_text(rig.SITE.read_text().replace("stop_seconds = 100", f"stop_seconds = {stop}"))
+    assert f"stop_seconds = {stop}" in site.read_text()
+    job = start(config, "limit", "--time", "2", "--site", site)
+    job.completed(500)
     assert job.restarts() >= 1
     stops = [line for line in job.attempts() if line.get("verdict") == "stopped"]
     assert len(stops) == job.restarts(), job.attempts()
