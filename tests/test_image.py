@@ -4,6 +4,8 @@ import json
 import os
 import stat
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -273,3 +275,27 @@ def test_a_machine_without_debian_has_no_mirror(tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("deb http://u/ubuntu noble main\n")
     with pytest.raises(MirrorError, match="--mirror"):
         debian_mirror(tmp_path)
+
+
+def test_packages_are_downloaded_once_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two builds at the same time: the second waits, and finds what the first has brought."""
+    clone = tmp_path / "clone"
+    (clone / "install").mkdir(parents=True)
+    for name in ("constraints.txt", "setup.py"):
+        (clone / name).write_text("")
+    script = clone / "install" / "wheels.sh"
+    script.write_text(f"#!/bin/sh\necho once >> {tmp_path}/calls\nsleep 1\necho wheel > $1/a.whl\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("HPCSCALE_CACHE", str(tmp_path / "cache"))
+    for name, age in (("old", 2 * source.DAY), ("new", 0)):
+        folder = tmp_path / "cache" / "wheels-cpu" / name
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age,) * 2)
+    with ThreadPoolExecutor(2) as builds:
+        found = {each.result() for each in [builds.submit(source.wheels, clone, "cpu") for _ in range(2)]}
+    (folder,) = found
+    assert (folder / "a.whl").read_text() == "wheel\n"
+    assert (tmp_path / "calls").read_text() == "once\n"
+    assert {each.name for each in folder.parent.iterdir()} == {".lock", "new", folder.name}

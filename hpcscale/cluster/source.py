@@ -4,12 +4,14 @@ In: the clone that this package lies in. Out: digests, which decide what must be
 bind into a build. What was downloaded is kept in ~/.cache/hpcscale ($HPCSCALE_CACHE).
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,7 @@ KINDS = {"cpu": Kind("3.11", "2_36", "cpu"), "cuda": Kind("3.12", "2_39", "cu130
 # What of the clone goes into an image. Of COMPILED, a change asks for all to be built again.
 PYTHON = ("hpcscale", "slurm", "containers", "README.md", "LICENSE")
 COMPILED = ("CMakeLists.txt", "cpp", "constraints.txt", "install", "pyproject.toml", "setup.py")
+DAY = 86_400  # seconds
 DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # of install/: what says what to download
 
 
@@ -77,18 +80,28 @@ def copy(clone: Path, to: Path) -> None:
 
 
 def wheels(clone: Path, kind: str) -> Path:
-    """The folder with all packages of an image, downloaded if it is not there; those of older sources go.
+    """The folder with all packages of an image, downloaded if it is not there.
 
-    clone: a copy that may be written to, as setup.py does to tell what it needs. Raises SourceError.
+    clone: a copy that may be written to, as setup.py does to tell what it needs. Raises SourceError. Packages
+    of sources that no build has asked for since yesterday are removed.
     """
-    python, glibc, torch = KINDS[kind]
     key = digest(clone, ("constraints.txt", "setup.py", *(f"install/{name}" for name in DOWNLOAD)))[:16]
     folder = cache(f"wheels-{kind}") / key
-    if folder.is_dir():
-        return folder
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{key}."))
+    with (folder.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be at it
+        if not folder.is_dir():
+            _download(clone, folder, KINDS[kind])
+        os.utime(folder)
+        for other in folder.parent.iterdir():
+            if other.is_dir() and other.stat().st_mtime < time.time() - DAY:
+                shutil.rmtree(other)
+    return folder
+
+
+def _download(clone: Path, folder: Path, what: Kind) -> None:
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
     try:
-        command = [str(clone / "install" / "wheels.sh"), str(part), python, glibc, torch]
+        command = [str(clone / "install" / "wheels.sh"), str(part), *what]
         done = subprocess.run(
             command, capture_output=True, text=True, env=os.environ | {"HPCSCALE_PYTHON": sys.executable}
         )
@@ -96,13 +109,9 @@ def wheels(clone: Path, kind: str) -> Path:
             raise SourceError(
                 f"{done.stderr[-4000:]}\ninstall/wheels.sh could not download; it ended as above"
             )
-        for other in folder.parent.iterdir():
-            if other != part:
-                shutil.rmtree(other)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return folder
 
 
 def cache(name: str = "") -> Path:

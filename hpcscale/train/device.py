@@ -16,6 +16,12 @@ def prepare(settings: Config) -> torch.device:
         raise ConfigError(
             f"train.batch is {batch}, which {size} ranks cannot share: choose a multiple of {size}"
         )
+    crop = settings.input.crop
+    if batch == size and crop <= 32:
+        raise ConfigError(
+            f"train.batch is {batch} for {size} ranks and input.crop {crop}: one value per channel is too few "
+            "for the last batch normalisation; choose a larger batch or crop"
+        )
     wanted = settings.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device is 'cuda', but torch finds no GPU; allowed here: auto, cpu")
