@@ -19,8 +19,8 @@ def prepare(settings: Config) -> torch.device:
     crop = settings.input.crop
     if batch == size and crop <= 32:
         raise ConfigError(
-            f"train.batch is {batch} for {size} ranks and input.crop {crop}: one value per channel is too few "
-            "for the last batch normalisation; choose a larger batch or crop"
+            f"train.batch is {batch} for {size} ranks and input.crop {crop}: one value per channel is too "
+            "few for the last batch normalisation; choose a larger batch or crop"
         )
     wanted = settings.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
