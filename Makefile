@@ -16,7 +16,7 @@ build: setup            ## the extension again, after a change in cpp/
 demo: setup             ## real photographs to a trained model and a report; DATA=folder MANIFEST=file for your own
 	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
 
-test: setup test-cpp    ## every test but those that need a GPU
+test: setup test-cpp    ## every test but those that need a GPU or a cluster
 	$(PY) -m pytest
 
 test-cpp: setup         ## C++ tests, under address and undefined-behaviour sanitizers

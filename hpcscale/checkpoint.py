@@ -10,7 +10,6 @@ they are renamed. Nothing is unpickled.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from hpcscale.data.folder import sync
 
 _log = logging.getLogger(__name__)
 
@@ -62,18 +63,18 @@ def save(
             leftover.unlink()
         aside = file.with_name(file.name + ".tmp")
         save_file(tensors, aside)
-        _sync(aside)
+        sync(aside)
         _compare(aside, tensors)
         digest = _digest(aside)
         aside.rename(file)
-        _sync(place)
+        sync(place)
         record = {"step": step, "sha256": digest, "metadata": dict(metadata)}
         aside = file.with_name(file.stem + ".json.tmp")
         aside.write_text(json.dumps(record, indent=2) + "\n")
         file.chmod(aside.stat().st_mode)  # safetensors makes its files private; follow the umask instead
-        _sync(aside)
+        sync(aside)
         aside.rename(file.with_suffix(".json"))
-        _sync(place)
+        sync(place)
         _prune(place, step, keep)
     except (OSError, SafetensorError) as error:
         for leftover in place.glob("*.tmp"):
@@ -182,17 +183,9 @@ def _prune(place: Path, step: int, keep: int) -> None:
     for file in place.glob("step-*.safetensors"):
         if not file.with_suffix(".json").exists():
             file.unlink()
-    _sync(place)
+    sync(place)
 
 
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,10 +9,11 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"
 
 
@@ -173,27 +174,42 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Config:
     """
     if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
         file = RECIPES / file.name
+    values = read_toml(file)
+    for override in overrides:
+        override_into(values, override)
+    return check(Config, values, str(file))
+
+
+def share(settings: Config, ranks: int) -> int:
+    """Samples of a rank in one step. Raises ConfigError if they cannot be alike on all."""
+    batch = settings.train.batch
+    if batch % ranks:
+        raise ConfigError(
+            f"train.batch is {batch}, which {ranks} ranks cannot share: choose a multiple of {ranks}"
+        )
+    return batch // ranks
+
+
+def read_toml(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text())
+        return tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
-    for override in overrides:
-        override_into(values, override)
-    return check(values, str(file))
 
 
-def check(values: Mapping[str, Any], where: str) -> Config:
-    """Turn plain values into a Config; `where` names their origin in errors."""
+def check(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Turn plain values into a model; `where` names their origin in errors, of which all are told."""
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{where}: {len(error.errors())} problem(s) in the configuration"]
+        lines = [f"{where}: {error.error_count()} problem(s)"]
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
-                lines.append(f"  {key}: unknown key; known are {', '.join(_known(problem['loc'][:-1]))}")
+                known = _known(model, problem["loc"][:-1])
+                lines.append(f"  {key}: unknown key; known are {', '.join(known)}")
             elif problem["type"] == "missing":
                 lines.append(f"  {key}: missing")
             else:
@@ -228,13 +244,12 @@ def read(file: Path) -> Config:
         values = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
-    return check(values, str(file))
+    return check(Config, values, str(file))
 
 
-def _known(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
+def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        section = annotation
-    return list(section.model_fields)
+        annotation = model.model_fields[str(part)].annotation
+        # A section, or `Section | None`.
+        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
+    return list(model.model_fields)

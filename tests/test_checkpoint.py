@@ -181,7 +181,7 @@ def test_stopped_between_any_two_file_operations(
 
     for name in ("rename", "unlink"):
         monkeypatch.setattr(Path, name, then(name, getattr(Path, name)))
-    monkeypatch.setattr(checkpoint, "_sync", then("_sync", checkpoint._sync))
+    monkeypatch.setattr(checkpoint, "sync", then("_sync", checkpoint.sync))
     try:
         save(tmp_path, 2, keep=1)
     except PowerCut:

@@ -18,6 +18,7 @@ import pdqhash
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageOps
+from tasks import NO_LOCKS
 
 from hpcscale.cli import main
 from hpcscale.data.codes import quarantined, read_codes
@@ -31,12 +32,6 @@ from hpcscale.dedup.perceptual import hash_picture
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"
 ORIENTATION = 0x0112
-NO_LOCKS = """
-import errno, fcntl
-def flock(*arguments):
-    raise OSError(errno.ENOSYS, "no locks here")
-fcntl.flock = flock
-"""
 
 
 def picture(seed: int, size: tuple[int, int] = (90, 70)) -> Image.Image:

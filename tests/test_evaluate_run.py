@@ -44,6 +44,7 @@ def made(tmp_path_factory):
     labels = build.from_hierarchy(data.tags, build.walk(data), hierarchy.build(TREE, PARENTS))
     vocabulary.save(labels, folder / "vocabulary.json")
     settings = config.check(
+        config.Config,
         {
             "data": {
                 "train": str(folder / "data"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tasks import NO_LOCKS, together
 from test_ingest import content, make_source
 
 from hpcscale.cli import main
@@ -25,31 +26,11 @@ from hpcscale.data.store import open_data
 from hpcscale.data.verify import verify
 
 OPTIONS = ("--resize", "24", "--shard-samples", "9", "--workers", "1")
-# Tasks that go on only when all others have come as far, too: none may wait for another.
-TOGETHER = """
-import os, pathlib, time
-import hpcscale.data.ingest as ingest
-survey, marks = ingest._survey, pathlib.Path({marks!r})
-def waiting(*arguments):
-    (marks / str(os.getpid())).touch()
-    until = time.monotonic() + 60
-    while len(list(marks.iterdir())) < {tasks}:
-        assert time.monotonic() < until, "the tasks do not run at the same time"
-        time.sleep(0.01)
-    return survey(*arguments)
-ingest._survey = waiting
-"""
 SLOW = """
 import time
 import hpcscale.data.ingest as ingest
 check = ingest.checked_shard  # of a shard that lies aside
 ingest.checked_shard = lambda *arguments: (time.sleep(0.5), check(*arguments))[1]
-"""
-NO_LOCKS = """
-import errno, fcntl
-def flock(*arguments):
-    raise OSError(errno.ENOSYS, "no locks here")
-fcntl.flock = flock
 """
 
 
@@ -90,11 +71,8 @@ def test_tasks_at_the_same_time_then_the_bytes_of_one_call(
     source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
-    (tmp_path / "marks").mkdir()
-    together = TOGETHER.format(marks=str(tmp_path / "marks"), tasks=3)
-    for code, output in [
-        end(start_) for start_ in [start(source, out, f"{i}/3", together) for i in range(3)]
-    ]:
+    before = together("hpcscale.data.ingest", "_survey", tmp_path / "marks", 3)
+    for code, output in [end(start_) for start_ in [start(source, out, f"{i}/3", before) for i in range(3)]]:
         assert code == 0, output
     with pytest.raises(DataError, match="not ended"):
         open_data(out)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpcscale.config import check
+from hpcscale.config import Config, check
 from hpcscale.data.drop import dropped_samples, order_of
 from hpcscale.data.ingest import ingest
 from hpcscale.data.order import Order, below, draws, inverse, permute
@@ -284,7 +284,7 @@ def test_a_drop_list_of_a_data_set(tmp_path: Path) -> None:
     assert opened.names(dropped) == ["class/b.png", "class/d.png"]
     train = {"train": str(tmp_path / "data"), "vocabulary": "v", "drop": str(file)}
     values = {"data": train, "schedule": {"lr": 1}, "train": {"steps": 1, "batch": 1}}
-    order = order_of(check(values, "test"), opened)
+    order = order_of(check(Config, values, "test"), opened)
     assert opened.names(np.sort(order.samples_at(np.arange(2))[0])) == ["class/a.png", "class/c.png"]
     file.write_text("class/d.png\nclass/x.png\n")
     with pytest.raises(DataError, match=r"1 of 2 names .* 'class/x\.png'"):

@@ -30,7 +30,7 @@ def make_run(run: Path, shift: float = 0.0) -> Path:
         "schedule": {"name": "cosine", "lr": 0.05 + shift},
         "train": {"steps": 100, "batch": 32},
     }
-    (run / "config.json").write_text(config.dump(config.check(settings, "test")))
+    (run / "config.json").write_text(config.dump(config.check(config.Config, settings, "test")))
     events = [{"event": "start", "step": 0, "ranks": 2, "machine": "a | b", "device": "cpu"}]
     for step in range(10, 101, 10):
         loss, lr = 60 / step + shift, 0.05 * (1 - step / 100)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tasks import NO_LOCKS, together
 from test_dedup_search import brute, codes_file
 
 from hpcscale.cli import main
@@ -25,26 +26,6 @@ import time
 import hpcscale.dedup.blocks as blocks
 blocks.LEAST, blocks.PIECE, do = 4, 50, blocks._do
 blocks._do = lambda *arguments: (time.sleep(0.05), do(*arguments))
-"""
-# Tasks that go on only when all others have come as far, too: none may wait for another.
-TOGETHER = """
-import os, pathlib, time
-import hpcscale.dedup.blocks as blocks
-blocks.LEAST, do, marks = 4, blocks._do, pathlib.Path({marks!r})
-def waiting(*arguments):
-    (marks / str(os.getpid())).touch()
-    until = time.monotonic() + 60
-    while len(list(marks.iterdir())) < {tasks}:
-        assert time.monotonic() < until, "the tasks do not run at the same time"
-        time.sleep(0.01)
-    return do(*arguments)
-blocks._do = waiting
-"""
-NO_LOCKS = """
-import errno, fcntl
-def flock(*arguments):
-    raise OSError(errno.ENOSYS, "no locks here")
-fcntl.flock = flock
 """
 
 
@@ -108,8 +89,8 @@ def test_tasks_over_embeddings(
 
 def test_tasks_at_the_same_time(tmp_path: Path) -> None:
     a, out = codes_file(tmp_path / "a.h5", 100, 1), tmp_path / "out.tsv"
-    (tmp_path / "marks").mkdir()
-    before = TOGETHER.format(marks=str(tmp_path / "marks"), tasks=3)
+    small = "import hpcscale.dedup.blocks as blocks\nblocks.LEAST = 4\n"
+    before = small + together("hpcscale.dedup.blocks", "_do", tmp_path / "marks", 3)
     tasks = [start(out, tmp_path / "a.h5", "--part", f"{i}/3", before=before) for i in range(3)]
     for task, (code, output) in enumerate([end(process) for process in tasks]):
         assert (code, f"part {task}/3: " in output) == (0, True), output

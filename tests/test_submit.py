@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from hpcscale.cli import main
 from hpcscale.cluster import jobs, script, site, slurm
+from hpcscale.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "scripts"
@@ -375,7 +376,7 @@ def test_the_example_is_a_site_with_every_key() -> None:
 def test_a_site_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "site.toml"
     file.write_text('image = "/i.sif"\n' + text)
-    with pytest.raises(site.SiteError) as raised:
+    with pytest.raises(ConfigError) as raised:
         site.load(file)
     assert message in str(raised.value)
     assert str(file) in str(raised.value)
@@ -384,7 +385,7 @@ def test_a_site_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("HPCSCALE_SITE", raising=False)
-    with pytest.raises(site.SiteError, match=r"hpcscale/site\.toml"):
+    with pytest.raises(ConfigError, match=r"hpcscale/site\.toml"):
         site.find(None)
     (tmp_path / "hpcscale/sites").mkdir(parents=True)
     (tmp_path / "hpcscale/site.toml").touch()
@@ -394,7 +395,7 @@ def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert site.find("example") == ROOT / "slurm/sites/example.toml"
     monkeypatch.setenv("HPCSCALE_SITE", "here")
     assert site.find(None) == tmp_path / "hpcscale/sites/here.toml"
-    with pytest.raises(site.SiteError, match=r"looked for no\.toml"):
+    with pytest.raises(ConfigError, match=r"looked for no\.toml"):
         site.find("./no.toml")
 
 

@@ -367,7 +367,7 @@ def test_usage_errors_are_2(recipe: Path, tmp_path: Path) -> None:
         ([run], "--config"),
         ([run, "--config", tmp_path / "none.toml"], "none.toml"),
         ([run, "--config", recipe, "--set", "train.stepz=3"], "train.stepz: unknown key; known are steps"),
-        ([run, "--config", recipe, "--set", "train.batch=3", "--ranks", "2"], "not a multiple of 2"),
+        ([run, "--config", recipe, "--set", "train.batch=3", "--ranks", "2"], "which 2 ranks cannot share"),
         (
             [run, "--config", recipe, "--set", "train.batch=1", "--set", "input.crop=32"],
             "one value per channel is too few",

@@ -3,8 +3,9 @@
 import click
 
 from hpcscale.cli import words
-from hpcscale.cluster import site, slurm
+from hpcscale.cluster import slurm
 from hpcscale.cluster import submit as submitting
+from hpcscale.config import ConfigError
 
 
 @click.command()
@@ -45,7 +46,7 @@ def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = F
         most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
         plan = submitting.plan(words.read(command, exists=not request.after), request, most)
         click.echo(plan.text if dry_run else submitting.submit(plan), nl=not dry_run)
-    except (submitting.SubmitError, site.SiteError) as error:
+    except (submitting.SubmitError, ConfigError) as error:
         raise click.UsageError(str(error)) from None
     except (slurm.SlurmError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -27,15 +27,12 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
 
     try:
         settings = config.load(file, overrides)
+        config.share(settings, count)
     except config.ConfigError as error:
         raise click.UsageError(str(error)) from None
     if count > 1:
         if "HOROVOD_RANK" in os.environ:
             raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
-        if settings.train.batch % count:
-            raise click.UsageError(
-                f"--ranks: train.batch is {settings.train.batch}, not a multiple of {count}"
-            )
         options = [word for override in overrides for word in ("--set", override)]
         command = [sys.executable, "-m", "hpcscale", "train", str(run), "--config", str(file), *options]
         sys.exit(ranks.launch(command, count))

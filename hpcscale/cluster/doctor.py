@@ -17,7 +17,8 @@ from typing import Literal
 
 from hpcscale.cluster import node, slurm
 from hpcscale.cluster.node import Finding
-from hpcscale.cluster.site import Site, SiteError, find, load
+from hpcscale.cluster.site import Site, find, load
+from hpcscale.config import ConfigError
 
 Place = Literal["login node", "compute node", "image"]
 SLURM, APPTAINER = (21, 8), (1, 1)  # oldest versions that know the options that jobs use
@@ -48,7 +49,7 @@ def examine(folder: Path, name: str | None, where: Place) -> list[Finding]:
     here: Site | None = None
     try:
         here = load(find(name))
-    except SiteError as error:
+    except ConfigError as error:
         if name is not None or where == "login node":
             state: Literal["warning", "problem"] = "warning" if name is None else "problem"
             advice = "`hpcscale submit` needs one: copy slurm/sites/example.toml and change it"

@@ -5,24 +5,20 @@
 """
 
 import os
-import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from hpcscale import config
 from hpcscale.cluster import files
+from hpcscale.config import ConfigError
 
 # What may stand on an #SBATCH line, where sbatch would split at spaces, take off quotes and drop comments.
 Word = Annotated[str, StringConstraints(pattern=r"^[^\s'\"\\#]+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Time = Annotated[str, StringConstraints(pattern=r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$")]
 Template = Literal["train", "array", "single"]
-M = TypeVar("M", bound=BaseModel)
-
-
-class SiteError(ValueError):
-    """A site that cannot be found or used; the message names file, key, value found and values allowed."""
 
 
 class Resources(BaseModel):
@@ -90,7 +86,7 @@ class Site(Resources):
 
 
 def find(name: str | None) -> Path:
-    """The site file by name or path (with a slash or .toml); without, the user's own. Raises SiteError."""
+    """The site file by name or path (with a slash or .toml); without, the user's own. Raises ConfigError."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hpcscale"
     name = name or os.environ.get("HPCSCALE_SITE")
     if not name:
@@ -104,37 +100,14 @@ def find(name: str | None) -> Path:
             return place
     looked = " and ".join(map(str, places))
     example = files.slurm() / "sites" / "example.toml"
-    raise SiteError(f"no site: looked for {looked}; describe your cluster as {example} does")
+    raise ConfigError(f"no site: looked for {looked}; describe your cluster as {example} does")
 
 
 def load(file: Path) -> Site:
-    """Read a site file. Raises SiteError with every problem found."""
-    try:
-        values = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise SiteError(f"{file}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SiteError(f"{file}: not TOML: {error}") from None
-    return _check(Site, values, str(file))
+    """Read a site file. Raises ConfigError with every problem found."""
+    return config.check(Site, config.read_toml(file), str(file))
 
 
 def checked(resources: Resources, changes: dict[str, object]) -> Resources:
-    """The resources with some of them chosen on the command line. Raises SiteError."""
-    return _check(Resources, resources.model_dump() | changes, "options")
-
-
-def _check(model: type[M], values: dict[str, object], where: str) -> M:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        lines = [f"{where}: {error.error_count()} problem(s)"]
-        for problem in error.errors():
-            key = ".".join(map(str, problem["loc"]))
-            if problem["type"] == "extra_forbidden":
-                known = Resources if len(problem["loc"]) > 1 else Site
-                lines.append(f"  {key}: unknown key; known are {', '.join(known.model_fields)}")
-            elif problem["type"] == "missing":
-                lines.append(f"  {key}: missing")
-            else:
-                lines.append(f"  {key}: {problem['msg']}; found {problem['input']!r}")
-        raise SiteError("\n".join(lines)) from None
+    """The resources with some of them chosen on the command line. Raises ConfigError."""
+    return config.check(Resources, resources.model_dump() | changes, "options")

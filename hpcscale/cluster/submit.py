@@ -5,7 +5,6 @@ the same job anew from it.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from typing import Any
 
 import hpcscale
 from hpcscale import config
-from hpcscale.cluster import jobs, script, site, slurm
+from hpcscale.cluster import jobs, script, site, slurm, source
 
 
 class SubmitError(ValueError):
@@ -57,7 +56,7 @@ class Plan:
 
 
 def plan(command: Command, request: Request, max_array_size: int) -> Plan:
-    """All that can be known before Slurm is asked. Raises SubmitError and SiteError."""
+    """All that can be known before Slurm is asked. Raises SubmitError and ConfigError."""
     for earlier in request.after:
         if not re.fullmatch(r"\d+(_\d+)?", earlier):
             raise SubmitError(f"--after {earlier}: expected the id of a job")
@@ -73,7 +72,8 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
-    _check_batch(command, request.nodes * resources.ranks())
+    if command.recipe:
+        config.share(command.recipe, request.nodes * resources.ranks())
     digest, commit = _image(here.image)
     # RUN comes first, whatever the order of options was: slurm/train.sbatch takes its folder from there.
     words = list(command.words)
@@ -195,22 +195,13 @@ def _data_paths(settings: config.Config) -> list[Path]:
     return [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
 
 
-def _check_batch(command: Command, ranks: int) -> None:
-    if command.recipe and command.recipe.train.batch % ranks:
-        raise SubmitError(
-            f"train.batch is {command.recipe.train.batch}, which {ranks} ranks cannot share: "
-            f"choose a multiple of {ranks}"
-        )
-
-
 def _image(file: Path) -> tuple[str, str | None]:
     """SHA-256 and commit of an image, from the record that `image build` leaves beside it."""
     if not file.is_absolute() or not file.is_file():
         raise SubmitError(f"{file}: the site's image must be a file, with its full path")
     record = file.with_name(file.name + ".json")
     if not record.exists():  # seconds
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest(), None
+        return source.sha256(file), None
     try:
         values = json.loads(record.read_text())
         digest, commit = values["sha256"], values.get("revision")

@@ -5,22 +5,17 @@ import os
 
 import torch
 
-from hpcscale import ranks
+from hpcscale import config, ranks
 from hpcscale.config import Config, ConfigError
 
 
 def prepare(settings: Config) -> torch.device:
     """The device of this rank; threads and determinism of this process. Raises ConfigError."""
-    batch, size = settings.train.batch, ranks.size()
-    if batch % size:
+    if config.share(settings, ranks.size()) == 1 and settings.input.crop <= 32:
         raise ConfigError(
-            f"train.batch is {batch}, which {size} ranks cannot share: choose a multiple of {size}"
-        )
-    crop = settings.input.crop
-    if batch == size and crop <= 32:
-        raise ConfigError(
-            f"train.batch is {batch} for {size} ranks and input.crop {crop}: one value per channel is too "
-            "few for the last batch normalisation; choose a larger batch or crop"
+            f"train.batch is {settings.train.batch} for {ranks.size()} ranks and input.crop "
+            f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "
+            "choose a larger batch or crop"
         )
     wanted = settings.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
