@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpcscale.data.folder import sync
+from hpcscale.files import sync
 
 _log = logging.getLogger(__name__)
 

@@ -23,9 +23,10 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs"),
+    ("files",),
     ("_ops", "__init__"),
 )
-NARROW = {"report": {"config", "leaks"}, "cluster": {"config"}}
+NARROW = {"report": {"config", "leaks", "files"}, "cluster": {"config", "files"}}
 ONLY = {
     "horovod": "hpcscale/ranks/",
     "nvidia": "hpcscale/pipeline.py",

@@ -19,11 +19,12 @@ from test_ingest import content, make_source
 
 from hpcscale.cli import main
 from hpcscale.data import ingest as module
-from hpcscale.data.folder import DataError, Plan, write_once
+from hpcscale.data.folder import DataError, Plan
 from hpcscale.data.ingest import OptionError, ingest
 from hpcscale.data.shares import Busy, locked, share
 from hpcscale.data.store import open_data
 from hpcscale.data.verify import verify
+from hpcscale.files import write_once
 
 OPTIONS = ("--resize", "24", "--shard-samples", "9", "--workers", "1")
 SLOW = """

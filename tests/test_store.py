@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hpcscale.data.folder import read_plan, write_file
+from hpcscale.data.folder import read_plan
 from hpcscale.data.ingest import ingest
 from hpcscale.data.store import DataError, DataSet, open_data, open_shard
 from hpcscale.data.verify import verify
+from hpcscale.files import write_file
 
 SAMPLES = 23
 

@@ -32,8 +32,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.folder import DataError, aside, commit, remove_asides
+from hpcscale.data.folder import DataError
 from hpcscale.data.store import mapped_array, place
+from hpcscale.files import aside, commit, remove_asides
 
 FORMAT = 1
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code

@@ -1,15 +1,10 @@
-"""The small files of a data-set folder: the plan, the tag table, the manifest; and safe writing.
+"""The small files of a data-set folder: the plan, the tag table, the manifest.
 
 In and out: the folder that store.py specifies.
 """
 
-import errno
-import glob
 import hashlib
 import json
-import os
-import secrets
-import socket
 from pathlib import Path
 from typing import Literal
 
@@ -76,63 +71,6 @@ def shard_name(index: int) -> str:
 def entry_name(index: int) -> str:
     """Where a task of many leaves the manifest line of a shard, until the joining call lists it."""
     return f"shard-{index:05d}.json"
-
-
-def aside(file: Path) -> Path:
-    """Where to write what becomes `file`: a name that no other process has, on no node; ends in .tmp."""
-    return file.with_name(f"{file.name}.{socket.gethostname()}-{secrets.token_hex(4)}.tmp")
-
-
-def remove_asides(file: Path) -> None:
-    """Those that calls killed on this node have left; other nodes' may still be written."""
-    for leftover in file.parent.glob(f"{glob.escape(file.name)}.{socket.gethostname()}-*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there."""
-    temporary = aside(file)
-    try:
-        temporary.write_bytes(content)
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_once(file: Path, content: bytes) -> bytes:
-    """As `write_file`, unless the file is there: of several calls at once one wins. Returns what it holds."""
-    temporary = aside(file)
-    try:
-        if not file.exists():
-            temporary.write_bytes(content)
-            sync(temporary)
-            try:
-                os.link(temporary, file)
-            except FileExistsError:
-                pass
-            except OSError as error:  # no hard links here: of calls at the same moment the last wins
-                if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
-                temporary.rename(file)
-            sync(file.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return file.read_bytes()
-
-
-def commit(temporary: Path, file: Path) -> None:
-    """Give a finished temporary file its name, so that it survives a power cut."""
-    sync(temporary)
-    temporary.rename(file)
-    sync(file.parent)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_plan(folder: Path) -> Plan:

@@ -24,20 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.data.folder import (
-    Entry,
-    Plan,
-    aside,
-    commit,
-    digest,
-    entry_name,
-    read_plan,
-    remove_asides,
-    shard_name,
-    tag_lines,
-    write_file,
-    write_once,
-)
+from hpcscale.data.folder import Entry, Plan, digest, entry_name, read_plan, shard_name, tag_lines
 from hpcscale.data.listing import append, entry_of, finish, finished
 from hpcscale.data.rows import Rows
 from hpcscale.data.shares import Part, check_part, locked, share
@@ -46,6 +33,7 @@ from hpcscale.data.store import write_shard
 from hpcscale.data.transcode import Stored, encoder, store_picture
 from hpcscale.data.verify import Progress, checked_shard
 from hpcscale.data.workers import answers
+from hpcscale.files import aside, commit, remove_asides, write_file, write_once
 
 MAX_RESIZE = 8192
 OURS = ("plan.json", "tags.jsonl", "manifest.jsonl", "quarantine.jsonl", ".lock")

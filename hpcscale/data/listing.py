@@ -10,19 +10,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from hpcscale.data.folder import (
-    DataError,
-    Entry,
-    Plan,
-    aside,
-    commit,
-    entry_name,
-    read_manifest,
-    shard_name,
-    write_file,
-)
+from hpcscale.data.folder import DataError, Entry, Plan, entry_name, read_manifest, shard_name
 from hpcscale.data.store import Shard, open_shard
 from hpcscale.data.verify import checked_shard, file_digest
+from hpcscale.files import aside, commit, write_file
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:

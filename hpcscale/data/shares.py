@@ -3,15 +3,16 @@
 In: a folder, and (I, N), the share I of N (from 0) that a task does, or None for a call that does and joins
 everything. Tasks run on several nodes, are killed, and run again while their former self still lives on a
 node that was only cut off. So locks only save work: no file's content depends on them, since everything is
-written under a name of its own (`folder.aside`), and the file that it becomes is the same whoever wrote it.
+written under a name of its own (`files.aside`), and the file that it becomes is the same whoever wrote it.
 """
 
-import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from hpcscale.files import lock
 
 Part = tuple[int, int]
 
@@ -57,11 +58,6 @@ def locked(folder: Path, part: Part | None) -> Iterator[bool]:
 
 def _lock(stream: IO[bytes], kind: int, held: str) -> bool:
     try:
-        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        return lock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Busy(held) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        return False
-    return True

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.codes import Codes
-from hpcscale.data.folder import aside, commit, remove_asides, write_once
 from hpcscale.data.shares import Part, locked
 from hpcscale.data.verify import Progress
+from hpcscale.files import aside, commit, remove_asides, write_once
 from hpcscale.pairs import escape
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each

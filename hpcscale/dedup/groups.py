@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from hpcscale.data.folder import write_file
+from hpcscale.files import write_file
 from hpcscale.pairs import Decisions, Pair, escape, read_decisions, read_pairs
 
 Side = Literal["a", "b", "within"]

@@ -13,9 +13,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from hpcscale.data.folder import write_file
 from hpcscale.dedup.calibrate import Calibration, Curve
 from hpcscale.dedup.planted import TRANSFORMATIONS
+from hpcscale.files import write_file
 from hpcscale.report.figures import COLORS, STYLE
 
 FALSE = "(different originals)"  # in the CSV's column of transformations

@@ -5,21 +5,17 @@ held by rank 0. Only rank 0 calls these functions.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcscale import config
+from hpcscale import config, files
 from hpcscale.config import Config, ConfigError
 from hpcscale.train import schedule
-
-_log = logging.getLogger(__name__)
 
 # Keys that a run may be continued with other values of: how often it reports, where things lie, how fast it
 # is, what it does when something goes wrong. The contents of data and vocabulary are compared through the
@@ -58,15 +54,11 @@ def lock(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise RunError(f"{run}: another process trains here now ({holder})") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-            _log.warning("%s: this file system has no locks; see that nothing else trains here", run)
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
         stream.flush()
