@@ -19,12 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpcscale.files import sync
+from hpcscale.files import FileError, sync
 
 _log = logging.getLogger(__name__)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(FileError):
     """A checkpoint that cannot be written or read; the message names the file."""
 
 

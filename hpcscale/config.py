@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hpcscale.files import Usage
+
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"
 
 
-class ConfigError(ValueError):
+class ConfigError(Usage):
     """A configuration that cannot be used; the message names file, key, value found and values allowed."""
 
 

@@ -22,6 +22,7 @@ from hpcscale import checkpoint, config, evaluations, metrics, pipeline, ranks
 from hpcscale.config import Config
 from hpcscale.data.drop import order_of
 from hpcscale.data.store import DataSet, open_data
+from hpcscale.files import Told
 from hpcscale.labels import vocabulary
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
@@ -33,8 +34,14 @@ PICTURES = 24  # kept as thumbnails
 SIDE = 128  # of a thumbnail, pixels
 
 
-class EvaluateError(ValueError):
-    """A run or set that cannot be evaluated; the message says what is missing."""
+class EvaluateError(Told):
+    """A run or set that cannot be evaluated; the message says why."""
+
+
+class NoSet(EvaluateError):
+    """Nothing to evaluate: no such set, or no checkpoint."""
+
+    code = 2
 
 
 class Evaluation(NamedTuple):
@@ -124,7 +131,7 @@ def open_set(settings: Config, which: Which) -> DataSet:
     if which != "validation":
         return open_data(settings.data.train)
     if settings.data.validation is None:
-        raise EvaluateError("set 'validation': data.validation is not configured; allowed: held_out, train")
+        raise NoSet("set 'validation': data.validation is not configured; allowed: held_out, train")
     return open_data(settings.data.validation)
 
 
@@ -141,7 +148,7 @@ def samples_of(settings: Config, which: Which, data: DataSet) -> NDArray[np.int6
         else:
             samples = np.sort(order.held_out_samples())
     if not samples.size:
-        raise EvaluateError(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
+        raise NoSet(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
     return samples
 
 
@@ -163,7 +170,7 @@ def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None
     which = which or default_set(settings)
     found = checkpoint.latest(run)
     if found is None:
-        raise EvaluateError(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
+        raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
     labels = vocabulary.load(settings.data.vocabulary)
     model = resnet.build(settings.model, len(labels.classes))
     checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)

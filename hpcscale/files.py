@@ -25,13 +25,34 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524)
 # Errors of a file that a second try would meet again; others (a stale mount) may pass.
 LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
            errno.ELOOP, errno.ENXIO, errno.EROFS, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL,
-           errno.ENODEV)  # fmt: skip
+           errno.ENODEV, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
 
-class FileError(ValueError):
+AGAIN = "run the same command again to go on"
+
+
+class Told(Exception):
+    """What the user can cause: the message says all, and the command line ends with it and with `code`."""
+
+    code = 1
+
+
+class Usage(Told, ValueError):
+    """Options, or a configuration, that cannot be used."""
+
+    code = 2
+
+
+class FileError(Told, ValueError):
     """A file that cannot be read, or must not be written; the message names it."""
+
+
+class OutputError(FileError):
+    """An output that must not be written there."""
+
+    code = 2
 
 
 # reading
@@ -103,26 +124,26 @@ def check_output(
     inputs: Iterable[Path | None] = (),
     ours: Callable[[Path], bool] = lambda file: False,
 ) -> None:
-    """Refuse an output file before any work is done, or raise nothing. Raises FileError.
+    """Refuse an output file before any work is done, or raise nothing. Raises OutputError.
 
     inputs: files and folders that the command reads; the output may be none of them, and lie in no folder of
     them. ours: whether hpcscale wrote the file that is there, which may then be replaced.
     """
     for source in inputs:
         if source is not None and _same_or_inside(out, source):
-            raise FileError(f"{out}: is an input ({source}) of this command; choose another output")
+            raise OutputError(f"{out}: is an input ({source}) of this command; choose another output")
     try:
         mode = os.stat(out).st_mode
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise FileError(f"{str(out)!r}: {error}") from None
+        raise OutputError(f"{str(out)!r}: {error}") from None
     if not stat.S_ISREG(mode):
-        raise FileError(
+        raise OutputError(
             f"{out}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; choose another output"
         )
     if not ours(out):
-        raise FileError(
+        raise OutputError(
             f"{out}: is there already, and not what this command writes; choose another, or remove it"
         )
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import evaluations, metrics
+from hpcscale.files import FileError
 from hpcscale.metrics import Metrics, Results
 from hpcscale.pairs import Decisions, Pair, read_decisions, read_pairs
 
@@ -32,7 +33,7 @@ ACCURACIES = ("top1", "top5")
 UNCHANGED = ("samples", "single", "classes")  # counts, not metrics
 
 
-class LeakError(ValueError):
+class LeakError(FileError):
     """An evaluation and a pairs file that do not go together; the message says why."""
 
 

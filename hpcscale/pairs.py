@@ -19,12 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcscale.files import FileError
+
 VERDICTS = ("accept", "reject")
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 ORIGINALS = {escaped: plain for plain, escaped in ESCAPES.items()}
 
 
-class PairsError(ValueError):
+class PairsError(FileError):
     """A file that is not what it should be; the message names file and line."""
 
 

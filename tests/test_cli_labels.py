@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import jft
-from hpcscale.cli.labels import labels
+from hpcscale.cli import main
 from hpcscale.data.ingest import ingest
 from hpcscale.labels import wordnet
 from hpcscale.labels.vocabulary import load
@@ -23,7 +23,7 @@ MANIFEST = [
 
 
 def run(*arguments):
-    return CliRunner().invoke(labels, [str(each) for each in arguments])
+    return CliRunner().invoke(main, ["labels", *map(str, arguments)])
 
 
 @pytest.fixture

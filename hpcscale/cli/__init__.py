@@ -1,10 +1,12 @@
 """The command line: a file per command group. A command parses, imports late, calls one function, prints."""
 
 import importlib
+from typing import Any
 
 import click
 
 import hpcscale
+from hpcscale.cli.outcome import told
 
 COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
             "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
@@ -25,6 +27,10 @@ class LateGroup(click.Group):
         module = importlib.import_module(f"hpcscale.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
+
+    def invoke(self, context: click.Context) -> Any:
+        with told():
+            return super().invoke(context)
 
 
 @click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,6 @@
 """hpcscale data: ingest, info, verify, show. Parse, call one function of hpcscale.data, print."""
 
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -60,24 +59,11 @@ def ingest(
     without --part packs what is left, and finishes OUT.
     """
     from hpcscale.data import ingest as packing
-    from hpcscale.data.folder import DataError
-    from hpcscale.data.sources import SourceError
-    from hpcscale.data.workers import WorkerDied
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with progress_bar() as progress:
-            entries = packing.ingest(
-                source, out, manifest, resize, workers, shard_samples, quality, progress, part
-            )
-    except KeyboardInterrupt:
-        stop("interrupted; run the same command again to go on", 75)
-    except packing.OptionError as error:
-        raise click.UsageError(str(error)) from None
-    except (SourceError, DataError) as error:
-        stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; run the same command again to go on", 75)
+    with progress_bar() as progress:
+        entries = packing.ingest(
+            source, out, manifest, resize, workers, shard_samples, quality, progress, part
+        )
     samples, quarantined = (
         sum(entry.samples for entry in entries),
         sum(entry.quarantined for entry in entries),
@@ -101,13 +87,9 @@ def ingest(
 @AS_JSON
 def info(out: Path, as_json: bool) -> None:
     """How much there is in the data set OUT."""
-    from hpcscale.data.folder import DataError
     from hpcscale.data.verify import info as read_info
 
-    try:
-        found = read_info(out)
-    except DataError as error:
-        stop(str(error), 1)
+    found = read_info(out)
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -144,13 +126,10 @@ def verify(out: Path, as_json: bool) -> None:
 def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
     """Draw a contact sheet of the data set OUT: pictures and their tags."""
     from hpcscale.data import sheet as sheets
-    from hpcscale.data.store import DataError, open_data
+    from hpcscale.data.store import open_data
 
-    try:
-        opened = open_data(out)
-        picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
-    except DataError as error:
-        stop(str(error), 1)
+    opened = open_data(out)
+    picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
     picture.save(sheet, "PNG")
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))

@@ -1,6 +1,5 @@
 """hpcscale dedup: hash, print, embed, search, drop. Parse, call one function of hpcscale.dedup, print."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
 SHOWN = 20  # unreadable pictures that are named on stderr; the file lists all
-AGAIN = "run the same command again to go on"
 
 
 @click.group()
@@ -48,23 +46,10 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, each writing into OUT.parts; when
     they have ended, the command without --part does what is left, and joins.
     """
-    from hpcscale.data.folder import DataError
-    from hpcscale.data.sources import SourceError
-    from hpcscale.data.workers import WorkerDied
     from hpcscale.dedup import hashes
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with progress_bar() as progress:
-            codes = hashes.hash_source(source, out, method, workers, part, progress)
-    except KeyboardInterrupt:
-        stop(f"interrupted; {AGAIN}", 75)
-    except hashes.OptionError as error:
-        raise click.UsageError(str(error)) from None
-    except (SourceError, DataError) as error:
-        stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; {AGAIN}", 75)
+    with progress_bar() as progress:
+        codes = hashes.hash_source(source, out, method, workers, part, progress)
     if codes is None:
         return
     click.echo(f"{out}: {len(codes.names)} pictures, {codes.method}")
@@ -97,13 +82,9 @@ def print_(out: Path, quarantine: bool) -> None:
     100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r.
     """
     from hpcscale.data.codes import quarantined, read_codes
-    from hpcscale.data.folder import DataError
     from hpcscale.pairs import escape
 
-    try:
-        codes = read_codes(out)
-    except DataError as error:
-        stop(str(error), 1)
+    codes = read_codes(out)
     if codes.checkpoint and not quarantine:
         stop(f"{out}: holds embeddings, which have no text form", 2)
     if quarantine:
@@ -151,23 +132,17 @@ def search(
     On a cluster, N array tasks with --part 0/N to (N-1)/N and --out share the work, each writing into
     OUT.parts; when they have ended, the command without --part does what is left, and writes OUT.
     """
-    from hpcscale.data.folder import DataError
     from hpcscale.dedup import search as searching
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress_bar() as progress:
             found = searching.search(
                 a, b, out, radius, min_quality, threads, progress, cosine, neighbours, part
             )
     except KeyboardInterrupt:
-        stop(f"interrupted; {AGAIN}" if out else "interrupted; with --out it could be resumed", 75)
-    except searching.SearchError as error:
-        raise click.UsageError(str(error)) from None
-    except DataError as error:
-        stop(str(error), 1)
-    except OSError as error:
-        stop(f"{error}; {AGAIN}", 75)
+        if out is None:
+            stop("interrupted; with --out it could be resumed", 75)
+        raise
     if part:
         click.echo(f"{out}: part {part[0]}/{part[1]}: {found.pairs} pairs")
         return
@@ -193,26 +168,12 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
     """
     from typing import cast
 
-    from hpcscale.checkpoint import CheckpointError
-    from hpcscale.config import ConfigError
-    from hpcscale.data.folder import DataError
-    from hpcscale.data.sources import SourceError
-    from hpcscale.dedup import embeddings, hashes
+    from hpcscale.dedup import embeddings
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with progress_bar() as progress:
-            found = embeddings.embed_source(
-                source, out, checkpoint, cast(embeddings.Pooling, pooling), batch, progress
-            )
-    except KeyboardInterrupt:
-        stop(f"interrupted; {AGAIN}", 75)
-    except (hashes.OptionError, ConfigError) as error:
-        raise click.UsageError(str(error)) from None
-    except (SourceError, DataError, CheckpointError) as error:
-        stop(str(error), 1)
-    except OSError as error:
-        stop(f"{error}; {AGAIN}", 75)
+    with progress_bar() as progress:
+        found = embeddings.embed_source(
+            source, out, checkpoint, cast(embeddings.Pooling, pooling), batch, progress
+        )
     width = found.codes.shape[1]
     click.echo(f"{out}: {len(found.names)} pictures, {found.method}, {width} numbers each")
     _name_unreadable(out, found)
@@ -238,27 +199,12 @@ def calibrate(
     """
     import os
 
-    from hpcscale.checkpoint import CheckpointError
-    from hpcscale.config import ConfigError
-    from hpcscale.data.folder import DataError
-    from hpcscale.data.sources import SourceError
-    from hpcscale.data.workers import WorkerDied
     from hpcscale.dedup import calibrate, recall
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with progress_bar() as progress:
-            workers = workers or len(os.sched_getaffinity(0))
-            found = calibrate.calibrate(source, samples, seed, embeddings, workers, progress)
-        recall.write(found, out_dir)
-    except KeyboardInterrupt:
-        stop("interrupted", 75)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except (SourceError, DataError, CheckpointError) as error:
-        stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; run the same command again", 75)
+    with progress_bar() as progress:
+        workers = workers or len(os.sched_getaffinity(0))
+        found = calibrate.calibrate(source, samples, seed, embeddings, workers, progress)
+    recall.write(found, out_dir)
     for curve in found.curves:
         radius = curve.recommended()
         advice = "no radius without false pairs" if radius is None else recall.shown(curve, radius)
@@ -286,12 +232,6 @@ def drop(pairs: Path, side: str, radius: float | None, decisions: Path | None, o
     from typing import cast
 
     from hpcscale.dedup import groups
-    from hpcscale.pairs import PairsError
 
-    try:
-        dropped = groups.drop(pairs, cast(groups.Side, side), out, radius, decisions)
-    except PairsError as error:
-        stop(str(error), 1)
-    except OSError as error:
-        stop(str(error), 1)
+    dropped = groups.drop(pairs, cast(groups.Side, side), out, radius, decisions)
     click.echo(f"{out}: {dropped} names")

@@ -41,15 +41,11 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
         command = [sys.executable, "-m", "hpcscale", "evaluate", str(run), *options]
         sys.exit(ranks.launch(command, count))
 
-    from hpcscale.checkpoint import CheckpointError
-    from hpcscale.cli.outcome import exit_codes
-    from hpcscale.config import ConfigError
-    from hpcscale.data.store import DataError
-    from hpcscale.evaluate import EvaluateError, evaluate_run
-    from hpcscale.labels.vocabulary import VocabularyError
+    from hpcscale.cli.outcome import of_a_rank
+    from hpcscale.evaluate import evaluate_run
     from hpcscale.report.tables import results
 
-    with exit_codes(usage=(ConfigError, EvaluateError, VocabularyError), told=(DataError, CheckpointError)):
+    with of_a_rank():
         ranks.init(run)
         folder = evaluate_run(run, which, batch)
     first = ranks.rank() == 0

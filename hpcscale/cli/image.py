@@ -1,13 +1,9 @@
 """hpcscale image: build, test, verify, info. Parse, call hpcscale.cluster.image, print."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-
-from hpcscale.cli.terminal import stop
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -34,10 +30,9 @@ def build(kind: str, out: Path | None, mirror: str | None, sign: bool, fresh: bo
     from hpcscale.cluster.image import build
 
     out = out or Path(f"hpcscale-{kind}.sif")
-    with _errors():
-        record = build(
-            kind, out, mirror=mirror, sign=sign, fresh=fresh, say=lambda line: click.echo(line, err=True)
-        )
+    record = build(
+        kind, out, mirror=mirror, sign=sign, fresh=fresh, say=lambda line: click.echo(line, err=True)
+    )
     click.echo(json.dumps(record, indent=1) if as_json else out)
 
 
@@ -47,8 +42,7 @@ def test(file: Path) -> None:
     """Run the image's own test: import everything, decode a picture, let two ranks add."""
     from hpcscale.cluster.image import test
 
-    with _errors():
-        click.echo(test(file), nl=False)
+    click.echo(test(file), nl=False)
 
 
 @image.command()
@@ -57,8 +51,7 @@ def verify(file: Path) -> None:
     """Check that the image is the recorded one, bit by bit, and its signature if it has one."""
     from hpcscale.cluster.image import verify
 
-    with _errors():
-        click.echo(f"{file}: {verify(file)['sha256']}, as recorded")
+    click.echo(f"{file}: {verify(file)['sha256']}, as recorded")
 
 
 @image.command()
@@ -68,22 +61,9 @@ def info(file: Path, as_json: bool) -> None:
     """Print what is recorded about an image: version, commit, digests, size."""
     from hpcscale.cluster.image import info
 
-    with _errors():
-        record = info(file)
+    record = info(file)
     if as_json:
         click.echo(json.dumps(record, indent=1))
         return
     for key, value in record.items():
         click.echo(f"{key:<12} {value}")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    from hpcscale.cluster.image import ImageError
-    from hpcscale.cluster.mirror import MirrorError
-    from hpcscale.cluster.source import SourceError
-
-    try:
-        yield
-    except (ImageError, MirrorError, SourceError) as error:
-        stop(str(error), 1)

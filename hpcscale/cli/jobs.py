@@ -97,12 +97,9 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
 def cancel(run: Path, job: str | None) -> None:
     """End all jobs of RUN that wait or run, and print their ids."""
     chosen = [job] if job else reading.ids(run)
-    try:
-        active = sorted(reading.active(chosen), key=int)
-        if active:
-            slurm.cancel(active)
-    except slurm.SlurmError as error:
-        raise click.ClickException(str(error)) from None
+    active = sorted(reading.active(chosen), key=int)
+    if active:
+        slurm.cancel(active)
     for one in active:
         click.echo(one)
     if not active:

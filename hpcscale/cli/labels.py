@@ -61,30 +61,22 @@ def build(
         other = "wordnet" if wordnet is not None else next(iter(given))
         raise click.UsageError(f"--{other} is about WordNet and does not go with --parents")
 
+    from hpcscale.files import read_text
     from hpcscale.labels import hierarchy
     from hpcscale.labels.build import from_hierarchy, from_wordnet
     from hpcscale.labels.statistics import summary
-    from hpcscale.labels.vocabulary import VocabularyError, save
-    from hpcscale.labels.wordnet import WordNetError
+    from hpcscale.labels.vocabulary import save
 
     tags, records = _of_data(data) if data is not None else _of_manifest(manifest or Path())
-    try:
-        if parents is not None:
-            vocabulary = from_hierarchy(tags, records, hierarchy.read(parents), ancestors=ancestors)
-        else:
-            if wordnet is not None:
-                given["folder"] = wordnet
-            if "select" in given:
-                given["select"] = given["select"].read_text().split()
-            vocabulary = from_wordnet(tags, records, ancestors=ancestors, **given)
-    except (hierarchy.HierarchyError, VocabularyError) as error:
-        raise click.ClickException(str(error)) from None
-    except WordNetError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        save(vocabulary, out, force)
-    except VocabularyError as error:
-        raise click.UsageError(str(error)) from None
+    if parents is not None:
+        vocabulary = from_hierarchy(tags, records, hierarchy.read(parents), ancestors=ancestors)
+    else:
+        if wordnet is not None:
+            given["folder"] = wordnet
+        if "select" in given:
+            given["select"] = read_text(given["select"]).split()
+        vocabulary = from_wordnet(tags, records, ancestors=ancestors, **given)
+    save(vocabulary, out, force)
     _report(vocabulary, tags)
     _print_summary(summary(vocabulary), out)
 
@@ -96,12 +88,9 @@ def build(
 def show(file: Path, name: str | None, as_json: bool) -> None:
     """Show CLASS, given by name, tag or wnid, of the vocabulary OUT; without CLASS, a summary."""
     from hpcscale.labels.statistics import describe, summary
-    from hpcscale.labels.vocabulary import VocabularyError, find, load
+    from hpcscale.labels.vocabulary import find, load
 
-    try:
-        vocabulary = load(file)
-    except VocabularyError as error:
-        raise click.ClickException(str(error)) from None
+    vocabulary = load(file)
     if name is None:
         found = summary(vocabulary)
     else:
@@ -118,28 +107,22 @@ def show(file: Path, name: str | None, as_json: bool) -> None:
 
 
 def _of_data(folder: Path) -> "tuple[tuple[str, ...], Records]":
-    from hpcscale.data.store import DataError, open_data
+    from hpcscale.data.store import open_data
     from hpcscale.labels.build import walk
 
-    try:
-        data = open_data(folder)
-    except DataError as error:
-        raise click.ClickException(str(error)) from None
+    data = open_data(folder)
     return data.tags, walk(data)
 
 
 def _of_manifest(manifest: Path) -> "tuple[tuple[str, ...], Records]":
-    from hpcscale.data.sources import SourceError, find_source
+    from hpcscale.data.sources import find_source
     from hpcscale.labels.hierarchy import csr
 
     numbers: dict[str, int] = {}
-    try:
-        source = find_source(manifest.parent, manifest)
-        for record in source.records():
-            for tag in record.tags:
-                numbers.setdefault(tag, len(numbers))
-    except SourceError as error:
-        raise click.ClickException(str(error)) from None
+    source = find_source(manifest.parent, manifest)
+    for record in source.records():
+        for tag in record.tags:
+            numbers.setdefault(tag, len(numbers))
 
     def records() -> Iterator[Any]:
         stream = source.records()

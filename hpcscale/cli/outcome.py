@@ -1,7 +1,9 @@
-"""How a rank's errors become exit codes that the batch shell of a job understands; see
-hpcscale.ranks.exits."""
+"""How commands end: what the user can cause becomes a message and an exit code, in one place.
 
-import errno
+0: fine. 1: a problem that is told and would come again. 2: wrong usage. 75: the same command, run again, goes
+on. Ranks end with the codes of hpcscale.ranks.exits too, which the batch shell of a job understands.
+"""
+
 import sys
 import traceback
 from collections.abc import Iterator
@@ -9,27 +11,62 @@ from contextlib import contextmanager
 
 import click
 
-from hpcscale import ranks
+from hpcscale import files
+from hpcscale.files import AGAIN
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would come again
+RESUMABLE, UNEXPECTED = 75, 70  # as in hpcscale.ranks.exits, which is not imported for every --help
 
 
 @contextmanager
-def exit_codes(usage: tuple[type[Exception], ...], told: tuple[type[Exception], ...]) -> Iterator[None]:
-    """2 for `usage`, 1 for `told`, for ranks that do not fit and for a full disk; 76 for a lost rank; 70,
-    behind a traceback, for anything else."""
+def told() -> Iterator[None]:
+    """Every command runs in it. What nobody foresaw leaves it as it is, with its traceback."""
     try:
         yield
-    except click.ClickException:
+    except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+        raise  # click's own; a reader that has seen enough
+    except BaseException as error:
+        message, code = outcome(error)
+        if not message:
+            raise
+        raise ending(message, code) from None
+
+
+def outcome(error: BaseException) -> tuple[str, int]:
+    """Message and exit code of what a user can cause; an empty message for anything else."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted; {AGAIN}", RESUMABLE
+    if isinstance(error, files.Told):
+        return str(error), error.code
+    if isinstance(error, OSError):
+        return (str(error), 1) if files.lasting(error) else (f"{error}; {AGAIN}", RESUMABLE)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory", 1
+    if isinstance(error, RecursionError):
+        return "nested too deep", 1
+    if isinstance(error, UnicodeError):
+        return f"text that cannot be read or written in this locale: {error}", 1
+    return "", 0
+
+
+def ending(message: str, code: int) -> click.ClickException:
+    if code == 2:
+        return click.UsageError(message)
+    exception = click.ClickException(message)
+    exception.exit_code = code
+    return exception
+
+
+@contextmanager
+def of_a_rank() -> Iterator[None]:
+    """In a rank, what nobody foresaw is code 70, behind its traceback: another try, perhaps elsewhere, may
+    help. So is an error of the system that may pass."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit):
         raise
-    except usage as error:
-        raise click.UsageError(str(error)) from None
-    except ranks.RankLost as error:
-        click.echo(str(error), err=True)
-        sys.exit(ranks.LOST)
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in NO_ROOM
-        if full or isinstance(error, (*told, ranks.SlurmError)):
-            raise click.ClickException(str(error)) from None
+        message, code = outcome(error)
+        if message and not (isinstance(error, OSError) and code == RESUMABLE):
+            raise
         traceback.print_exc()
-        sys.exit(ranks.UNEXPECTED)
+        sys.exit(UNEXPECTED)

@@ -37,16 +37,10 @@ def gallery(
     u takes back, j and k move; the page shows the other keys. It saves the decisions to a file (JSONL), which
     `dedup audit`, `dedup drop` and this command take, and `dedup decisions merge` joins.
     """
-    from hpcscale.data.folder import DataError
-    from hpcscale.data.sources import SourceError
     from hpcscale.dedup import gallery as galleries
-    from hpcscale.pairs import PairsError
 
-    try:
-        with progress_bar() as progress:
-            made = galleries.gallery(pairs, out, a, b or a, decisions, limit, method, progress)
-    except (PairsError, DataError, SourceError, OSError) as error:
-        stop(str(error), 1)
+    with progress_bar() as progress:
+        made = galleries.gallery(pairs, out, a, b or a, decisions, limit, method, progress)
     click.echo(f"{out}: {made.pairs} pairs, {made.pictures} pictures, {out.stat().st_size / 1e6:.1f} MB")
     if made.pairs < made.found:
         click.echo(f"{pairs}: the {made.pairs} closest of {made.found} lines, see --limit", err=True)
@@ -73,11 +67,8 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     """
     from hpcscale import pairs
 
-    try:
-        agreed, disputed = pairs.merge(files)
-        pairs.write_decisions(out, agreed)
-    except (pairs.PairsError, OSError) as error:
-        stop(str(error), 1)
+    agreed, disputed = pairs.merge(files)
+    pairs.write_decisions(out, agreed)
     for names, views in sorted(disputed.items()):
         said = [f"{view.reviewer}: {view.decision}" for view in sorted(views)]
         line = "\t".join(pairs.escape(cell) for cell in [*names, *said])
@@ -108,11 +99,10 @@ def audit(
     """
     from hpcscale.dedup import audit as auditing
     from hpcscale.leaks import LeakError, Side
-    from hpcscale.pairs import PairsError
 
     try:
         found = auditing.audit(run, pairs, which, decisions, cast(Side | None, side))
-    except (LeakError, PairsError, OSError) as error:
+    except LeakError as error:
         hint = "; say it with --test" if "which is the test set" in str(error) else ""
         stop(f"{error}{hint}", 1)
     click.echo(json.dumps(auditing.as_json(found)) if as_json else auditing.as_text(found))

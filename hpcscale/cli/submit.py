@@ -5,7 +5,6 @@ import click
 from hpcscale.cli import words
 from hpcscale.cluster import slurm
 from hpcscale.cluster import submit as submitting
-from hpcscale.config import ConfigError
 
 
 @click.command()
@@ -41,12 +40,7 @@ def submit(
 
 
 def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = False) -> None:
-    """Submit, and print the id; errors as click tells them. `resubmit` ends here too."""
-    try:
-        most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
-        plan = submitting.plan(words.read(command, exists=not request.after), request, most)
-        click.echo(plan.text if dry_run else submitting.submit(plan), nl=not dry_run)
-    except (submitting.SubmitError, ConfigError) as error:
-        raise click.UsageError(str(error)) from None
-    except (slurm.SlurmError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    """Submit, and print the id. `resubmit` ends here too."""
+    most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
+    plan = submitting.plan(words.read(command, exists=not request.after), request, most)
+    click.echo(plan.text if dry_run else submitting.submit(plan), nl=not dry_run)

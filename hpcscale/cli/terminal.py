@@ -1,5 +1,6 @@
 """What commands share: how they end, and how they tell the progress on stderr."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,18 @@ def stop(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds."""
+    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds. Meanwhile
+    SIGTERM, which a job sends, ends the work as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _bar() as progress:
+            yield progress
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
     if not sys.stderr.isatty():
         yield _lines()
         return

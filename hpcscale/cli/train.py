@@ -25,11 +25,8 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     """
     from hpcscale import config, ranks
 
-    try:
-        settings = config.load(file, overrides)
-        config.share(settings, count)
-    except config.ConfigError as error:
-        raise click.UsageError(str(error)) from None
+    settings = config.load(file, overrides)
+    config.share(settings, count)
     if count > 1:
         if "HOROVOD_RANK" in os.environ:
             raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
@@ -37,18 +34,9 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
         command = [sys.executable, "-m", "hpcscale", "train", str(run), "--config", str(file), *options]
         sys.exit(ranks.launch(command, count))
 
-    from hpcscale.checkpoint import CheckpointError
-    from hpcscale.cli.outcome import exit_codes
-    from hpcscale.data.store import DataError
-    from hpcscale.evaluate import EvaluateError
-    from hpcscale.labels.vocabulary import VocabularyError
-    from hpcscale.train import device, folder, loop, state
+    from hpcscale.cli.outcome import of_a_rank
+    from hpcscale.train import device, loop
 
-    told = (CheckpointError, DataError, EvaluateError, VocabularyError, folder.RunError, state.Diverged)
-    with exit_codes(usage=(config.ConfigError,), told=told):
-        try:
-            device.keep_memory()
-            loop.train(settings, run)
-        except loop.Interrupted as stop:
-            click.echo(str(stop), err=True)
-            sys.exit(ranks.RESUMABLE)
+    with of_a_rank():
+        device.keep_memory()
+        loop.train(settings, run)

@@ -65,10 +65,7 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     """The resolved configuration of a training, and the paths that it reads."""
     from hpcscale import config
 
-    try:
-        settings = config.load(values["file"], values["overrides"])
-    except config.ConfigError as error:
-        raise click.UsageError(str(error), context) from None
+    settings = config.load(values["file"], values["overrides"])
     data = settings.data
     paths = [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
     return settings, paths + [values["file"]] * values["file"].exists()  # else it is one of the package

@@ -20,6 +20,7 @@ from typing import Any
 import hpcscale
 from hpcscale.cluster import sbom, source
 from hpcscale.cluster.mirror import debian_mirror
+from hpcscale.files import Told
 
 SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
 # What to tell of a build's output: the steps of install/image.sh, and of apptainer.
@@ -30,7 +31,7 @@ ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
 Say = Callable[[str], None]
 
 
-class ImageError(RuntimeError):
+class ImageError(Told):
     """An image that cannot be built, does not work, or is not the one that was recorded."""
 
 

@@ -6,11 +6,13 @@ In: apt's sources, in both of their formats. Out: the URL for `debootstrap`.
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcscale.files import Told
+
 APT = Path("/etc/apt")
 SUITE = "bookworm"  # of containers/hpcscale-cpu.def
 
 
-class MirrorError(ValueError):
+class MirrorError(Told):
     """apt here knows no Debian mirror."""
 
 

@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hpcscale.files import Told
+
 ACTIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING",
           "STAGE_OUT", "STOPPED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"}  # fmt: skip
 
 MAX_ARRAY_SIZE = 1001  # Slurm's own, where the site sets none
 
 
-class SlurmError(RuntimeError):
+class SlurmError(Told):
     """Slurm is not here, or refused; the message has its own words."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcscale.cluster import files
+from hpcscale.files import Told
 
 
 class Kind(NamedTuple):
@@ -36,7 +37,7 @@ DAY = 86_400  # seconds
 DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # of install/: what says what to download
 
 
-class SourceError(RuntimeError):
+class SourceError(Told):
     """No clone to build of, or its packages cannot be had."""
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import hpcscale
 from hpcscale import config
 from hpcscale.cluster import jobs, script, site, slurm, source
+from hpcscale.files import Usage
 
 
-class SubmitError(ValueError):
+class SubmitError(Usage):
     """A job that cannot be submitted as it was asked for."""
 
 

@@ -10,10 +10,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpcscale.files import FileError
+
 FORMAT = 1
 
 
-class DataError(ValueError):
+class DataError(FileError):
     """A data set that cannot be used; the message names the file."""
 
 

@@ -33,13 +33,13 @@ from hpcscale.data.store import write_shard
 from hpcscale.data.transcode import Stored, encoder, store_picture
 from hpcscale.data.verify import Progress, checked_shard
 from hpcscale.data.workers import answers
-from hpcscale.files import aside, commit, remove_asides, write_file, write_once
+from hpcscale.files import Usage, aside, commit, remove_asides, write_file, write_once
 
 MAX_RESIZE = 8192
 OURS = ("plan.json", "tags.jsonl", "manifest.jsonl", "quarantine.jsonl", ".lock")
 
 
-class OptionError(ValueError):
+class OptionError(Usage):
     """An ingest that must not start: options out of range, or not those that the folder was begun with."""
 
 

@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hpcscale.files import lock
+from hpcscale.files import AGAIN, Told, lock
 
 Part = tuple[int, int]
 
 
-class Busy(BlockingIOError):
+class Busy(Told):
     """Another call holds what this one needs; a matter for another try."""
 
-    def __str__(self) -> str:  # OSError's own would ask for an errno
-        return str(self.args[0])
+    code = 75
 
 
 def share(total: int, part: Part | None) -> range:
@@ -60,4 +59,4 @@ def _lock(stream: IO[bytes], kind: int, held: str) -> bool:
     try:
         return lock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Busy(held) from None
+        raise Busy(f"{held}; {AGAIN}") from None

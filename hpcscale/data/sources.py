@@ -34,6 +34,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from hpcscale.files import FileError
+
 MANIFESTS = {".jsonl": None, ".csv": ",", ".tsv": "\t"}
 PICTURES = frozenset(
     [
@@ -58,7 +60,7 @@ META = frozenset(("json", "cls"))
 META_BYTES = 16 << 20  # a .json member beyond this is not metadata
 
 
-class SourceError(ValueError):
+class SourceError(FileError):
     """A source that cannot be packed; the message names file and line."""
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any, TypeVar, cast
 
 import hpcscale
 from hpcscale.data.sources import Record
+from hpcscale.files import AGAIN, Told
 
 # Records under way per worker. Paths are at most 4096 bytes long, so that 8 always fit into a pipe of 64 KiB:
 # sending never waits for a worker that itself waits to be read.
@@ -31,8 +32,10 @@ PIPE = 1 << 20  # bytes that a worker may be ahead; the most an ordinary user ma
 Answer = TypeVar("Answer")
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(Told):
     """A worker process ended early. What is finished stays finished: the same command can be run again."""
+
+    code = 75
 
 
 def answers(
@@ -110,7 +113,7 @@ def _receive(record: Record, worker: subprocess.Popen[bytes] | None) -> tuple[Re
 def _death(worker: subprocess.Popen[bytes], record: Record) -> WorkerDied:
     code = worker.wait()
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-    return WorkerDied(f"a worker process ended {how} near record {record.name}")
+    return WorkerDied(f"a worker process ended {how} near record {record.name}; {AGAIN}")
 
 
 def serve(module: str, name: str, options: tuple[Any, ...]) -> None:

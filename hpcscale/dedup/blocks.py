@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from hpcscale.data.codes import Codes
 from hpcscale.data.shares import Part, locked
 from hpcscale.data.verify import Progress
-from hpcscale.files import aside, commit, remove_asides, write_once
+from hpcscale.files import Usage, aside, commit, remove_asides, write_once
 from hpcscale.pairs import escape
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
@@ -40,7 +40,7 @@ Found = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row, row, distance
 Share = Callable[[float], None]  # takes the share that is done
 
 
-class SearchError(ValueError):
+class SearchError(Usage):
     """A search that must not start; the message says why."""
 
 

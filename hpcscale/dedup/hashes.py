@@ -29,11 +29,12 @@ from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
+from hpcscale.files import Usage
 
 PART_ROWS, MAX_PARTS = 4096, 4096
 
 
-class OptionError(ValueError):
+class OptionError(Usage):
     """Options that do not fit each other, or what an earlier call has begun."""
 
 

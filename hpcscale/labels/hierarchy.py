@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import ops
+from hpcscale.files import FileError
 
 
-class HierarchyError(ValueError):
+class HierarchyError(FileError):
     """A hierarchy that cannot be used; the message names file, line and classes."""
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from hpcscale.files import FileError, OutputError
 from hpcscale.labels import hierarchy
 
 FORMAT = "hpcscale vocabulary 1"
 
 
-class VocabularyError(ValueError):
+class VocabularyError(FileError):
     """A vocabulary file that cannot be used or written; the message names file, place and value found."""
 
 
@@ -76,7 +77,7 @@ def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
     """Write aside, read back, rename. A finished file with other contents is replaced only by force."""
     text = dump(vocabulary)
     if file.exists() and not force and file.read_bytes() != text.encode():
-        raise VocabularyError(f"{file} exists and differs; choose another name, or replace it with --force")
+        raise OutputError(f"{file} exists and differs; choose another name, or replace it with --force")
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:

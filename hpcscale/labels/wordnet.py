@@ -8,11 +8,13 @@ only when a vocabulary is built; a finished vocabulary file does not need WordNe
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcscale.files import Usage
+
 FOLDER = Path("/usr/share/wordnet")
 HYPERNYMS = ("@", "@i")  # kind of, instance of
 
 
-class WordNetError(ValueError):
+class WordNetError(Usage):
     """WordNet is missing or not what it should be; the message names the file and what to do."""
 
 

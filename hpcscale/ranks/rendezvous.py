@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpcscale.files import Told
+from hpcscale.ranks.exits import LOST
 from hpcscale.ranks.slurm import Environment, Layout, SlurmError
 
 UNREACHABLE = 30.0  # seconds after which a rank 0 that never answered is taken for behind a firewall
@@ -27,8 +29,10 @@ POLL = 0.1  # seconds between two looks
 Report = Mapping[str, Any]  # of a rank: what must be alike on all
 
 
-class RankLost(RuntimeError):
+class RankLost(Told):
     """Another rank has ended, or has never come."""
+
+    code = LOST
 
 
 @contextlib.contextmanager

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcscale.files import Told
+
 Environment = Mapping[str, str]
 
 
-class SlurmError(RuntimeError):
+class SlurmError(Told):
     """The ranks cannot be what the variables say; the message names rank, node and variable, and what to
     do."""
 

@@ -43,7 +43,7 @@ FREE = {
 }
 
 
-class RunError(RuntimeError):
+class RunError(files.FileError):
     """A run folder that cannot be used now; the message names it."""
 
 

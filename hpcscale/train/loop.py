@@ -17,6 +17,7 @@ from hpcscale import evaluate, pipeline, ranks
 from hpcscale.config import Config
 from hpcscale.data.drop import order_of
 from hpcscale.data.store import open_data
+from hpcscale.files import Told
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
@@ -32,8 +33,10 @@ from hpcscale.train.signals import StopRequest
 from hpcscale.train.watchdog import Watchdog
 
 
-class Interrupted(RuntimeError):
+class Interrupted(Told):
     """The run stopped on request, behind a checkpoint; the same command goes on."""
+
+    code = ranks.RESUMABLE
 
 
 def train(settings: Config, run: Path) -> None:

@@ -17,11 +17,12 @@ from hpcscale import checkpoint, ranks
 from hpcscale.config import ConfigError
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
+from hpcscale.files import Told
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.train import optim
 
 
-class Diverged(RuntimeError):
+class Diverged(Told):
     """Loss or weights are no numbers any more; the message names the step, and its samples if they are
     known."""
 
