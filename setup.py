@@ -48,6 +48,7 @@ if not sys.platform.startswith("linux"):
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "networkx>=3",
     "scikit-learn>=1.5",

@@ -82,6 +82,30 @@ def test_a_plain_folder(tmp_path: Path, small_parts: None) -> None:
     assert sorted(os.listdir(tmp_path)) == ["out.h5", "source"]
 
 
+def test_the_quarantine_says_why(tmp_path: Path, small_parts: None) -> None:
+    """In the file, and where the command tells of it: of a source that is read, and of one that is listed."""
+    source = make_pictures(tmp_path / "source", 3)
+    shutil.rmtree(source / "deep")
+    (source / "a.jpg").touch()
+    (source / "b.png").write_bytes(b"no picture at all")
+    whole = io.BytesIO()
+    picture(3).save(whole, "JPEG")
+    (source / "c.jpg").write_bytes(whole.getvalue()[:-300])
+    names = ["a.jpg", "b.png", "c.jpg", "d.jpg"]
+    listed = [json.dumps({"image": name, "tags": []}) + "\n" for name in ["00.jpg", *names]]
+    (source / "manifest.jsonl").write_text("".join(listed))
+    codes = hash_source(source, tmp_path / "out.h5", workers=1)
+    assert codes is not None
+    found = list(quarantined(codes))
+    assert [each["name"] for each in found] == names
+    for each, reason in zip(found, ["empty", "not a picture", "runcated", "No such file"], strict=True):
+        assert reason in each["reason"]
+    result = CliRunner().invoke(main, ["dedup", "hash", str(source), str(tmp_path / "out.h5")])
+    assert result.exit_code == 1
+    for each in found:
+        assert f"{each['name']}: {each['reason']}" in result.output
+
+
 def test_the_file_does_not_depend_on_workers_parts_or_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,16 @@ def test_skips_then_returns_then_the_end() -> None:
         history.bad(18)
 
 
+@pytest.mark.parametrize(("window", "due"), [(10, False), (11, True)])
+def test_a_window_is_that_many_steps_the_bad_one_included(window: int, due: bool) -> None:
+    """Steps 5 to 15 are eleven: in a window of ten, the first is forgotten."""
+    history = History(policy(window=window, skips=2, rollbacks=1))
+    for step in (5, 12, 15):
+        history.bad(step)
+    assert history.skipped == ([5, 12, 15] if due else [12, 15])
+    assert history.due == (16 if due else None)
+
+
 @given(
     bad=st.lists(st.booleans(), min_size=1, max_size=40),
     drains=st.sets(st.integers(1, 40)),

@@ -1,6 +1,7 @@
 """Evaluation over batches and ranks, and the folder it leaves."""
 
 import json
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -114,6 +115,20 @@ def test_equal_scores_rank_the_lower_class_first():
 def test_only_candidates_compete_for_accuracy():
     expected = CANDIDATES[oracle.best(TABLE[:, CANDIDATES], 5)]
     assert (run().results.guesses == expected).all()
+
+
+@pytest.mark.parametrize(("place", "precision"), [(98, 1 / 99), (99, 1 / 100), (100, 0.0)])
+def test_the_hundredth_class_is_kept_and_the_next_is_not(monkeypatch, place, precision):
+    """mAP@100 of one picture whose only label has that place."""
+    scores = np.arange(CLASSES, 0, -1, dtype=np.float32)[None]
+    positive = np.arange(CLASSES)[None] == place
+    monkeypatch.setattr(sys.modules[__name__], "POSITIVE", positive)
+    found = evaluate.evaluate(
+        Scores(scores), batches_of([0], 1), Labels(), "logistic", np.ones(CLASSES), CANDIDATES, np.zeros(1)
+    )
+    assert found.results.classes.shape == (1, 100)
+    assert found.metrics["image_map100"] == pytest.approx(precision)
+    assert found.baseline["image_map100"] == pytest.approx(0.01 if precision else 0)  # a hundred equal scores
 
 
 @pytest.mark.parametrize("size", [2, 3])

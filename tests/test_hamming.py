@@ -34,6 +34,63 @@ def test_every_variant_equals_brute_force(variant: str, words: int) -> None:
                 np.testing.assert_array_equal(ops.self_join(a, radius, **how), one)
 
 
+@pytest.mark.parametrize("radius", [0, 33, 34, 61, 62, 110, 255, 256, 300])
+@pytest.mark.parametrize("variant", ops.hamming_variants())
+def test_every_variant_at_every_size_of_radius(variant: str, radius: int) -> None:
+    """Small, middle and large radii have kernels of their own, which decide by 3, 5 and all of 8 words. Bits
+    differ anywhere, and also only in the words that a kernel looks at last."""
+    random = np.random.default_rng(radius)
+    a, b = near(random, 75, 4, 140), near(random, 66, 4, 140)
+    late = random.integers(0, 2**64, (40, 4), np.uint64)
+    late[:, :2] = 0  # 128 bits alike
+    for one, other in ((a, b), (late, late[7:]), (late[:, ::-1].copy(), late[:, ::-1].copy())):
+        for threads in THREADS:
+            how = {"threads": threads, "chunks": 0, "variant": variant}
+            expected = reference.search(one, other, radius)
+            np.testing.assert_array_equal(ops.search(one, other, radius, **how), expected)
+            alone = reference.self_join(one, radius)
+            np.testing.assert_array_equal(ops.self_join(one, radius, **how), alone)
+
+
+@pytest.mark.parametrize("variant", ops.hamming_variants())
+@pytest.mark.parametrize("radius", [0, 31, 32, 63, 64, 70])
+def test_every_variant_at_every_radius_of_64_bits(variant: str, radius: int) -> None:
+    random = np.random.default_rng(radius)
+    a, b = near(random, 75, 1, 64), random.integers(0, 2**64, (66, 1), np.uint64)
+    how = {"chunks": 0, "variant": variant}
+    np.testing.assert_array_equal(ops.search(a, b, radius, **how), reference.search(a, b, radius))
+    np.testing.assert_array_equal(ops.self_join(a, radius, **how), reference.self_join(a, radius))
+
+
+def test_beyond_a_million_codes() -> None:
+    """A scan takes the second set in blocks of 2^20; a set with itself is hashed, and pairs lie before, across
+    and behind that number."""
+    block = 2**20
+    random = np.random.default_rng(6)
+    many = random.integers(0, 2**64, (block + 500, 1), np.uint64)
+    few = many[[5, block - 1, block, block + 499]].copy()
+    few[2] = ~few[2]
+    few[3] ^= np.uint64(3)
+    wanted = [[0, 5, 0], [1, block - 1, 0], [3, block + 499, 2]]
+    assert ops.search(few, many, 2, threads=2, chunks=0).tolist() == wanted
+    wanted = [[17, 900, 1], [800, block + 20, 2], [block - 1, block, 0], [block + 3, block + 499, 2]]
+    for i, j, distance in wanted:
+        many[j] = many[i] ^ np.uint64(2**distance - 1 << 30)
+    assert ops.plan(many, None, 2) > 0
+    assert ops.self_join(many, 2, threads=2).tolist() == wanted
+    swapped = ops.search(many, few, 2, threads=2, chunks=3).tolist()
+    assert swapped == [[5, 0, 0], [block - 1, 1, 0], [block, 1, 0]]
+
+
+def test_the_planner_scans_where_hashing_does_not_pay() -> None:
+    codes = np.random.default_rng(5).integers(0, 2**64, (200_000, 4), np.uint64)
+    assert ops.plan(codes, None, 31) > 0
+    assert ops.plan(codes, codes[:100_000], 31) > 0
+    assert ops.plan(codes[:1000], None, 31) == 0  # a scan takes no time
+    assert ops.plan(codes, None, 100) == 0  # every bucket neighbours every other
+    assert ops.plan(np.ones_like(codes), None, 31) == 0  # one bucket
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([1, 4]), st.integers(0, 90), st.integers(0, 90), st.integers(0, 70), st.integers(1, 40),

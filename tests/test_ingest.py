@@ -140,7 +140,13 @@ def states() -> dict[str, Callable[[Path], None]]:
         (out / "shard-00001.h5.tmp").write_bytes(b"half")
         (out / "quarantine.jsonl.tmp").write_bytes(b"half")
 
+    def longer(out: Path) -> None:
+        keep(["plan.json", "tags.jsonl", "manifest.jsonl", *shards[:3]], 3)(out)
+        with (out / shards[1]).open("ab") as shard:
+            shard.write(b"more")
+
     return {
+        "bytes behind a shard": longer,
         "nothing yet": keep([], -1),
         "only the tags": keep(["tags.jsonl"], -1),
         "a torn plan": lambda out: (keep([], -1)(out), (out / "plan.json.tmp").write_bytes(b"{"))[0],

@@ -141,3 +141,26 @@ def test_baseline_predicts_the_frequent_classes_for_every_picture():
     assert found["loss"] is None
     assert (found["top1"], found["top5"]) == (0.5, 1)  # the guess is 2, never the ancestor 0
     assert found["map100_uniform"] == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)  # the shares of positives
+
+
+def test_the_baseline_has_five_guesses():
+    """Of eight classes in the order of their weights, the fifth is still guessed, the sixth no more."""
+    weights = np.arange(8.0, 0, -1)
+    for truth, found in ((4, 1), (5, 0)):
+        given_ = results_of(np.ones((1, 8)), np.ones((1, 8)), truths=[truth])
+        baseline = metrics.constant(given_, weights, np.arange(8))
+        assert baseline.guesses.tolist() == [[0, 1, 2, 3, 4]]
+        measured = metrics.measure(baseline, weights)
+        assert (measured["top1"], measured["top5"]) == (0, found)
+
+
+@pytest.mark.parametrize(("place", "precision"), [(0, 1.0), (98, 1 / 99), (99, 1 / 100), (100, 0.0)])
+def test_the_baseline_is_cut_off_behind_the_hundredth_class(place, precision):
+    """mAP@100: a label at the 100th place is found, at the 101st not."""
+    weights = np.arange(130.0, 0, -1)
+    positive = np.zeros((1, 130))
+    positive[0, place] = 1
+    baseline = metrics.constant(results_of(np.ones((1, 130)), positive), weights, np.arange(130))
+    found = metrics.measure(baseline, weights)
+    assert found["image_map100"] == pytest.approx(precision)
+    assert found["map100"] == float(place < 100)  # one picture: retrieved or not

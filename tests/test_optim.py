@@ -18,13 +18,13 @@ class One(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
 
 
-def path(settings: Optimizer) -> list[float]:
-    """The weight after each of three gradients, learning rate 1e-3."""
+def path(settings: Optimizer, rates: tuple[float, ...] = (1e-3,) * 3) -> list[float]:
+    """The weight after each of three gradients, with the learning rates of these steps."""
     model = One()
     optimizer = optim.build(model, settings)
-    optim.set_lr(optimizer, 1e-3)
     weights = []
-    for gradient in GRADIENTS:
+    for rate, gradient in zip(rates, GRADIENTS, strict=True):
+        optim.set_lr(optimizer, rate)
         model.weight.grad = torch.full_like(model.weight, gradient)
         optimizer.step()
         weights.append(model.weight.item())
@@ -43,15 +43,31 @@ def test_rmsprop_is_tensorflows(epsilon: float, wanted: list[float]) -> None:
     assert path(settings) == pytest.approx(wanted, rel=1e-6)
 
 
+RATES = (1e-3, 1e-4, 1e-2)
+
+
+def test_rmsprop_puts_the_learning_rate_into_its_momentum() -> None:
+    """square = 0.8 square + 0.2 g^2; m = 0.9 m + lr g / sqrt(square + epsilon); w = w - m. So a step's rate
+    stays with what that step adds to the momentum."""
+    weight, square, momentum, wanted = 0.0, 1.0, 0.0, []
+    for rate, gradient in zip(RATES, GRADIENTS, strict=True):
+        square = 0.8 * square + 0.2 * gradient**2
+        momentum = 0.9 * momentum + rate * gradient / (square + 0.1) ** 0.5
+        weight -= momentum
+        wanted.append(weight)
+    settings = Optimizer(name="rmsprop", momentum=0.9, decay=0.8, epsilon=0.1, weight_decay=0.0)
+    assert path(settings, RATES) == pytest.approx(wanted, rel=1e-12)
+
+
 def test_sgd_by_hand() -> None:
     """v = 0.9 v + g; w = w - lr v; with Nesterov w = w - lr (g + 0.9 v)."""
     for nesterov in (False, True):
         weight, velocity, wanted = 0.0, 0.0, []
-        for gradient in GRADIENTS:
+        for rate, gradient in zip(RATES, GRADIENTS, strict=True):
             velocity = 0.9 * velocity + gradient
-            weight -= 1e-3 * (gradient + 0.9 * velocity if nesterov else velocity)
+            weight -= rate * (gradient + 0.9 * velocity if nesterov else velocity)
             wanted.append(weight)
-        found = path(Optimizer(momentum=0.9, nesterov=nesterov, weight_decay=0.0))
+        found = path(Optimizer(momentum=0.9, nesterov=nesterov, weight_decay=0.0), RATES)
         assert found == pytest.approx(wanted, rel=1e-12)
 
 

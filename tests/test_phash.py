@@ -87,6 +87,42 @@ def test_edges_equal_the_reference_packages(name: str) -> None:
     assert f"{ops.dhash(grey):016x}" == str(imagehash.dhash(image))
 
 
+def faint() -> Iterator[tuple[str, np.ndarray]]:
+    """Pictures between the qualities of 0 and 100. At 64 x 64 nothing is shrunk: every pixel counts."""
+    rows = np.zeros((64, 64))
+    rows[-1] = np.arange(64) % 2 * 120
+    yield "last row", same(rows)
+    yield "last column", same(rows.T)
+    yield "first row", same(rows[::-1])
+    yield "first column", same(rows.T[:, ::-1])
+    random = np.random.default_rng(7)
+    for size in ((64, 64), (128, 128), (90, 300)):
+        for height in (4, 7, 10):
+            yield f"noise of {height} in {size}", random.integers(90, 90 + height, (*size, 3), np.uint8)
+        coarse = Image.fromarray(random.integers(100, 140, (8, 8, 3), np.uint8))
+        yield f"clouds in {size}", np.array(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+FAINT = dict(faint())
+
+
+@pytest.mark.parametrize("name", FAINT)
+def test_qualities_of_faint_pictures_equal_the_reference_package(name: str) -> None:
+    picture = np.ascontiguousarray(FAINT[name])
+    bits, quality = pdqhash.compute(picture)
+    for variant in _ops.pdq_variants():
+        code, found = _ops.pdq_by(variant, picture)
+        assert (differing(code, words(bits)), found) == (0, quality), variant
+    assert ops.pdq(ops.luma(picture))[1] == quality
+    assert ops.pdq_dihedral(picture)[1] == pdqhash.compute_dihedral(picture)[1]
+
+
+def test_faint_pictures_have_qualities_in_between() -> None:
+    found = {name: ops.pdq(np.ascontiguousarray(picture))[1] for name, picture in FAINT.items()}
+    assert sum(0 < quality < 100 for quality in found.values()) >= 12
+    assert all(0 < found[f"{which} {line}"] < 100 for which in ("first", "last") for line in ("row", "column"))
+
+
 def test_photographs_equal_the_reference_packages() -> None:
     """The bounds are issue 3's; with Pillow 13, every code of all three methods is equal on all 500."""
     pdq, phash, dhash = [], [], []

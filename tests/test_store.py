@@ -157,6 +157,20 @@ def test_falling_offsets_are_named(copy: Path) -> None:
     assert any("jpeg_offsets fall here" in str(problem) and problem.sample == 1 for problem in verify(copy))
 
 
+@pytest.mark.parametrize("name", ["jpeg_offsets", "tag_offsets", "name_offsets"])
+@pytest.mark.parametrize(("row", "by"), [(0, 1), (-1, -1), (-1, 1)])
+def test_offsets_that_do_not_run_from_end_to_end_are_refused(
+    folder: Path, copy: Path, name: str, row: int, by: int
+) -> None:
+    """Behind the last offset lie bytes of no sample, or it lies behind the last byte."""
+    file = copy / "shard-00000.h5"
+    with h5py.File(file, "r+") as shard:
+        shard[name][row] += by
+    with pytest.raises(DataError, match=rf"shard-00000\.h5: {name} do not run from 0 to \d+ in 5 steps"):
+        open_shard(file, read_plan(copy), 0)
+    assert [(problem.file, problem.sample) for problem in verify(copy)] == [(file.name, None)]
+
+
 @pytest.mark.parametrize("size", [0, 1, 500, 5000, -8])
 def test_a_cut_shard_is_a_data_error_that_names_it(folder: Path, copy: Path, size: int) -> None:
     file = copy / "shard-00002.h5"

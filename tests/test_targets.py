@@ -2,6 +2,7 @@
 errors."""
 
 import gc
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -191,16 +192,20 @@ def test_a_read_only_buffer_is_rejected():
 
 
 def test_rows_keep_closure_and_buffer_alive():
-    def make():
-        above = np.zeros(5, np.int64), np.zeros(0, np.int32)
-        closure = ops.Closure(np.arange(4, dtype=np.int32), *above)
-        return ops.Rows(closure, 0, 4, "ones", np.zeros((2, 4), np.float32))._rows
-
-    rows = make()
+    """C++ writes into the buffer and reads the closure for as long as the rows are there, and no longer."""
+    above = np.zeros(5, np.int64), np.zeros(0, np.int32)
+    closure = ops.Closure(np.arange(4, dtype=np.int32), *above)
+    buffer = np.zeros((2, 4), np.float32)
+    kept = [weakref.ref(buffer), weakref.ref(closure._closure)]
+    rows = ops.Rows(closure, 0, 4, "ones", buffer)
+    del buffer, closure
     gc.collect()
-    for _ in range(100):  # overwrite what would have been freed
-        np.full((2, 4), 7, np.float32)
+    assert all(reference() is not None for reference in kept)
     rows.fill(*lists([[0], [3]]))
+    assert kept[0]().tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    del rows
+    gc.collect()
+    assert all(reference() is None for reference in kept)
 
 
 def test_jft_sized_rows():

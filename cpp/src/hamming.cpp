@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::size_t kQueries = 512;      // of a task; with a block of candidates they stay in cache
 constexpr std::size_t kCandidates = 2048;  // of one call of the kernel
-constexpr std::size_t kBlock = 1 << 20;    // codes of `b` that a scan holds by columns at a time
 constexpr std::size_t kHeld = 1 << 14;     // pairs that a thread holds back
 
 // --- threads
@@ -132,6 +131,7 @@ class Search {
           self_(self),
           radius_(radius),
           threads_(how.threads),
+          block_(how.block),
           found_(found),
           progress_(progress),
           held_(static_cast<std::size_t>(how.threads)),
@@ -155,10 +155,10 @@ class Search {
         queries.count = a_.count();
         fill_columns(a_, 0, 0, threads_, queries);
         const std::size_t tasks = (queries.count + kQueries - 1) / kQueries;
-        const std::size_t blocks = (b_.count() + kBlock - 1) / kBlock;
+        const std::size_t blocks = (b_.count() + block_ - 1) / block_;
         for (std::size_t block = 0; block < blocks; ++block) {
-            const std::size_t first = block * kBlock;
-            candidates.count = std::min(kBlock, b_.count() - first);
+            const std::size_t first = block * block_;
+            candidates.count = std::min(block_, b_.count() - first);
             fill_columns(b_, first, 0, threads_, candidates);
             for_each(tasks, threads_, [&](int thread, std::size_t task) {
                 const std::size_t begin = task * kQueries, end = std::min(begin + kQueries, queries.count);
@@ -265,6 +265,7 @@ class Search {
     const Codes &a_, &b_;
     const bool self_;
     const int radius_, threads_;
+    const std::size_t block_;
     const Found& found_;
     const Progress& progress_;
     Kernel kernel_ = nullptr;
@@ -285,9 +286,11 @@ void check(const Codes& a, const Codes& b, int radius, const How& how) {
                 std::to_string(codes->values.size()) + " words for codes of " + std::to_string(codes->words));
         }
     }
-    if (radius < 0 || how.threads < 1 || how.threads > 4096) {
-        throw std::invalid_argument("search: radius must be at least 0 and threads 1 to 4096, found " +
-                                    std::to_string(radius) + " and " + std::to_string(how.threads));
+    if (radius < 0 || how.threads < 1 || how.threads > 4096 || how.block < 1) {
+        throw std::invalid_argument(
+            "search: radius must be at least 0, threads 1 to 4096 and block at least 1, found " +
+            std::to_string(radius) + ", " + std::to_string(how.threads) + " and " +
+            std::to_string(how.block));
     }
 }
 

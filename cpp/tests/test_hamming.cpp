@@ -138,6 +138,23 @@ TEST(Hamming, ScanOfSeveralBlocks) {
     EXPECT_EQ(fast(few, many, 1, false, 2, {.threads = 2, .chunks = 0}), expected);
 }
 
+// The same of a set with itself, where a block holds less than a task's queries, as much, and more; each task
+// begins within a block, before it or behind it.
+TEST(Hamming, SelfJoinOfSeveralBlocks) {
+    const Words codes = near(1700, 1, 40, 9);
+    const Triples expected = slow(codes, codes, 1, true, 5);
+    EXPECT_TRUE(std::any_of(expected.begin(), expected.end(), [](const auto& pair) {
+        return std::get<0>(pair) >= 1536;  // both behind the last full block of 512
+    }));
+    for (const std::size_t block : {1, 300, 512, 1000, 1699, 1700, 4096}) {
+        for (const int threads : {1, 3}) {
+            const How how{.threads = threads, .chunks = 0, .block = block};
+            ASSERT_EQ(fast(codes, {}, 1, true, 5, how), expected) << "block " << block;
+            ASSERT_EQ(fast(codes, codes, 1, false, 5, how), slow(codes, codes, 1, false, 5)) << block;
+        }
+    }
+}
+
 TEST(Hamming, EqualCodesAllPair) {
     const Words codes(4 * 1100, 0x0123456789abcdefu);
     for (const int chunks : {0, 16}) {
@@ -204,6 +221,7 @@ TEST(Hamming, RefusesWhatItCannotSearch) {
     EXPECT_THROW(search({codes, 2}, {codes, 2}, 3, {}, nothing), std::invalid_argument);
     EXPECT_THROW(self_join({codes, 4}, -1, {}, nothing), std::invalid_argument);
     EXPECT_THROW(self_join({codes, 4}, 3, {.threads = 0}, nothing), std::invalid_argument);
+    EXPECT_THROW(self_join({codes, 4}, 3, {.block = 0}, nothing), std::invalid_argument);
     EXPECT_THROW(self_join({codes, 4}, 3, {.chunks = 5}, nothing), std::invalid_argument);
     EXPECT_THROW(self_join({codes, 4}, 3, {.variant = "quantum"}, nothing), std::invalid_argument);
 }

@@ -17,16 +17,18 @@ from hpcscale.files import aside, commit, write_file
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
-    """The shards among `wanted` that need no more work: those with a line, and whole ones without."""
+    """The shards among `wanted` that need no more work: those with a line, and whole ones without. One that is
+    shorter or longer than its line says is not the one that was written, whatever it holds."""
     lines = dict(enumerate(read_manifest(out)))
     entries: dict[int, Entry] = {}
     for index in wanted:
         file = out / shard_name(index)
         line = lines.get(index) or _left(out, index)
         try:
-            if line is not None and file.stat().st_size == line.bytes:
-                open_shard(file, plan, index)
-                entries[index] = line
+            if line is not None:
+                if file.stat().st_size == line.bytes:
+                    open_shard(file, plan, index)
+                    entries[index] = line
             elif file.exists():  # killed between its renaming and its line
                 entries[index] = entry_of(file, file, checked_shard(file, plan, index))
         except (DataError, FileNotFoundError):

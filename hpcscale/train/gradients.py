@@ -6,6 +6,7 @@ another copy. Buffers are allocated once: fresh memory costs a page fault for ev
 reduction itself.
 """
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,13 +56,19 @@ class GradientBuckets:
         return bucket
 
     def _hook(self, number: int, place: Tensor) -> Any:
+        # A parameter holds its hook where Python's collector does not look: through a strong `self` it would
+        # hold itself, and the whole network for ever.
+        weak = weakref.ref(self)
+
         def collect(parameter: Tensor) -> None:
+            buckets = weak()
+            assert buckets is not None
             assert parameter.grad is not None
             parameter.grad = place.copy_(parameter.grad)
-            self.missing[number] -= 1
+            buckets.missing[number] -= 1
             # The last bucket carries the extras and is started by `finish`.
-            if self.missing[number] == 0 and number < len(self.buckets) - 1:
-                self._start(number)
+            if buckets.missing[number] == 0 and number < len(buckets.buckets) - 1:
+                buckets._start(number)
 
         return collect
 

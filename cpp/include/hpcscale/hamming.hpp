@@ -45,8 +45,9 @@ using Progress = std::function<void(double)>;
 // scan.
 struct How {
     int threads = 1;
-    int chunks = -1;                // m; 0: scan; -1: the planner decides
-    std::string_view variant = {};  // of hamming_variants(); empty: the fastest
+    int chunks = -1;                           // m; 0: scan; -1: the planner decides
+    std::string_view variant = {};             // of hamming_variants(); empty: the fastest
+    std::size_t block = std::size_t{1} << 20;  // codes of `b` that a scan holds by columns at a time
 };
 
 // All (i, j, distance) with distance of a[i] and b[j] <= radius, each once. Memory besides the codes: for a

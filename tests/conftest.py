@@ -1,0 +1,63 @@
+"""What holds for every test: signals act as by default, no process is left behind, and the workers of
+pytest-xdist share the cores."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GRACE = 10.0  # seconds for what a test has told to end
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+# Of torch and NumPy, here and in what tests start: as many threads as cores in every worker would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT, and nohup SIGHUP; so would all that a test starts."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kill what a test has started and left running, and fail it."""
+    if request.node.get_closest_marker("cluster"):  # which is there for the session
+        yield
+        return
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes without a parent become our children
+    before = _children()
+    yield
+    until = time.monotonic() + GRACE
+    while (left := _children() - before) and time.monotonic() < until:
+        time.sleep(0.02)
+    commands = [Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ") for process in left]
+    while left:  # their children, in turn, become ours
+        for process in left:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+        left = _children() - before
+    if commands:
+        text = "; ".join(command.decode(errors="replace")[:200] for command in commands)
+        pytest.fail(f"left behind, and killed: {text}", pytrace=False)
+
+
+def _children() -> set[int]:
+    """Processes of this one that have not ended."""
+    lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    found = {int(process) for each in lists for process in each.split()}
+    return {process for process in found if _state(process) not in ("Z", "X", "")}
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
