@@ -9,14 +9,33 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hpcscale import files
+from hpcscale.files import FileError
 
 from hpcscale.files import Usage
 
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"
+# Upper limits tell a slip of the finger from a wish; no machine comes near them.
+STEPS = 99_999_999  # the eight digits of a checkpoint's name
+SIDE = 8192  # pixels, as `data ingest --resize`
+SECONDS = 10_000_000.0  # four months
+COUNT = 1_000_000
+RECIPE_BYTES = 16 << 20
+
+
+def _no_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path has no NUL")
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_no_nul)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class ConfigError(Usage):
@@ -24,36 +43,38 @@ class ConfigError(Usage):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Strict: true is no number, 1 is not true, and a number is finite; an integer will do for a float."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
     # Folder written by `hpcscale data ingest`.
-    train: Path
+    train: Place
     # File written by `hpcscale labels build`.
-    vocabulary: Path
+    vocabulary: Place
     # Another data set to evaluate on; without it, the held-out part of `train` is used.
-    validation: Path | None = None
+    validation: Place | None = None
     # Part of `train` that training never sees, chosen by a keyed permutation of the samples.
     held_out: float = Field(0.0, ge=0.0, lt=1.0)
     # Key of that permutation: change it to hold out other samples.
-    split_seed: int = 0
+    split_seed: Seed = 0
     # Samples of `train` that neither training nor its held-out part sees: a name a line, from `dedup drop`.
-    drop: Path | None = None
+    drop: Place | None = None
 
 
 class Input(Section):
     # Side of the square crop that the model sees, pixels.
-    crop: int = Field(299, ge=1)
+    crop: int = Field(299, ge=1, le=SIDE)
     # Resize every picture to this square before the crop, if it is not stored so. Costs two to three times
     # the decode: prefer `data ingest --resize`.
-    resize: int | None = Field(None, ge=1)
+    resize: int | None = Field(None, ge=1, le=SIDE)
     # Mirror half of the training pictures.
     mirror: bool = True
     # Decoding threads of one rank.
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     # Batches decoded ahead of the model.
-    prefetch: int = Field(2, ge=1)
+    prefetch: int = Field(2, ge=1, le=1024)
 
 
 class Model(Section):
@@ -91,11 +112,11 @@ class Schedule(Section):
     # Peak learning rate for the global batch.
     lr: float = Field(gt=0.0)
     factor: float = Field(0.1, gt=0.0, lt=1.0)
-    every: int | None = Field(None, ge=1)
-    at: tuple[int, ...] = ()
-    drops: int | None = Field(None, ge=1)
+    every: int | None = Field(None, ge=1, le=STEPS)
+    at: tuple[Annotated[int, Field(ge=0, le=STEPS)], ...] = ()
+    drops: int | None = Field(None, ge=1, le=STEPS)
     # Linear from `warmup_lr` to `lr` over this many steps.
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=STEPS)
     warmup_lr: float = Field(0.0, ge=0.0)
 
     @model_validator(mode="after")
@@ -110,23 +131,23 @@ class Schedule(Section):
 
 class Train(Section):
     # Length of the run.
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=STEPS)
     # Samples of one step over all ranks; a multiple of the world size.
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1, le=COUNT)
     # Key of the sample order, of crops and mirrors, and of the model's first weights.
-    seed: int = 0
+    seed: Seed = 0
     # Forward and backward in bfloat16; weights and optimizer stay float32.
     precision: Literal["float32", "bfloat16"] = "float32"
     # Where the model runs; auto is the GPU of this rank if there is one.
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # Compute threads of one rank on the CPU; 0 divides the cores of the node among its ranks.
-    threads: int = Field(0, ge=0)
-    log_every: int = Field(10, ge=1)
-    checkpoint_every: int = Field(1000, ge=1)
+    threads: int = Field(0, ge=0, le=1024)
+    log_every: int = Field(10, ge=1, le=STEPS)
+    checkpoint_every: int = Field(1000, ge=1, le=STEPS)
     # Checkpoints kept, the newest first.
-    keep: int = Field(3, ge=1)
+    keep: int = Field(3, ge=1, le=STEPS)
     # 0: only after the last step.
-    evaluate_every: int = Field(0, ge=0)
+    evaluate_every: int = Field(0, ge=0, le=STEPS)
     tensorboard: bool = False
 
 
@@ -134,11 +155,11 @@ class Watchdog(Section):
     # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
     # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
     # Seconds that any step may take.
-    floor: float = Field(120.0, ge=0.0)
+    floor: float = Field(120.0, ge=0.0, le=SECONDS)
     # And times the median of the steps before.
-    multiple: float = Field(20.0, ge=1.0)
+    multiple: float = Field(20.0, ge=1.0, le=COUNT)
     # Seconds for what is not such a step: all before the second one, an evaluation, a checkpoint.
-    patience: float = Field(1800.0, gt=0.0)
+    patience: float = Field(1800.0, gt=0.0, le=SECONDS)
 
 
 class Divergence(Section):
@@ -147,12 +168,12 @@ class Divergence(Section):
     # A spike is a loss above this many times the median of the last `window` steps; 0: no loss that is a
     # number is one. Off, because how far a loss swings depends on loss and batch, and papers skip nothing.
     spike: float = Field(0.0, ge=0.0)
-    window: int = Field(100, ge=1)
+    window: int = Field(100, ge=1, le=COUNT)
     # With more than so many skipped steps within `window`, the weights go back to the last checkpoint before
     # them, and training goes on from there with the samples that come next: none since then is met again.
-    skips: int = Field(3, ge=0)
+    skips: int = Field(3, ge=0, le=COUNT)
     # When more than so many returns would be needed in a run, it stops, with exit code 1.
-    rollbacks: int = Field(2, ge=0)
+    rollbacks: int = Field(2, ge=0, le=COUNT)
 
 
 class Config(Section):
@@ -194,17 +215,34 @@ def share(settings: Config, ranks: int) -> int:
 
 def read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        return parse_toml(files.read_text(file, RECIPE_BYTES), str(file))
+    except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not TOML: {error}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Raises ConfigError, also for what is nested too deep and for numbers of thousands of digits."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{where}: not TOML that can be read: nested too deep") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: not TOML: {error}") from None
 
 
 def check(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Turn plain values into a model; `where` names their origin in errors, of which all are told."""
+    """Turn plain values into a model; `where` names their origin in errors, of which all are told.
+
+    The values go through JSON, so that TOML, JSON and the command line are read by one set of rules.
+    """
     try:
-        return model.model_validate(values)
+        text = json.dumps(values, default=str, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deep") from None
+    except ValueError as error:  # lone surrogates; integers of thousands of digits
+        raise ConfigError(f"{where}: {error}") from None
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
         lines = [f"{where}: {error.error_count()} problem(s)"]
         for problem in error.errors():
@@ -215,24 +253,37 @@ def check(model: type[M], values: Mapping[str, Any], where: str) -> M:
             elif problem["type"] == "missing":
                 lines.append(f"  {key}: missing")
             else:
-                lines.append(f"  {key}: {problem['msg']}; found {problem['input']!r}")
+                lines.append(f"  {key}: {problem['msg']}; found {problem['input']!r:.80}")
         raise ConfigError("\n".join(lines)) from None
 
 
 def override_into(values: dict[str, Any], override: str) -> None:
-    """Apply one `section.key=value` to nested values, in place."""
+    """Apply one `section.key=value` to nested values, in place. Raises ConfigError."""
     key, equals, text = override.partition("=")
     *sections, last = key.strip().split(".")
+    shown = f"--set {override!r:.80}"
     if not equals or not last or not all(sections):
-        raise ConfigError(f"--set {override}: expected section.key=value")
+        raise ConfigError(f"{shown}: expected section.key=value")
+    if "\n" in text or "\r" in text:
+        raise ConfigError(f"{shown}: a line break in the value; give each key a --set of its own")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+            raise ConfigError(f"{shown}: '{section}' is a value, not a section")
+    values[last] = _value(text, shown)
+
+
+def _value(text: str, where: str) -> Any:
+    """The text as a TOML value if it is one and nothing besides (a comment, say), else as it stands."""
     try:
-        values[last] = tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = [{text}]")["value"]
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deep") from None
     except tomllib.TOMLDecodeError:
-        values[last] = text
+        return text
+    except ValueError as error:  # of a number of thousands of digits
+        raise ConfigError(f"{where}: {error}") from None
+    return found[0] if len(found) == 1 and not text.rstrip().endswith(",") else text
 
 
 def dump(config: Config) -> str:
@@ -241,10 +292,10 @@ def dump(config: Config) -> str:
 
 
 def read(file: Path) -> Config:
-    """Read the resolved JSON of a run folder."""
+    """Read the resolved JSON of a run folder. Raises ConfigError."""
     try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        values = files.read_json(file, RECIPE_BYTES)
+    except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     return check(Config, values, str(file))
 

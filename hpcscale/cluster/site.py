@@ -24,7 +24,7 @@ Template = Literal["train", "array", "single"]
 class Resources(BaseModel):
     """What a job asks for. Keys that are not set leave it to Slurm."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     partition: Word | None = None
     account: Word | None = None
@@ -32,10 +32,10 @@ class Resources(BaseModel):
     constraint: Word | None = None
     time: Time | None = None
     memory: Word | None = None
-    gpus_per_node: int = Field(0, ge=0)
+    gpus_per_node: int = Field(0, ge=0, le=1024)
     # None: one rank per GPU, or one where there is none.
-    ranks_per_node: int | None = Field(None, ge=1)
-    cpus_per_rank: int | None = Field(None, ge=1)
+    ranks_per_node: int | None = Field(None, ge=1, le=1024)
+    cpus_per_rank: int | None = Field(None, ge=1, le=65536)
     # More options of sbatch, as "--exclusive".
     directives: tuple[Annotated[Word, StringConstraints(pattern="^--")], ...] = ()
 
@@ -63,7 +63,7 @@ class Site(Resources):
     # Seconds before the time limit at which ranks are asked to save and stop.
     stop_seconds: int = Field(120, ge=1, le=65535)
     # A job is requeued after so many failures, then given up.
-    retries: int = Field(5, ge=0)
+    retries: int = Field(5, ge=0, le=1000)
     # What differs for one kind of job.
     train: Resources | None = None
     array: Resources | None = None

@@ -1,0 +1,174 @@
+"""The configuration: what is no number, what is too large, what drops something, is an error that names the
+key, and is told before anything is made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hpcscale import config
+from hpcscale.cli import main
+from hpcscale.cluster import site
+from hpcscale.config import Config, ConfigError, load
+
+RECIPE = """
+[data]
+train = "data"
+vocabulary = "vocabulary.json"
+[schedule]
+lr = 0.1
+[train]
+steps = 10
+batch = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE)
+    return file
+
+
+def numbers() -> dict[str, type]:
+    """Every key that holds a number: section.key -> its type."""
+    found = {}
+    for section, field in Config.model_fields.items():
+        model: Any = field.annotation
+        for key, inner in model.model_fields.items():
+            kinds = {inner.annotation, *getattr(inner.annotation, "__args__", ())}
+            for kind in kinds & {int, float}:
+                found[f"{section}.{key}"] = kind
+    return found
+
+
+def test_all_numbers_are_tried() -> None:
+    assert len(numbers()) == 32
+    assert numbers()["watchdog.floor"] is float
+    assert numbers()["input.resize"] is int
+
+
+@pytest.mark.parametrize("key", numbers())
+def test_what_is_no_number_is_refused(recipe: Path, key: str) -> None:
+    """inf trained once, and made a config.json that could not be read; true was taken as 1."""
+    for text in ("true", "false", "inf", "-inf", "nan", '"1"', "[1]", "{a = 1}", "1979-05-27", "1" * 5000):
+        with pytest.raises(ConfigError, match=rf"{key}"):
+            load(recipe, [f"{key}={text}"])
+
+
+@pytest.mark.parametrize("key", [key for key, kind in numbers().items() if kind is int])
+def test_integers_have_limits_and_no_fractions(recipe: Path, key: str) -> None:
+    for text in ("1e12", "1.5", f"{10**20}", f"-{10**20}"):
+        with pytest.raises(ConfigError, match=rf"{key}: Input should be"):
+            load(recipe, [f"{key}={text}"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "limit"),
+    [
+        (f"train.batch={10**12}", "less than or equal to 1000000"),
+        ("train.steps=100000000", "less than or equal to 99999999"),
+        (f"train.seed={2**63}", "less than 9223372036854775808"),
+        ("input.crop=60000", "less than or equal to 8192"),
+        ("input.resize=60000", "less than or equal to 8192"),
+        ("input.threads=1000000", "less than or equal to 1024"),
+        ("watchdog.floor=1e300", "less than or equal to 10000000"),
+        ("schedule.at=[1, 100000000]", "less than or equal to 99999999"),
+    ],
+)
+def test_limits_are_named(recipe: Path, setting: str, limit: str) -> None:
+    with pytest.raises(ConfigError, match=limit):
+        load(recipe, [setting])
+
+
+def test_what_is_allowed_stays_allowed(recipe: Path) -> None:
+    words = ["schedule.lr=1", "train.seed=-3", "schedule.at=[2, 5]", "watchdog.floor=0", "data.drop=a b.txt",
+             "train.tensorboard=true", "data.validation='x#y'"]  # fmt: skip
+    found = load(recipe, words)
+    assert (found.schedule.lr, found.train.seed, found.schedule.at) == (1.0, -3, (2, 5))
+    assert (found.data.drop, found.data.validation) == (Path("a b.txt"), Path("x#y"))
+    file = recipe.with_name("config.json")
+    file.write_text(config.dump(found))
+    assert config.read(file) == found
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=5\ntrain.batch=8", "a line break in the value"),
+        ("train.steps=5\rtrain.batch=8", "a line break in the value"),
+        ("train.steps=5 # train.batch=8", "train.steps: Input should be a valid integer; found '5 # train"),
+        ("train.steps=5, 6", "train.steps: Input should be a valid integer; found '5, 6'"),
+        ("train.steps=5,", "train.steps: Input should be a valid integer; found '5,'"),
+        ("train.tensorboard=1", "train.tensorboard: Input should be a valid boolean"),
+        ("data.train=5", "data.train: Input should be a valid string; found 5"),
+        ("data.train=a\0b", "data.train: Value error, a path has no NUL"),
+        ("data.train=a\udcffb", "surrogates not allowed"),
+        ("train.steps=" + "[" * 100_000, "nested too deep"),
+        ("train" + ".a" * 100_000 + "=1", "nested too deep"),
+        ("=5", "expected section.key=value"),
+    ],
+)
+def test_overrides_say_what_is_wrong(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(recipe, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 100_000, "nested too deep"),
+        ("a = " + "1" * 5000, "digits"),
+        ("a = \xff", "not UTF-8"),
+        ("a", "not TOML"),
+    ],
+    ids=["deep", "digits", "bytes", "syntax"],
+)
+def test_a_recipe_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    for name in ("recipe.toml", "site.toml"):
+        file = tmp_path / name
+        file.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ConfigError, match=rf"{name}.*{message}"):
+            (load if name == "recipe.toml" else site.load)(file)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"train": ' + "1" * 5000 + "}", '{"train": NaN}', "[]", "{}", "", "\xff", "null"],
+    ids=["deep", "digits", "nan", "list", "empty", "nothing", "bytes", "null"],
+)
+def test_a_config_json_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        config.read(file)
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    assert (result.exit_code, "config.json" in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["gpus_per_node = true", f"gpus_per_node = {10**9}", "ranks_per_node = 1.0", f"retries = {10**20}",
+     "stop_seconds = inf", f"cpus_per_rank = {10**9}", "[train]\nranks_per_node = true"],
+)  # fmt: skip
+def test_numbers_of_a_site(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(f'image = "a.sif"\n{line}\n')
+    key = line.rpartition("\n")[2].split(" ")[0]
+    with pytest.raises(ConfigError, match=rf"{key}: Input should be"):
+        site.load(file)
+
+
+def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for setting in ("watchdog.floor=inf", f"train.batch={10**12}", "train.steps=2\ntrain.batch=8"):
+        words = ["train", run, "--config", recipe, "--set", setting]
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == 2, result.output
+    assert not run.exists()
+    assert json.dumps(sorted(file.name for file in tmp_path.iterdir())) == '["recipe.toml"]'
