@@ -12,6 +12,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import fake_slurm
 import pytest
 from click.testing import CliRunner
 
@@ -44,8 +45,8 @@ class Machine:
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.image = folder / "image.sif"
-        self.image.write_bytes(b"image")
-        self.record({"bytes": 5, "sha256": "ab", "kind": "cpu", "version": "1"})
+        self.image.write_bytes(fake_slurm.SIF)
+        self.record({"bytes": len(fake_slurm.SIF), "sha256": "ab", "kind": "cpu", "version": "1"})
         self.site('partition = "gpu"')
 
     def program(self, name: str, script: str) -> None:
@@ -75,13 +76,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(found.programs))
-    for name in (
-        "SLURM_JOB_ID",
-        "SLURMD_NODENAME",
-        "SLURM_GPUS_ON_NODE",
-        "CUDA_VISIBLE_DEVICES",
-        "PYTHONPATH",
-    ):
+    for name in [*slurm.cleared(os.environ), "PYTHONPATH"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(node, "LOCAL", set())
     monkeypatch.setattr(node, "SPACE", 1.0)
@@ -138,7 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Machine], object], str, str, str]] = {
     "odd record": (lambda m: m.record([1]), "image", "problem", "no record"),
     "no digest": (lambda m: m.record({"bytes": 5}), "image", "problem", "no record"),
     "odd Apptainer": (says("apptainer", "echo a; echo odd; exit 1"), "apptainer", "problem", "odd"),
-    "cut image": (lambda m: m.image.write_bytes(b"im"), "image", "problem", "2 bytes, recorded are 5"),
+    "cut image": (lambda m: m.image.write_bytes(fake_slurm.SIF[:41]), "image", "problem", "recorded are"),
     "bad site": (lambda m: m.site("color = 1"), "site", "problem", "site.toml"),
 }  # fmt: skip
 

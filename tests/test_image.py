@@ -58,7 +58,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "apptainer"
     program.parent.mkdir()
     program.write_text(FAKE)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (program.parent / "debootstrap").touch()
+    for file in program.parent.iterdir():
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(files, "containers", lambda: clone / "containers")
     monkeypatch.setattr(source, "wheels", lambda root, kind: tmp_path / "wheels")
     environment = {

@@ -95,7 +95,7 @@ def test_shellcheck_finds_nothing() -> None:
 def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
     """The lines above lib.sh, run by bash."""
     text = golden_scripts()["scripts/train.sbatch"].partition("# ---- slurm/lib.sh")[0]
-    show = 'printf \'%s\\0\' "$@" "$ODD" "$HPCSCALE_BINDS" "$HPCSCALE_IMAGE"'
+    show = 'printf \'%s\\0\' "$@" "$HPCSCALE_ENV_ODD" "$HPCSCALE_BINDS" "$HPCSCALE_IMAGE"'
     program = "module() { :; }\n" + text + show
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\0") == [
@@ -121,12 +121,15 @@ class Login:
     def __init__(self, folder: Path) -> None:
         self.cluster = fake_slurm.Cluster(folder / "slurm")
         self.image = folder / "image.sif"
-        self.image.write_text('echo "$*"')
+        self.write_image('echo "$*"')
         self.work = folder / "work"
         (self.work / "data").mkdir(parents=True)
         (self.work / "vocabulary.json").touch()
         (self.work / "recipe.toml").write_text(RECIPE)
         self.write_site("")
+
+    def write_image(self, text: str) -> None:
+        self.image.write_bytes(fake_slurm.SIF + text.encode())
 
     def write_site(self, text: str) -> None:
         (self.work / "site.toml").write_text(f'image = "{self.image}"\n{text}')
@@ -335,7 +338,7 @@ def test_progress_and_goodput(tmp_path: Path) -> None:
 
 
 def test_logs_follow_over_requeues(login: Login) -> None:
-    login.image.write_text('echo "$HPCSCALE_ATTEMPT"; [ "${HPCSCALE_ATTEMPT##*.}" = 2 ] || exit 76')
+    login.write_image('echo "$HPCSCALE_ATTEMPT"; [ "${HPCSCALE_ATTEMPT##*.}" = 2 ] || exit 76')
     login.submit(*TRAIN)
     following = subprocess.Popen(
         [sys.executable, "-m", "hpcscale", "logs", "-f", "run"],
@@ -363,7 +366,7 @@ def test_the_example_is_a_site_with_every_key() -> None:
     ("text", "message"),
     [
         ("imagee = 'x'", "imagee: unknown key; known are partition, account"),
-        ("partition = 'a b'", "partition: String should match pattern"),
+        ("partition = 'a b'", "partition: expected one word without quotes"),
         ("partition = 'a\\nb'", "found"),
         ("[train]\ncpus = 1", "train.cpus: unknown key; known are partition"),
         ("time = 'tomorrow'", "found 'tomorrow'"),

@@ -13,7 +13,6 @@ from hpcscale.cluster import files
 from hpcscale.cluster.site import Resources, Site, Template
 
 MARK = "# ----"
-NVIDIA = {True: "yes", False: "no", None: ""}  # without, lib.sh asks whether Slurm gave GPUs
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def directives(job: Job, site: Site) -> Iterator[str]:
 
 
 def variables(job: Job, site: Site) -> dict[str, str]:
-    """What slurm/lib.sh reads. HPCSCALE_SET_NAME is NAME in the image, and nothing to the batch shell."""
+    """What slurm/lib.sh reads. HPCSCALE_ENV_NAME is NAME in the image, and nothing to the batch shell."""
     names = {
         "HPCSCALE_IMAGE": str(job.image),
         "HPCSCALE_IMAGE_SHA256": job.image_sha256,
@@ -93,11 +92,11 @@ def variables(job: Job, site: Site) -> dict[str, str]:
         "HPCSCALE_INTERFACE": site.interface or "",
         "HPCSCALE_MPI": site.mpi,
         "HPCSCALE_LAUNCHER": "" if site.mpi == "none" else "mpi",
-        "HPCSCALE_NVIDIA": NVIDIA[job.resources.nvidia],
+        "HPCSCALE_NVIDIA": "1" if job.resources.nvidia else "",
     }
     if job.parts:
         names["HPCSCALE_PARTS"] = str(job.parts)
-    inside = {f"HPCSCALE_SET_{name}": value for name, value in site.environment.items()}
+    inside = {f"HPCSCALE_ENV_{name}": value for name, value in site.environment.items()}
     return {name: value for name, value in names.items() if value} | inside
 
 

@@ -43,7 +43,7 @@ Time = Annotated[
 Bind = Annotated[
     str,
     _like(
-        r'/[^\n"\0:]*(:/[^\n"\0:]*)?(:[a-z,]+)?',
+        r'/[^\n"\0:]*(:/[^\n"\0:]*(:[^\n"\0:]+)?)?',
         'a bind as "/data", "/data:/in/the/image" or "/data:/data:ro"',
     ),
 ]
@@ -108,8 +108,8 @@ class Resources(BaseModel):
     time: Time | None = None
     memory: Word | None = None
     gpus_per_node: Count = Field(0, ge=0)
-    # Whether images get the driver of NVIDIA; None: where Slurm gives GPUs.
-    nvidia: Annotated[bool, Strict()] | None = None
+    # Nodes have GPUs of NVIDIA that Slurm does not hand out: the image gets all of them.
+    nvidia: Annotated[bool, Strict()] = False
     # None: one rank per GPU, or one where there is none.
     ranks_per_node: Count | None = Field(None, ge=1)
     cpus_per_rank: Count | None = Field(None, ge=1)
@@ -161,6 +161,28 @@ class Site(Resources):
                 f"time {limit} is {seconds} s, of which stop_seconds = {self.stop_seconds} are for stopping: "
                 "the job would be requeued for ever; allow more time, or set stop_seconds lower in the site"
             )
+
+    def missing(self) -> list[str]:
+        """The binds of which there is nothing on this machine."""
+        return [
+            bind
+            for bind, (outside, _) in zip(self.binds, self.visible(), strict=True)
+            if not os.path.exists(outside)
+        ]
+
+    def image_fault(self) -> str | None:
+        """What is wrong with the image as far as its first bytes tell; None: nothing."""
+        file = self.image
+        if not file.is_absolute() or not file.is_file():
+            return f"{file}: the site's image must be a file, with its full path"
+        try:
+            with file.open("rb") as stream:
+                begin = stream.read(41)
+        except OSError as error:
+            return f"{file}: cannot be read: {error.strerror}"
+        if begin[32:] != b"SIF_MAGIC":
+            return f"{file}: is no image of Apptainer (SIF); `hpcscale image build` makes one"
+        return None
 
     def visible(self) -> list[tuple[Path, Path]]:
         """Folders of the binds: where they are on the cluster, and where in the image."""
