@@ -182,7 +182,7 @@ def _of(jobs: str, found: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: value for name, value in found if re.split("[_+]", name)[0] in wanted}
 
 
-def _call(program: str, *arguments: str, seconds: float = SECONDS) -> str:
+def _call(program: str, *arguments: str, seconds: float | None = None) -> str:
     """What a program prints. Raises SlurmError."""
     done = _run(program, *arguments, seconds=seconds)
     if done.code:
@@ -190,10 +190,10 @@ def _call(program: str, *arguments: str, seconds: float = SECONDS) -> str:
     return done.out
 
 
-def _run(program: str, *arguments: str, seconds: float = SECONDS) -> programs.Done:
+def _run(program: str, *arguments: str, seconds: float | None = None) -> programs.Done:
     without = cleared(os.environ)
     environment = {name: value for name, value in os.environ.items() if name not in without}
-    return programs.run([program, *arguments], seconds, environment)
+    return programs.run([program, *arguments], seconds or SECONDS, environment)
 
 
 def _words(program: str, done: programs.Done) -> str:

@@ -80,7 +80,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     if command.recipe:
         config.share(command.recipe, request.nodes * resources.ranks())
     for bind in here.missing():
-        raise SubmitError(f"{site_file}: binds: {bind}: there is no such folder here")
+        raise SubmitError(f"{site_file}: binds: {bind}: there is nothing here")
     if wrong := here.image_fault():
         raise SubmitError(wrong)
     digest, commit = _image(here.image)
