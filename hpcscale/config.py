@@ -14,9 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpcscale import files
-from hpcscale.files import FileError
-
-from hpcscale.files import Usage
+from hpcscale.files import FileError, Usage
 
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# The first bytes of an image of Apptainer; to bash, two comments.
+SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
 NAMES = ("sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "apptainer", "module")
 NODES = ("n1", "n2", "n3")
 
@@ -109,6 +111,8 @@ def sbatch(cluster: Cluster, words: list[str]) -> None:
             name, _, value = shlex.split(line.removeprefix("#SBATCH "), comments=True)[0].partition("=")
             options[name] = value
     options |= dict(word.partition("=")[::2] for word in given)
+    if (cluster.folder / "banner").exists():
+        print((cluster.folder / "banner").read_text())
     number = str(1 + max((int(job["raw"]) for job in cluster.jobs().values()), default=0))
     last = re.match(r"0-(\d+)", options["--array"]) if "--array" in options else None
     tasks = int(last[1]) + 1 if last else 0
@@ -124,16 +128,24 @@ def sbatch(cluster: Cluster, words: list[str]) -> None:
             "nodes": int(options.get("--nodes", 1)), "cpus": options.get("--cpus-per-task"),
             "ranks": int(options.get("--ntasks-per-node", 1)), "state": "PENDING", "reason": "None",
             "restarts": 0, "requeue": False,
-            "excluded": [], "environment": dict(os.environ),
+            "excluded": [], "environment": dict(os.environ), "comment": options.get("--comment", "(null)"),
         })  # fmt: skip
+    if (cluster.folder / "sbatch-then").exists():  # what becomes of it, once the job waits
+        os.execv("/bin/sh", ["sh", str(cluster.folder / "sbatch-then"), number])
     print(number)
 
 
 def squeue(cluster: Cluster, words: list[str]) -> None:
     options = dict(word.partition("=")[::2] for word in words)
-    wanted = options["--jobs"].split(",")
-    jobs = [job for job in cluster.jobs().values() if {job["id"], job["id"].partition("_")[0]} & set(wanted)]
-    if not jobs:
+    wanted = options["--jobs"].split(",") if "--jobs" in options else None
+    jobs = [
+        job
+        for job in cluster.jobs().values()
+        if wanted is None or {job["id"], job["id"].partition("_")[0]} & set(wanted)
+    ]
+    if (cluster.folder / "banner").exists():
+        print((cluster.folder / "banner").read_text())
+    if wanted and not jobs:
         sys.exit("slurm_load_jobs error: Invalid job id specified")
     for job in jobs:
         text = (
@@ -142,6 +154,8 @@ def squeue(cluster: Cluster, words: list[str]) -> None:
             .replace("%T", job["state"])
             .replace("%L", "1-00:10:05")
             .replace("%r", job["reason"])
+            .replace("%k", job["comment"])
+            .replace("%o", job["command"])
         )
         print(text.replace("%e", time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(job.get("end", 0)))))
 

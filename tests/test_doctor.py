@@ -12,6 +12,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import fake_slurm
 import pytest
 from click.testing import CliRunner
 
@@ -44,8 +45,8 @@ class Machine:
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.image = folder / "image.sif"
-        self.image.write_bytes(b"image")
-        self.record({"bytes": 5, "sha256": "ab", "kind": "cpu", "version": "1"})
+        self.image.write_bytes(fake_slurm.SIF)
+        self.record({"bytes": len(fake_slurm.SIF), "sha256": "ab", "kind": "cpu", "version": "1"})
         self.site('partition = "gpu"')
 
     def program(self, name: str, script: str) -> None:
@@ -75,13 +76,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(found.programs))
-    for name in (
-        "SLURM_JOB_ID",
-        "SLURMD_NODENAME",
-        "SLURM_GPUS_ON_NODE",
-        "CUDA_VISIBLE_DEVICES",
-        "PYTHONPATH",
-    ):
+    for name in [*slurm.cleared(os.environ), "PYTHONPATH"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(node, "LOCAL", set())
     monkeypatch.setattr(node, "SPACE", 1.0)
@@ -138,7 +133,14 @@ FAULTS: dict[str, tuple[Callable[[Machine], object], str, str, str]] = {
     "odd record": (lambda m: m.record([1]), "image", "problem", "no record"),
     "no digest": (lambda m: m.record({"bytes": 5}), "image", "problem", "no record"),
     "odd Apptainer": (says("apptainer", "echo a; echo odd; exit 1"), "apptainer", "problem", "odd"),
-    "cut image": (lambda m: m.image.write_bytes(b"im"), "image", "problem", "2 bytes, recorded are 5"),
+    "cut image": (lambda m: m.image.write_bytes(fake_slurm.SIF[:41]), "image", "problem", "recorded are"),
+    "no image at all": (lambda m: m.image.write_bytes(b"#!/bin/sh\n" * 9), "image", "problem", "is no image"),
+    "no bind": (lambda m: m.site('binds = ["/not/there:/data"]'), "binds", "problem", "/not/there:/data"),
+    "no time": (lambda m: m.site('[array]\ntime = "1"'), "site", "problem", "stop_seconds = 120"),
+    "no partitions": (
+        lambda m: (m.site('partition = "cpu"'), m.program("sinfo", "echo No contact >&2; exit 1")),
+        "partition", "warning", "No contact",
+    ),
     "bad site": (lambda m: m.site("color = 1"), "site", "problem", "site.toml"),
 }  # fmt: skip
 
@@ -205,6 +207,30 @@ def test_a_folder_that_takes_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path:
         monkeypatch.setattr(os, "statvfs", lambda _, free=free, files=files: space(free, 1024, files, 10**7))
         assert worst(node.file_system(tmp_path, False))[0] == state
     assert os.listdir(tmp_path) == []
+
+
+def test_variables_of_the_shell_that_no_job_gets(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APPTAINER_BIND", "SLURM_ARRAY_JOB_ID", "HPCSCALE_LAUNCHER", "HPCSCALE_SITE", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    [found] = [finding for finding in machine.examine() if finding.check == "shell"]
+    assert found.state == "warning"
+    assert found.found == "sets APPTAINER_BIND, HPCSCALE_LAUNCHER, SLURM_ARRAY_JOB_ID"
+    assert "shell" not in machine.states("compute node")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, 524])
+def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
+    def none(*arguments: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert [finding.state for finding in node.locks(tmp_path)] == ["warning"]
+
+
+def test_a_program_that_says_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(machine.programs / "python"))
+    machine.program("horovodrun", "exit 3")
+    assert worst(node.horovod()) == ("problem", "exit code 3")
 
 
 def test_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

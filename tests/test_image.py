@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -58,7 +59,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "apptainer"
     program.parent.mkdir()
     program.write_text(FAKE)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (program.parent / "debootstrap").touch()
+    for file in program.parent.iterdir():
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(files, "containers", lambda: clone / "containers")
     monkeypatch.setattr(source, "wheels", lambda root, kind: tmp_path / "wheels")
     environment = {
@@ -204,6 +207,30 @@ def test_what_is_missing_is_told(clone: Path, tmp_path: Path, monkeypatch: pytes
     assert "no 'apptainer' on PATH" in done.stderr
     (clone / "CMakeLists.txt").unlink()
     assert "a clone of hpcscale" in run("build", "cpu").stderr
+
+
+@pytest.mark.parametrize("missing", ["apptainer", "debootstrap"])
+def test_nothing_is_downloaded_for_a_build_that_cannot_be(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    asked = []
+    monkeypatch.setattr(source, "wheels", lambda root, kind: asked.append(kind))
+    found = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda name, **place: None if name == missing else found(name, **place)
+    )
+    done = run("build", "cpu", "--out", tmp_path / "a.sif", "--mirror", "http://mirror/debian")
+    assert (done.exit_code, f"no '{missing}'" in done.stderr, asked) == (1, True, [])
+
+
+@pytest.mark.parametrize("said", ["", "{", "[1]", '{"data": 3}', '{"data": {"attributes": [1]}}'])
+def test_what_is_no_image_has_no_labels(clone: Path, tmp_path: Path, said: str) -> None:
+    file = tmp_path / "a.sif"
+    file.touch()
+    (tmp_path / "bin" / "apptainer").write_text(f"#!/bin/sh\necho 'a {{site}} says hello'\necho '{said}'\n")
+    done = run("info", file)
+    assert done.exit_code == 1
+    assert "apptainer" in done.stderr
 
 
 def test_the_commit_is_known_where_git_knows_it(clone: Path) -> None:

@@ -6,31 +6,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_slurm
+import login_node
 import pytest
-from click.testing import CliRunner, Result
+from login_node import TRAIN, Login
 
-from hpcscale.cli import main
 from hpcscale.cluster import jobs, script, site, slurm
-from hpcscale.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "scripts"
 AWKWARD = "-a 'b' \"c\" $(touch bad) `touch bad` \\ %j \n, d:e"
-RECIPE = """
-[data]
-train = "data"
-vocabulary = "vocabulary.json"
-[schedule]
-lr = 0.1
-[train]
-steps = 100
-batch = 8
-"""
 
 
 def golden_scripts() -> dict[str, str]:
@@ -95,7 +82,7 @@ def test_shellcheck_finds_nothing() -> None:
 def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
     """The lines above lib.sh, run by bash."""
     text = golden_scripts()["scripts/train.sbatch"].partition("# ---- slurm/lib.sh")[0]
-    show = 'printf \'%s\\0\' "$@" "$ODD" "$HPCSCALE_BINDS" "$HPCSCALE_IMAGE"'
+    show = 'printf \'%s\\0\' "$@" "$HPCSCALE_ENV_ODD" "$HPCSCALE_BINDS" "$HPCSCALE_IMAGE"'
     program = "module() { :; }\n" + text + show
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\0") == [
@@ -115,51 +102,9 @@ def test_directives_hold_nothing_of_the_user() -> None:
 # ---- the commands
 
 
-class Login:
-    """A login node: a working folder with a data set, a recipe, an image, a site."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cluster = fake_slurm.Cluster(folder / "slurm")
-        self.image = folder / "image.sif"
-        self.image.write_text('echo "$*"')
-        self.work = folder / "work"
-        (self.work / "data").mkdir(parents=True)
-        (self.work / "vocabulary.json").touch()
-        (self.work / "recipe.toml").write_text(RECIPE)
-        self.write_site("")
-
-    def write_site(self, text: str) -> None:
-        (self.work / "site.toml").write_text(f'image = "{self.image}"\n{text}')
-
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(main, list(words))
-
-    def submit(self, *words: str) -> str:
-        done = self.run("submit", "--site", "./site.toml", *words)
-        assert done.exit_code == 0, done.output
-        assert done.stdout.strip().isdigit()
-        return done.stdout.strip()
-
-    def refused(self, *words: str) -> str:
-        done = self.run("submit", "--site", "./site.toml", *words)
-        assert done.exit_code == 2, done.output
-        assert not self.cluster.jobs()
-        return " ".join(done.output.split())
-
-
 @pytest.fixture
-def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Login]:
-    here = Login(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("HPCSCALE_", "SLURM_", "SBATCH_"))]:
-        monkeypatch.delenv(name)
-    for name, value in here.cluster.install().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(here.work)
-    return here
-
-
-TRAIN = ("--", "train", "run", "--config", "recipe.toml")
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
+    return login_node.make(tmp_path, monkeypatch)
 
 
 def test_a_training_from_submit_to_status(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +280,7 @@ def test_progress_and_goodput(tmp_path: Path) -> None:
 
 
 def test_logs_follow_over_requeues(login: Login) -> None:
-    login.image.write_text('echo "$HPCSCALE_ATTEMPT"; [ "${HPCSCALE_ATTEMPT##*.}" = 2 ] || exit 76')
+    login.write_image('echo "$HPCSCALE_ATTEMPT"; [ "${HPCSCALE_ATTEMPT##*.}" = 2 ] || exit 76')
     login.submit(*TRAIN)
     following = subprocess.Popen(
         [sys.executable, "-m", "hpcscale", "logs", "-f", "run"],
@@ -345,58 +290,6 @@ def test_logs_follow_over_requeues(login: Login) -> None:
     login.cluster.run()
     told, _ = following.communicate(timeout=30)
     assert [line[-2:] for line in told.splitlines() if line.startswith(str(login.work))] == [".0", ".1", ".2"]
-
-
-# ---- sites
-
-
-def test_the_example_is_a_site_with_every_key() -> None:
-    file = ROOT / "slurm/sites/example.toml"
-    example = site.load(file)
-    assert example.model_fields_set == set(site.Site.model_fields)
-    assert example.resources("array").partition == "cpu"
-    assert (example.resources("train").partition, example.resources("train").qos) == ("gpu", "long")
-    assert example.resources("single").ranks() == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("imagee = 'x'", "imagee: unknown key; known are partition, account"),
-        ("partition = 'a b'", "partition: String should match pattern"),
-        ("partition = 'a\\nb'", "found"),
-        ("[train]\ncpus = 1", "train.cpus: unknown key; known are partition"),
-        ("time = 'tomorrow'", "found 'tomorrow'"),
-        ("directives = ['rm -rf']", "directives.0"),
-        ("environment = { 'A B' = 'c' }", "environment.A B"),
-        ("gpus_per_node = -1", "found -1"),
-        ("x = ", "not TOML"),
-    ],
-)
-def test_a_site_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "site.toml"
-    file.write_text('image = "/i.sif"\n' + text)
-    with pytest.raises(ConfigError) as raised:
-        site.load(file)
-    assert message in str(raised.value)
-    assert str(file) in str(raised.value)
-
-
-def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.delenv("HPCSCALE_SITE", raising=False)
-    with pytest.raises(ConfigError, match=r"hpcscale/site\.toml"):
-        site.find(None)
-    (tmp_path / "hpcscale/sites").mkdir(parents=True)
-    (tmp_path / "hpcscale/site.toml").touch()
-    (tmp_path / "hpcscale/sites/here.toml").touch()
-    assert site.find(None) == tmp_path / "hpcscale/site.toml"
-    assert site.find("here") == tmp_path / "hpcscale/sites/here.toml"
-    assert site.find("example") == ROOT / "slurm/sites/example.toml"
-    monkeypatch.setenv("HPCSCALE_SITE", "here")
-    assert site.find(None) == tmp_path / "hpcscale/sites/here.toml"
-    with pytest.raises(ConfigError, match=r"looked for no\.toml"):
-        site.find("./no.toml")
 
 
 def test_times_left() -> None:

@@ -1,20 +1,24 @@
 """`hpcscale status | logs | cancel | resubmit`: the jobs of a run, or of what a command wrote."""
 
+import functools
 import json
 import os
+import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hpcscale.cluster import jobs as reading
-from hpcscale.cluster import slurm
+from hpcscale.cluster import records, slurm
 
 FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
                         type=click.Path(path_type=Path))  # fmt: skip
-JOB = click.option("--job", metavar="ID", help="[default: the newest]")
+JOB = click.option("--job", metavar="ID", callback=lambda _, __, value: job_id(value),
+                   help="Or one task of an array, ID_TASK.  [default: the newest]")  # fmt: skip
 LOOK = 5.0  # seconds between two questions to Slurm
 
 
@@ -27,9 +31,36 @@ def folder_of(path: Path) -> Path:
     raise click.UsageError(f"{path}: has no jobs: neither {path / 'jobs'} nor {beside / 'jobs'} exists")
 
 
+def job_id(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(slurm.ID, text):
+        raise click.BadParameter(
+            f"'{text}': expected the id of a job, as 12, or of a task of an array, as 12_3"
+        )
+    return text
+
+
+def settled(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that begins by giving submissions to RUN that were cut off the id of their job."""
+
+    @functools.wraps(command)
+    def run(run: Path, **options: Any) -> None:
+        try:
+            records.settle(run, say)
+        except slurm.SlurmError as error:
+            say(f"{run}: a submission is open, and {error}")
+        command(run, **options)
+
+    return run
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 @click.command()
 @FOLDER
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@settled
 def status(run: Path, as_json: bool) -> None:
     """How far the newest job of RUN is: state, attempts, speed, time left, goodput.
 
@@ -38,18 +69,23 @@ def status(run: Path, as_json: bool) -> None:
     found = _status(run)
     if as_json:
         click.echo(json.dumps(found))
-        return
+    else:
+        _print(found)
+    if damaged := [job["damage"] for job in found["jobs"] if job["damage"]]:
+        raise click.ClickException("\n".join(damaged))
+
+
+def _print(found: dict[str, Any]) -> None:
     for job in found["jobs"]:
-        tasks = job["tasks"]
-        done = (
-            f", {sum(verdict == 'done' for verdict in tasks.values())} of {len(tasks)} begun tasks done"
-            if tasks
-            else ""
-        )
         tries = f"{job['attempts']} attempt{'s' * (job['attempts'] != 1)}, {job['failures']} failed"
-        if tasks:
-            tries += f", {done} of {len(tasks)} begun tasks done"
-        click.echo(f"job {job['job']}  {job['state']}  {' '.join(job['command'])}  ({tries})")
+        if verdicts := list(job["tasks"].values()):
+            tries += f", {verdicts.count('done')} of {len(verdicts)} begun tasks done"
+        why = f" ({job['reason']})" if job["reason"] else ""
+        click.echo(f"job {job['job']}  {job['state']}{why}  {' '.join(job['command'])}  ({tries})")
+        for node, because in job["excluded"].items():
+            click.echo(f"  without node {node}: {because}")
+        if job["refused"]:
+            click.echo(f"  Slurm did not requeue it: {job['refused']}; `hpcscale resubmit` goes on")
     if found["step"] is not None:
         click.echo(f"step {found['step']} of {found['steps']}, loss {found['loss']}, "
                    f"{found['samples_per_second']} samples/s")  # fmt: skip
@@ -64,9 +100,10 @@ def status(run: Path, as_json: bool) -> None:
 @FOLDER
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, requeues included.")
 @JOB
+@settled
 def logs(run: Path, follow: bool, job: str | None) -> None:
     """Print what the newest job of RUN wrote, all attempts; of an array, task after task."""
-    job = job or _newest(run)
+    job = _own(run, job) if job else _newest(run)
     read: dict[Path, int] = {}
     last: Path | None = None
     looked = 0.0
@@ -87,22 +124,23 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
             return
         if time.monotonic() - looked > LOOK:
             looked = time.monotonic()
-            over = reading.job_of(run, job, slurm.states([job]))["state"] not in slurm.ACTIVE
+            over = _over(run, job)
         time.sleep(0 if over else 0.5)
 
 
 @click.command()
 @FOLDER
 @JOB
+@settled
 def cancel(run: Path, job: str | None) -> None:
-    """End all jobs of RUN that wait or run, and print their ids."""
-    chosen = [job] if job else reading.ids(run)
-    active = sorted(reading.active(chosen), key=int)
-    if active:
-        slurm.cancel(active)
-    for one in active:
+    """End all jobs of RUN that wait or run, or the one of --job, and print their ids."""
+    active = reading.active([_own(run, job)] if job else reading.ids(run))
+    chosen = sorted(active, key=lambda one: [int(part) for part in one.split("_")])
+    if chosen:
+        slurm.cancel(chosen)
+    for one in chosen:
         click.echo(one)
-    if not active:
+    if not chosen:
         click.echo(f"{run}: no job waits or runs", err=True)
 
 
@@ -110,6 +148,7 @@ def cancel(run: Path, job: str | None) -> None:
 @FOLDER
 @JOB
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
+@settled
 def resubmit(run: Path, job: str | None, dry_run: bool) -> None:
     """Submit the newest job of RUN once more, as it was asked for, and print the new id.
 
@@ -119,14 +158,25 @@ def resubmit(run: Path, job: str | None, dry_run: bool) -> None:
     from hpcscale.cli import submit
     from hpcscale.cluster import submit as submitting
 
-    submitted = [one for one in reading.ids(run) if reading.record(run, one)]
-    if not (job or submitted):
-        raise click.UsageError(f"{run}: none of its jobs was submitted by hpcscale submit")
-    record: dict[str, Any] = reading.record(run, job or submitted[-1])
+    if job is None:
+        job = next((one for one in reversed(reading.ids(run)) if records.read(run, one)), None)
+        if job is None:
+            raise click.UsageError(f"{run}: none of its jobs was submitted by hpcscale submit")
+    if "_" in job:
+        raise click.UsageError(
+            f"--job {job}: tasks are submitted as the whole array, {job.partition('_')[0]}"
+        )
+    record = records.read(run, _own(run, job))
     if not record:
         raise click.UsageError(f"{run}: job {job} was not submitted by hpcscale submit")
-    os.chdir(record["cwd"])
-    submit.run(tuple(record["command"]), submitting.request_of(record), dry_run)
+    request = submitting.request_of(record)
+    try:
+        os.chdir(record["cwd"])
+    except OSError as error:
+        raise click.ClickException(
+            f"{record['cwd']}, where job {job} was submitted: {error.strerror}; submit it anew"
+        ) from None
+    submit.run(tuple(record["command"]), request, dry_run)
 
 
 def _status(run: Path) -> dict[str, Any]:
@@ -134,6 +184,21 @@ def _status(run: Path) -> dict[str, Any]:
         return reading.status(run)
     except FileNotFoundError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _own(run: Path, job: str) -> str:
+    """The job, if it is one of RUN: another's is not ours to touch."""
+    known = reading.ids(run)
+    if job.partition("_")[0] not in known:
+        raise click.UsageError(f"--job {job}: {run} has no such job, but {', '.join(known) or 'none'}")
+    return job
+
+
+def _over(run: Path, job: str) -> bool:
+    """Whether a job, or a task of an array, neither waits nor runs."""
+    tries = {name: task for name, task in reading.attempts(run, job.partition("_")[0]).items()
+             if job in (name, name.partition("_")[0])}  # fmt: skip
+    return reading.state(tries, slurm.states([job])) not in slurm.ACTIVE
 
 
 def _newest(run: Path) -> str:

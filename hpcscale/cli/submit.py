@@ -16,6 +16,8 @@ from hpcscale.cluster import submit as submitting
 @click.option("--time", metavar="TIME", help="Time limit, as for sbatch, e.g. 8:00:00.  [the site's]")
 @click.option("--after", multiple=True, metavar="JOB", help="Begin when this job has ended well. Repeatable.")
 @click.option("--array", metavar="SPEC", help="Share the work among N tasks; N%LIMIT: so many at a time.")
+@click.option("--sbatch", multiple=True, metavar="OPTION",
+              help="A further option of sbatch, e.g. --sbatch --exclusive. Repeatable.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def submit(
@@ -25,6 +27,7 @@ def submit(
     time: str | None,
     after: tuple[str, ...],
     array: str | None,
+    sbatch: tuple[str, ...],
     dry_run: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -35,7 +38,7 @@ def submit(
     Its script, record, log and attempts lie in RUN/jobs, or in OUT.job/jobs beside what the command writes.
     The job requeues itself before its time limit and after failures, and goes on where it was.
     """
-    request = submitting.Request(name, nodes, ranks_per_node, time, after, array)
+    request = submitting.Request(name, nodes, ranks_per_node, time, after, array, sbatch)
     run(command, request, dry_run)
 
 
@@ -43,4 +46,9 @@ def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = F
     """Submit, and print the id. `resubmit` ends here too."""
     most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
     plan = submitting.plan(words.read(command, exists=not request.after), request, most)
-    click.echo(plan.text if dry_run else submitting.submit(plan), nl=not dry_run)
+    for line in plan.warnings:
+        click.echo(line, err=True)
+    if dry_run:
+        click.echo(plan.text, nl=False)
+    else:
+        click.echo(submitting.submit(plan, lambda line: click.echo(line, err=True)))

@@ -4,25 +4,26 @@ In: a folder where jobs would write, and the site file if there is one. Out: fin
 node.py looks at the machine itself, this file at Slurm, Apptainer, the site and its image.
 """
 
-import json
 import os
 import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from hpcscale.cluster import node, slurm
+from hpcscale.cluster import files, node, slurm
 from hpcscale.cluster.node import Finding
-from hpcscale.cluster.site import Site, find, load
+from hpcscale.cluster.site import Site, Template, find, load
 from hpcscale.config import ConfigError
 
 Place = Literal["login node", "compute node", "image"]
 SLURM, APPTAINER = (21, 8), (1, 1)  # oldest versions that know the options that jobs use
 SINGULARITY = (3, 10)
+# Ours that are meant for the login node.
+LOGIN = {"HPCSCALE_SITE", "HPCSCALE_CACHE", "HPCSCALE_TORCH"}
 
 
 def place() -> Place:
@@ -57,8 +58,10 @@ def examine(folder: Path, name: str | None, where: Place) -> list[Finding]:
     cuda = node.cuda_of_torch()
     if where != "image":
         found += [*slurm_programs(here, where), *_apptainer(here, where)]
+        if where == "login node":
+            found.append(shell(os.environ))
         if here is not None:
-            found += image(here, where)
+            found += [*_site(here, where), *image(here, where)]
             cuda = cuda_of_image(here.image)
     found += node.file_system(folder, shared=shutil.which("sbatch") is not None)
     found += [*node.locks(folder), *node.clock(folder), *node.packages(where == "image")]
@@ -104,13 +107,26 @@ def slurm_programs(here: Site | None, where: Place) -> Iterator[Finding]:
         advice = "`hpcscale status` takes what squeue and the job's own files say"
         yield Finding("accounting", "ok", f"sacct knows nothing here; {advice}")
     if here is not None:
-        known = slurm.partitions()
+        try:
+            known = slurm.partitions()
+        except slurm.SlurmError as error:
+            yield Finding("partition", "warning", str(error), "partitions of the site go unchecked")
+            return
         tables = [here, *(table for table in (here.train, here.array, here.single) if table)]
         for wanted in sorted({table.partition for table in tables if table.partition}):
             for name in wanted.split(","):
                 if name not in known:
                     advice = f"the site names it; there are {', '.join(known) or 'none'}"
                     yield Finding("partition", "problem", f"no partition {name}", advice)
+
+
+def shell(environment: Mapping[str, str]) -> Finding:
+    """What of this shell would change a job, if it came there."""
+    found = sorted(slurm.cleared(environment) - LOGIN)
+    if not found:
+        return Finding("shell", "ok", "sets nothing that a job must not get")
+    advice = "`hpcscale submit` passes none of them on; what jobs need belongs into the site file"
+    return Finding("shell", "warning", f"sets {', '.join(found)}", advice)
 
 
 def moment(text: str) -> float | None:
@@ -181,6 +197,18 @@ def fuse(program: Path, setuid: bool, device: Path = Path("/dev/fuse")) -> Findi
     return Finding("fuse", "warning", "no squashfuse", f"ask the site to install squashfuse; {slow}")
 
 
+def _site(here: Site, where: Place) -> Iterator[Finding]:
+    """Do the site's folders exist, and do its time limits leave time to work?"""
+    for bind in here.missing():
+        advice = "jobs cannot start with it: make the folder, or take it out of the site"
+        yield Finding("binds", "problem", f"{bind}: there is nothing on this {where}", advice)
+    for limit in sorted({here.resources(template).time or "" for template in get_args(Template)}):
+        try:
+            here.check_time(limit)
+        except ConfigError as error:
+            yield Finding("site", "problem", str(error), "`hpcscale submit` refuses such jobs")
+
+
 def image(here: Site, where: Place) -> Iterator[Finding]:
     """Is the site's image there, with its record? Its digest is for `image verify` and for every job."""
     check, file = "image", here.image
@@ -190,13 +218,20 @@ def image(here: Site, where: Place) -> Iterator[Finding]:
             advice = "put it on a file system that every node sees"
         yield Finding(check, "problem", f"{file} is not here", advice)
         return
-    try:
-        record = json.loads(file.with_name(f"{file.name}.json").read_text())
-        size = record.get("bytes") if record["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        advice = "jobs compare the image with its record: make it with `hpcscale image build`"
-        yield Finding(check, "problem", f"{file}: no record that can be read ({error})", advice)
+    if wrong := here.image_fault():
+        yield Finding(check, "problem", wrong, "name an image in the site that `hpcscale image build` made")
         return
+    try:
+        record = files.read_json(file.with_name(f"{file.name}.json"))
+    except (FileNotFoundError, files.DamagedError) as error:
+        record, why = {}, str(error)
+    else:
+        why = "no sha256 in it"
+    if not record.get("sha256"):
+        advice = "jobs compare the image with its record: make it with `hpcscale image build`"
+        yield Finding(check, "problem", f"{file}: no record that can be read ({why})", advice)
+        return
+    size = record.get("bytes")
     if size is not None and size != file.stat().st_size:
         advice = "it was changed or cut after it was recorded, and jobs refuse it: build or copy it again"
         yield Finding(check, "problem", f"{file}: {file.stat().st_size} bytes, recorded are {size}", advice)
@@ -207,9 +242,9 @@ def image(here: Site, where: Place) -> Iterator[Finding]:
 def cuda_of_image(file: Path) -> str | None:
     """CUDA that the image's torch was built for, from the bill of materials beside the image."""
     try:
-        listed = json.loads(file.with_name(f"{file.name}.cdx.json").read_text())["components"]
-        versions = [part["version"] for part in listed if part["name"] == "torch"]
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = files.read_json(file.with_name(f"{file.name}.cdx.json"))["components"]
+        versions = [str(part["version"]) for part in listed if part["name"] == "torch"]
+    except (FileNotFoundError, files.DamagedError, KeyError, TypeError):
         return None
     match = re.search(r"\+cu(\d+)(\d)$", versions[0]) if versions else None
     return f"{match[1]}.{match[2]}" if match else None

@@ -1,6 +1,11 @@
-"""Where the job scripts and the image recipes lie: in the clone, or in the installed package (setup.py)."""
+"""Where the job scripts and the image recipes lie, in the clone or in the installed package (setup.py); and
+records in JSON, as they are read."""
 
+import json
 from pathlib import Path
+from typing import Any
+
+from hpcscale.files import FileError
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -16,3 +21,26 @@ def containers() -> Path:
 def _place(name: str) -> Path:
     installed = PACKAGE / name
     return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+class DamagedError(FileError):
+    """A JSON file that does not hold what it should; the message names it."""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises FileNotFoundError, and DamagedError if anything else is wrong."""
+    try:
+        if file.exists() and not file.is_file():
+            raise DamagedError(f"{file}: is no regular file")
+        values = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DamagedError):
+            raise
+        raise DamagedError(f"{file}: is damaged, not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{file}: is damaged: holds no JSON object, but {str(values)[:40]!r}")
+    return values

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hpcscale
-from hpcscale.cluster import sbom, source
+from hpcscale.cluster import files, sbom, source
 from hpcscale.cluster.mirror import debian_mirror
 from hpcscale.files import Told
 
@@ -54,6 +54,7 @@ def build(
     clone, out = source.root(), out.absolute()
     if out.is_dir() or not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
+    apptainer()  # before anything is downloaded
     with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
         work = Path(name)
         image = work / out.name
@@ -78,6 +79,8 @@ def build(
         else:
             recipe = f"hpcscale-{kind}.def"
             if kind == "cpu":
+                if not shutil.which("debootstrap", path=_path()):
+                    raise ImageError("no 'debootstrap' here, of which the image's Debian comes: install it")
                 arguments["mirror"] = mirror or debian_mirror()
             with _clock(say, "packages are downloaded"):
                 wheels = source.wheels(copy, kind)
@@ -89,7 +92,7 @@ def build(
         if sign:
             _call(apptainer(), "sign", str(image), terminal=True)
         with _clock(say, "image is recorded"):
-            listed = json.loads(
+            listed = _told(
                 _call(apptainer(), "exec", *ALONE, str(image), "/usr/bin/env", "python", "-c", sbom.LIST)
             )
             bill = sbom.bill(listed, labels | {"title": f"hpcscale-{kind}"})
@@ -100,7 +103,7 @@ def build(
                 "kind": kind,
                 **labels,
                 **digests,
-                "apptainer": _call(apptainer(), "--version").split()[-1],
+                "apptainer": _call(apptainer(), "--version").strip().rpartition(" ")[2],
                 "signed": sign,
             }
             part = out.with_name(f".{out.name}.part")
@@ -135,8 +138,12 @@ def info(image: Path) -> dict[str, Any]:
     """The record of an image; without one, the labels in it. Does not check the image."""
     if _record(image).exists():
         return _read(image)
-    labels = json.loads(_call(apptainer(), "inspect", "--json", "--labels", str(image)))
-    return dict(labels["data"]["attributes"]["labels"] or {})
+    labels = _told(_call(apptainer(), "inspect", "--json", "--labels", str(image)))
+    for key in ("data", "attributes", "labels"):
+        labels = labels.get(key) or {}
+        if not isinstance(labels, dict):
+            raise ImageError(f"{image}: apptainer inspect tells no labels, but {labels!r:.80}")
+    return labels
 
 
 def apptainer() -> str:
@@ -156,7 +163,7 @@ def _build(
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     variables = {
-        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",  # debootstrap lies there
+        "PATH": _path(),
         "APPTAINER_TMPDIR": str(work),
         "SINGULARITY_TMPDIR": str(work),
     }
@@ -182,6 +189,10 @@ def _build(
         raise ImageError(f"{tail}\n{recipe.name} could not be built; apptainer's log ends as above")
 
 
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # debootstrap lies there
+
+
 @contextmanager
 def _clock(say: Say, what: str) -> Iterator[None]:
     begin = time.monotonic()
@@ -201,6 +212,17 @@ def _call(*command: str, terminal: bool = False) -> str:
     return done.stdout or ""
 
 
+def _told(text: str) -> dict[str, Any]:
+    """The JSON object in what a program printed, where a site's wrapper may have said something before it."""
+    for begin in (index for index, letter in enumerate(text) if letter == "{"):
+        try:
+            found = json.JSONDecoder().raw_decode(text, begin)[0]
+        except (ValueError, RecursionError):
+            continue
+        return dict(found)
+    raise ImageError(f"apptainer printed no JSON, but {text[:200]!r}")
+
+
 def _record(image: Path) -> Path:
     return image.with_name(f"{image.name}.json")
 
@@ -208,8 +230,8 @@ def _record(image: Path) -> Path:
 def _read(image: Path) -> dict[str, Any]:
     file = _record(image)
     try:
-        record = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        record = files.read_json(file)
+    except (FileNotFoundError, files.DamagedError) as error:
         raise ImageError(f"{image} has no record that can be read: {error}") from None
     if missing := {"sha256", "source", "environment", "signed"} - set(record):
         raise ImageError(f"{file} is not the record of an image: no {', '.join(sorted(missing))} in it")

@@ -4,13 +4,16 @@ Slurm is asked where it is at hand, and knows of finished jobs only for some min
 """
 
 import json
+import math
+import re
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.cluster import slurm
+from hpcscale.cluster import files, records, slurm
 
 Event = dict[str, Any]
+JOB = re.compile(r"([0-9]+)(?:_[0-9]+)?\.(?:json|sbatch|log|attempts\.jsonl|[0-9]+)")  # a file of a job
 
 
 class Attempt(NamedTuple):
@@ -20,46 +23,52 @@ class Attempt(NamedTuple):
     end: int | None = None  # None: it runs, or was lost
     verdict: str | None = None  # done, stopped, failed, retry, lost
     code: int | None = None
-    blamed: str = ""
+    blamed: str = ""  # nodes, as a,b
+    excluded: str = ""  # nodes that were, after this attempt
+    refused: str = ""  # Slurm's words, where it did not take the job back into the queue
 
 
 def ids(folder: Path) -> list[str]:
     """Jobs of the folder, the oldest first, submitted or by hand; an array is one."""
-    found = {file.name.partition(".")[0].partition("_")[0] for file in (folder / "jobs").glob("[0-9]*.*")}
-    return sorted(found, key=int)
+    named = (JOB.fullmatch(file.name) for file in (folder / "jobs").iterdir()) if _has(folder) else ()
+    return sorted({found[1] for found in named if found}, key=int)
 
 
-def record(folder: Path, job: str) -> dict[str, Any]:
-    """What `submit` wrote down; empty for a job by hand."""
-    try:
-        values: dict[str, Any] = json.loads((folder / "jobs" / f"{job}.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return values
+def _has(folder: Path) -> bool:
+    return (folder / "jobs").is_dir()
 
 
 def attempts(folder: Path, job: str) -> dict[str, list[Attempt]]:
     """Attempts of a job, or of each task of an array that has begun: "5" or "5_0" to its attempts."""
-    files = [
-        *(folder / "jobs").glob(f"{job}.attempts.jsonl"),
-        *(folder / "jobs").glob(f"{job}_*.attempts.jsonl"),
-    ]
     found = {}
-    for file in files:
-        tries: dict[int, Attempt] = {}
-        for event in _lines(file):
-            number = int(event.get("attempt", 0))
-            if event.get("event") == "begin":
-                tries[number] = Attempt(number, event["nodes"], event["time"])
-            elif number in tries:
-                tries[number] = tries[number]._replace(
-                    end=event["time"],
-                    verdict=event["verdict"],
-                    code=event["code"],
-                    blamed=event.get("blamed", ""),
-                )
-        found[file.name.partition(".")[0]] = list(tries.values())
+    for file in (folder / "jobs").glob(f"{job}*.attempts.jsonl"):
+        name = file.name.partition(".")[0]
+        if re.fullmatch(rf"{job}(_[0-9]+)?", name):
+            found[name] = _told(_lines(file))
     return dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split("_")]))
+
+
+def _told(events: list[Event]) -> list[Attempt]:
+    """Attempts by the events of their file; an event that is not as it should be is passed over."""
+    tries: dict[int, Attempt] = {}
+    for event in events:
+        number, at = _integer(event, "attempt"), _integer(event, "time")
+        if number is None or at is None:
+            continue
+        told = tries.get(number)
+        match event:
+            case {"event": "begin", "nodes": str(nodes)}:
+                tries[number] = Attempt(number, nodes, at)
+            case {"event": "end", "verdict": str(verdict)} if told:
+                blamed = str(event.get("blamed", ""))
+                tries[number] = told._replace(
+                    end=at, verdict=verdict, code=_integer(event, "code"), blamed=blamed
+                )
+            case {"event": "exclude", "nodes": str(nodes)} if told:
+                tries[number] = told._replace(excluded=nodes)
+            case {"event": "requeue", "refused": str(words)} if told:
+                tries[number] = told._replace(refused=words)
+    return list(tries.values())
 
 
 def logs(folder: Path, job: str) -> list[Path]:
@@ -68,17 +77,24 @@ def logs(folder: Path, job: str) -> list[Path]:
 
 
 def active_trainings(folder: Path) -> set[str]:
-    """Jobs that wait or run and train this folder; one submitted by hand is taken for one that does."""
-    trains = [job for job in ids(folder) if record(folder, job).get("command", ["train"])[0] == "train"]
-    return active(trains)
+    """Jobs that wait or run and train this folder; so may one by hand, or one whose record is damaged."""
+    return active([job for job in ids(folder) if _may_train(folder, job)])
+
+
+def _may_train(folder: Path, job: str) -> bool:
+    try:
+        return bool(records.read(folder, job).get("command", ["train"])[0] == "train")
+    except files.DamagedError:
+        return True
 
 
 def active(jobs: list[str]) -> set[str]:
-    """Those of the jobs that wait or run. Raises SlurmError if Slurm does not say."""
+    """Those of the jobs, or tasks of arrays, that wait or run. Raises SlurmError if Slurm does not say."""
     known = slurm.states(jobs)
     if known is None:
         raise slurm.SlurmError("squeue does not tell which jobs wait or run")
-    return {job.partition("_")[0] for job, state in known.items() if state in slurm.ACTIVE}
+    wait = {name for name, state in known.items() if state in slurm.ACTIVE}
+    return {job for job in jobs if job in wait | {name.partition("_")[0] for name in wait}}
 
 
 def state(tries: dict[str, list[Attempt]], known: dict[str, str] | None) -> str:
@@ -87,7 +103,7 @@ def state(tries: dict[str, list[Attempt]], known: dict[str, str] | None) -> str:
     A job that Slurm has forgotten ({}) is over, however its files end; one that it cannot be asked for (None)
     may not be.
     """
-    states = set((known or {}).values()) or {_told(task, known is None) for task in tries.values()}
+    states = set((known or {}).values()) or {_ended(task, known is None) for task in tries.values()}
     states = states or {"PENDING" if known is None else "CANCELLED"}
     for first in ("RUNNING", "COMPLETING", "PENDING"):
         if first in states:
@@ -100,7 +116,7 @@ def status(folder: Path) -> dict[str, Any]:
     """The newest job of the folder, how far its run is, and all jobs. FileNotFoundError without any."""
     everything = ids(folder)
     if not everything:
-        raise FileNotFoundError(f"{folder}: no job was submitted for it: there is no {folder / 'jobs'}")
+        raise FileNotFoundError(f"{folder}: no job was submitted for it: there is none in {folder / 'jobs'}")
     known = slurm.states(everything)
     shown = [job_of(folder, job, known) for job in everything]
     newest = shown[-1]
@@ -114,36 +130,43 @@ def progress(folder: Path, shown: list[dict[str, Any]]) -> dict[str, Any]:
     goodput is the time that steps took which count (a step that was done twice counts once), divided by the
     time since the first training job began, waiting in the queue between attempts included.
     """
-    lines = {line["step"]: line for line in _lines(folder / "log.jsonl") if line.get("event") == "step"}
-    try:
-        steps = json.loads((folder / "config.json").read_text())["train"]["steps"]
-    except (OSError, ValueError, KeyError):
-        steps = None
-    last: Event = lines[max(lines)] if lines else {}
-    useful, samples, eta = 0.0, 0, None
+    lines = {}
+    for line in _lines(folder / "log.jsonl"):
+        step, samples = _integer(line, "step"), _integer(line, "samples")
+        if line.get("event") == "step" and step and samples is not None:
+            lines[step] = (samples, _number(line, "samples_per_second"), _number(line, "loss"))
+    steps = _steps(folder / "config.json")
+    useful, before, eta = 0.0, 0, None
     for step in sorted(lines):
-        if rate := lines[step].get("samples_per_second"):
-            useful += (lines[step]["samples"] - samples) / rate
-        samples = lines[step]["samples"]
-    if steps and last.get("samples_per_second"):
-        eta = round((steps - last["step"]) * last["samples"] / last["step"] / last["samples_per_second"])
+        samples, rate, _ = lines[step]
+        if rate:
+            useful += (samples - before) / rate
+        before = samples
+    last = max(lines, default=None)
+    samples, rate, loss = lines[last] if last else (0, None, None)
+    if steps and last and rate:
+        eta = round((steps - last) * samples / last / rate)
     trains = [job for job in shown if job["command"][:1] in ([], ["train"])]
     begins = [job["began"] for job in trains if job["began"]]
     ends = [job["ended"] or time.time() for job in trains if job["began"]]
     wall = max(ends) - min(begins) if begins else 0
     return {
-        "step": last.get("step"),
+        "step": last,
         "steps": steps,
-        "loss": last.get("loss"),
-        "samples_per_second": last.get("samples_per_second"),
+        "loss": loss,
+        "samples_per_second": rate,
         "eta": eta,
-        "goodput": round(useful / wall, 4) if lines and wall else None,
+        "goodput": round(useful / wall, 4) if lines and wall > 0 else None,
     }
 
 
 def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, Any]:
     """One job; `known`: what Slurm says of it and others."""
-    said = record(folder, job)
+    damage = None
+    try:
+        said = records.read(folder, job)
+    except files.DamagedError as error:
+        said, damage = {}, str(error)
     tries = attempts(folder, job)
     everyone = [attempt for task in tries.values() for attempt in task]
     own = known and {name: value for name, value in known.items() if name.partition("_")[0] == job}
@@ -152,10 +175,14 @@ def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, An
     return {
         "job": job,
         "state": now,
+        "reason": slurm.reason(job) if own and now in slurm.ACTIVE - {"RUNNING", "COMPLETING"} else None,
         "command": said.get("command", []),
+        "damage": damage,  # of its record
         "attempts": max((len(task) for task in tries.values()), default=0),
         "failures": sum(attempt.verdict in ("failed", "retry", "lost") for attempt in everyone),
         "nodes": everyone[-1].nodes if everyone else None,
+        "excluded": _excluded(everyone),
+        "refused": everyone[-1].refused or None if everyone and over else None,
         "submitted": said.get("submitted"),
         "began": min((attempt.begin for attempt in everyone), default=None),
         "ended": max((attempt.end or attempt.begin for attempt in everyone), default=None) if over else None,
@@ -164,7 +191,20 @@ def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, An
     }
 
 
-def _told(task: list[Attempt], active: bool) -> str:
+def _excluded(tries: list[Attempt]) -> dict[str, str]:
+    """Nodes that the job must not get again, and why."""
+    found = {}
+    for node in filter(None, ",".join(attempt.excluded for attempt in tries).split(",")):
+        blame = [
+            f"{attempt.number} ({attempt.verdict}{f', exit code {attempt.code}' if attempt.code else ''})"
+            for attempt in tries
+            if node in attempt.blamed.split(",")
+        ]
+        found[node] = f"blamed by attempt {' and '.join(blame)}" if blame else "blamed by its attempts"
+    return found
+
+
+def _ended(task: list[Attempt], active: bool) -> str:
     """State by the last line of an attempts file; `active`: the job may wait or run."""
     last = task[-1].verdict if task else None
     if last in ("done", "failed") or not active:
@@ -172,17 +212,36 @@ def _told(task: list[Attempt], active: bool) -> str:
     return "PENDING" if last else "RUNNING"
 
 
+def _steps(file: Path) -> int | None:
+    try:
+        section = files.read_json(file).get("train")
+    except (FileNotFoundError, files.DamagedError):
+        return None
+    return _integer(section, "steps") if isinstance(section, dict) else None
+
+
+def _integer(event: Event, key: str) -> int | None:
+    value = event.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(event: Event, key: str) -> float | None:
+    value = event.get(key)
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if good else None
+
+
 def _lines(file: Path) -> list[Event]:
     """Events of a file of JSON lines; one that was cut off is passed over."""
     found = []
     try:
-        lines = file.read_text(errors="replace").splitlines()
+        lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
     except OSError:
         return []
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             found.append(event)

@@ -5,7 +5,6 @@ tried or read, nothing is changed; needs no Slurm, no Apptainer, and no library 
 """
 
 import ctypes
-import errno
 import fcntl
 import importlib.metadata
 import importlib.util
@@ -15,7 +14,6 @@ import re
 import resource
 import shutil
 import site
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from hpcscale.cluster import programs, records
 
 SPACE = 10e9  # bytes free that a run of some size needs for shards and checkpoints
 BUILD = 8e9  # bytes that `image build` takes for a while
@@ -48,15 +48,8 @@ class Mount(NamedTuple):
 
 def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
     """Exit code (127: not there, 124: no answer in time) and all output of a program."""
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
-        )
-    except FileNotFoundError:
-        return 127, f"no '{words[0]}' on PATH"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 124, str(error)
-    return done.returncode, (done.stdout + done.stderr).strip()
+    done = programs.run(words, seconds)
+    return done.code, (done.out + done.err).strip()
 
 
 # ---- files
@@ -128,7 +121,7 @@ def locks(folder: Path) -> Iterator[Finding]:
                 yield Finding("locks", "warning", f"{folder}: a lock that is held is given again", apart)
                 return
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+        if error.errno in records.WITHOUT_LOCKS:
             advice = 'put HDF5_USE_FILE_LOCKING = "FALSE" under [environment] of the site; ' + apart
             yield Finding("locks", "warning", f"{folder}: {error.strerror}", advice)
         return  # what else is wrong, file_system tells
@@ -216,7 +209,12 @@ def horovod() -> Iterator[Finding]:
     found = f"{said.partition(':')[0].strip()} with {', '.join(sorted(built))}"
     if code or not {"PyTorch", "Gloo"} <= built:
         advice = "build it with PyTorch and Gloo: install/horovod.sh"
-        yield Finding("horovod", "problem", found if not code else said.splitlines()[-1], advice)
+        yield Finding(
+            "horovod",
+            "problem",
+            found if not code else (said or f"exit code {code}").splitlines()[-1],
+            advice,
+        )
     elif (cuda := cuda_of_torch()) and "NCCL" not in built:
         advice = "GPUs will talk through the host's memory: build Horovod with NCCL"
         yield Finding("horovod", "warning", f"{found}, without NCCL though torch has CUDA {cuda}", advice)

@@ -42,6 +42,8 @@ def render(job: Job, site: Site) -> str:
             head,
             f"{MARK} from hpcscale submit\n",
             *(f"#SBATCH {directive}\n" for directive in directives(job, site)),
+            # Of the shell that submits, nothing of ours is meant for the job.
+            'unset "${!HPCSCALE_@}"\n',
             *_modules(site),
             *(_line(f"export {name}", "=", value) for name, value in variables(job, site).items()),
             _line("set --", " ", str(job.folder), *job.arguments),
@@ -79,21 +81,23 @@ def directives(job: Job, site: Site) -> Iterator[str]:
 
 
 def variables(job: Job, site: Site) -> dict[str, str]:
-    """What slurm/lib.sh reads, and what the site wants in the image."""
+    """What slurm/lib.sh reads. HPCSCALE_ENV_NAME is NAME in the image, and nothing to the batch shell."""
     names = {
         "HPCSCALE_IMAGE": str(job.image),
         "HPCSCALE_IMAGE_SHA256": job.image_sha256,
         "HPCSCALE_APPTAINER": site.apptainer,
         "HPCSCALE_BINDS": "\n".join(site.binds),
-        "HPCSCALE_PASS": " ".join((*site.environment, *site.pass_on)),
+        "HPCSCALE_PASS": " ".join(site.pass_on),
         "HPCSCALE_RETRIES": str(site.retries),
         "HPCSCALE_INTERFACE": site.interface or "",
         "HPCSCALE_MPI": site.mpi,
         "HPCSCALE_LAUNCHER": "" if site.mpi == "none" else "mpi",
+        "HPCSCALE_NVIDIA": "1" if job.resources.nvidia else "",
     }
     if job.parts:
         names["HPCSCALE_PARTS"] = str(job.parts)
-    return {name: value for name, value in names.items() if value} | dict(site.environment)
+    inside = {f"HPCSCALE_ENV_{name}": value for name, value in site.environment.items()}
+    return {name: value for name, value in names.items() if value} | inside
 
 
 def job_name(job: Job) -> str:

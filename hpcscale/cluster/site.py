@@ -5,20 +5,95 @@
 """
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
 
 from hpcscale import config
 from hpcscale.cluster import files
 from hpcscale.config import ConfigError
 
+
+def _like(pattern: str, expected: str) -> AfterValidator:
+    """A string of this pattern; an error says what is expected by an example, not by the pattern."""
+
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise PydanticCustomError("form", "expected {expected}", {"expected": expected})
+        return text
+
+    return AfterValidator(checked)
+
+
 # What may stand on an #SBATCH line, where sbatch would split at spaces, take off quotes and drop comments.
-Word = Annotated[str, StringConstraints(pattern=r"^[^\s'\"\\#]+$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Time = Annotated[str, StringConstraints(pattern=r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$")]
+WORD = r"[^\s'\"\\#\0]+"
+SPAN = r"[0-9]+-[0-9]+(:[0-9]+){0,2}|[0-9]+(:[0-9]+){0,2}"
+Word = Annotated[str, _like(WORD, "one word without quotes, # and \\, as gpu")]
+Name = Annotated[str, _like("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable, as HTTPS_PROXY")]
+Time = Annotated[
+    str,
+    _like(
+        rf"{SPAN}|(?i:UNLIMITED|INFINITE)", "a time as 30 (minutes), 1:30:00, 2-12 (days-hours) or UNLIMITED"
+    ),
+]
+Bind = Annotated[
+    str,
+    _like(
+        r'/[^\n"\0:]*(:/[^\n"\0:]*(:[^\n"\0:]+)?)?',
+        'a bind as "/data", "/data:/in/the/image" or "/data:/data:ro"',
+    ),
+]
+Program = Annotated[str, _like(r"[^\n\0]+", "the name or path of a program, as apptainer")]
+Value = Annotated[str, _like(r"[^\0]*", "text without NUL")]
+Count = Annotated[int, Strict(), Field(le=1_000_000)]
 Template = Literal["train", "array", "single"]
+
+# Options of sbatch that a job script sets or that would undo what it rests on, and what to use instead.
+ELSEWHERE = "a login node of that cluster, or its slurm.conf in SLURM_CONF"
+TAKEN = {
+    "array": "--array",
+    "chdir": "the folder that you submit from",
+    "cluster": ELSEWHERE,
+    "clusters": ELSEWHERE,
+    "dependency": "--after",
+    "nodes": "--nodes",
+    "ntasks": "--nodes and --ranks-per-node",
+    "ntasks-per-node": "--ranks-per-node",
+    "signal": "the site's stop_seconds",
+    "test-only": "--dry-run",
+    "time": "--time, or the site's time",
+    "wait": "`hpcscale logs -f`",
+    "wrap": "the command behind --",
+}
+
+
+def _directive(text: str) -> str:
+    if re.fullmatch(rf"--[a-z]{WORD}", text) is None:
+        example = "an option of sbatch in one word, as --exclusive or --reservation=NAME"
+        raise PydanticCustomError("directive", "expected {example}", {"example": example})
+    name = text.removeprefix("--").partition("=")[0]
+    # sbatch takes a name that is cut short for the whole one.
+    for taken, instead in TAKEN.items():
+        if taken.startswith(name):
+            values = {"taken": taken, "instead": instead}
+            raise PydanticCustomError("taken", "--{taken} is hpcscale's own; use {instead}", values)
+    return text
+
+
+Directive = Annotated[str, AfterValidator(_directive)]
+
+
+def _settable(name: str) -> str:
+    if re.match(r"SLURM|HPCSCALE_(?!MEET_SECONDS$)|APPTAINER|SINGULARITY", name):
+        raise PydanticCustomError("taken", "is set by the job itself, or not read in the image")
+    return name
+
+
+Settable = Annotated[Name, AfterValidator(_settable)]
 
 
 class Resources(BaseModel):
@@ -32,12 +107,14 @@ class Resources(BaseModel):
     constraint: Word | None = None
     time: Time | None = None
     memory: Word | None = None
-    gpus_per_node: int = Field(0, ge=0, le=1024)
+    gpus_per_node: Count = Field(0, ge=0, le=1024)
+    # Nodes have GPUs of NVIDIA that Slurm does not hand out: the image gets all of them.
+    nvidia: Annotated[bool, Strict()] = False
     # None: one rank per GPU, or one where there is none.
-    ranks_per_node: int | None = Field(None, ge=1, le=1024)
-    cpus_per_rank: int | None = Field(None, ge=1, le=65536)
+    ranks_per_node: Count | None = Field(None, ge=1, le=1024)
+    cpus_per_rank: Count | None = Field(None, ge=1, le=65536)
     # More options of sbatch, as "--exclusive".
-    directives: tuple[Annotated[Word, StringConstraints(pattern="^--")], ...] = ()
+    directives: tuple[Directive, ...] = ()
 
     def ranks(self) -> int:
         """Ranks on each node."""
@@ -48,22 +125,22 @@ class Site(Resources):
     # The image that jobs run in.
     image: Path
     # Folders that jobs see in the image beside the working folder and the job's own; as `apptainer --bind`.
-    binds: tuple[Annotated[str, StringConstraints(pattern=r"^/[^\n\"]*$")], ...] = ()
+    binds: tuple[Bind, ...] = ()
     # Loaded on the node, before anything else.
     modules: tuple[Word, ...] = ()
     # Program that runs images.
-    apptainer: str = "apptainer"
+    apptainer: Program = "apptainer"
     # Variables set in the image, and names of variables that pass from the environment of the job into it.
-    environment: dict[Name, str] = {}
+    environment: dict[Settable, Value] = {}
     pass_on: tuple[Name, ...] = ()
     # Network interface between the ranks; None: the one by which they reach one another.
     interface: Word | None = None
     # How ranks find one another: by hpcscale's own rendezvous ("none"), or by this plugin of `srun --mpi`.
     mpi: Word = "none"
     # Seconds before the time limit at which ranks are asked to save and stop.
-    stop_seconds: int = Field(120, ge=1, le=65535)
+    stop_seconds: Count = Field(120, ge=1, le=65535)
     # A job is requeued after so many failures, then given up.
-    retries: int = Field(5, ge=0, le=1000)
+    retries: Count = Field(5, ge=0, le=1000)
     # What differs for one kind of job.
     train: Resources | None = None
     array: Resources | None = None
@@ -75,6 +152,37 @@ class Site(Resources):
         common = {name: getattr(self, name) for name in Resources.model_fields}
         own = {name: getattr(table, name) for name in table.model_fields_set} if table else {}
         return Resources(**(common | own))
+
+    def check_time(self, limit: str | None) -> None:
+        """ConfigError for a time limit that has come before ranks could do anything but stop."""
+        seconds = span(limit) if limit else None
+        if seconds is not None and seconds <= self.stop_seconds:
+            raise ConfigError(
+                f"time {limit} is {seconds} s, of which stop_seconds = {self.stop_seconds} are for stopping: "
+                "the job would be requeued for ever; allow more time, or set stop_seconds lower in the site"
+            )
+
+    def missing(self) -> list[str]:
+        """The binds of which there is nothing on this machine."""
+        return [
+            bind
+            for bind, (outside, _) in zip(self.binds, self.visible(), strict=True)
+            if not os.path.exists(outside)
+        ]
+
+    def image_fault(self) -> str | None:
+        """What is wrong with the image as far as its first bytes tell; None: nothing."""
+        file = self.image
+        if not file.is_absolute() or not file.is_file():
+            return f"{file}: the site's image must be a file, with its full path"
+        try:
+            with file.open("rb") as stream:
+                begin = stream.read(41)
+        except OSError as error:
+            return f"{file}: cannot be read: {error.strerror}"
+        if begin[32:] != b"SIF_MAGIC":
+            return f"{file}: is no image of Apptainer (SIF); `hpcscale image build` makes one"
+        return None
 
     def visible(self) -> list[tuple[Path, Path]]:
         """Folders of the binds: where they are on the cluster, and where in the image."""
@@ -100,7 +208,12 @@ def find(name: str | None) -> Path:
             return place
     looked = " and ".join(map(str, places))
     example = files.slurm() / "sites" / "example.toml"
-    raise ConfigError(f"no site: looked for {looked}; describe your cluster as {example} does")
+    raise ConfigError(
+        f"no site: looked for {looked}. A site file says what jobs must know of your cluster; one line is "
+        f'enough to begin with:\n  image = "/shared/images/hpcscale-cpu.sif"\n{example} explains every key. '
+        f"Copy it, change it, and name it with --site:\n  cp {shlex.quote(str(example))} mine.toml\n"
+        "  hpcscale submit --site ./mine.toml --dry-run -- COMMAND..."
+    )
 
 
 def load(file: Path) -> Site:
@@ -111,3 +224,18 @@ def load(file: Path) -> Site:
 def checked(resources: Resources, changes: dict[str, object]) -> Resources:
     """The resources with some of them chosen on the command line. Raises ConfigError."""
     return config.check(Resources, resources.model_dump() | changes, "options")
+
+
+def span(limit: str) -> int | None:
+    """Seconds of a time limit as sbatch takes it; None: there is none."""
+    if limit.upper() in ("UNLIMITED", "INFINITE"):
+        return None
+    days, dash, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:  # D-H, D-H:M, D-H:M:S
+        hours, minutes, seconds = parts + [0] * (3 - len(parts))
+    elif len(parts) == 1:
+        hours, minutes, seconds = 0, parts[0], 0
+    else:  # M:S, H:M:S
+        hours, minutes, seconds = [0] * (3 - len(parts)) + parts
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds or None  # 0 is no limit either

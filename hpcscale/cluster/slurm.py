@@ -3,28 +3,88 @@
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hpcscale.cluster import programs
 from hpcscale.files import Told
 
 ACTIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING",
           "STAGE_OUT", "STOPPED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"}  # fmt: skip
 
 MAX_ARRAY_SIZE = 1001  # Slurm's own, where the site sets none
+SECONDS = 60.0  # for an answer of one of Slurm's programs
+# What a job would take from the shell that it is submitted from, and must not: options of sbatch and of the
+# programs that the script calls, what another job left there, what changes the image or the batch shell.
+CLEARED = re.compile(
+    r"(HPCSCALE|SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO|APPTAINER|SINGULARITY)(ENV)?_"
+    r"|(CUDA_VISIBLE_DEVICES|SHELLOPTS|BASHOPTS)$"
+)
+KEPT = {"SLURM_CONF", "SLURM_JWT"} | {
+    f"{program}_{folder}" for program in ("APPTAINER", "SINGULARITY") for folder in ("TMPDIR", "CACHEDIR")
+}
+ID = r"[0-9]+(?:_[0-9]+)?"  # of a job, or of one task of an array
 
 
 class SlurmError(Told):
     """Slurm is not here, or refused; the message has its own words."""
 
 
-def submit(script: Path, output: Path) -> str:
-    """Hand a script over; the id of the job."""
+class UnsureError(SlurmError):
+    """sbatch failed, and yet the job may wait or run."""
+
+
+def cleared(environment: Mapping[str, str]) -> set[str]:
+    """The variables of a shell that no job gets from it."""
+    return {name for name in environment if CLEARED.match(name)} - KEPT
+
+
+def submit(script: Path, output: Path, token: str, own_comment: bool = False) -> tuple[str, str]:
+    """Hand a script over; the id of the job, and what else sbatch said.
+
+    token: in the name of the script and in the job's comment (own_comment: the script has one), by which it
+    is found where sbatch does not tell its id, fails, or is too slow. Raises SlurmError, or UnsureError.
+    """
     # As an option: a path may hold what a line of the script cannot. With these two characters Slurm takes it
     # for a pattern; then only Slurm's own few words are lost, for the script itself writes to its log.
     name = "/dev/null" if re.search(r"[%\\]", str(output.parent)) else str(output)
-    return _call("sbatch", "--parsable", f"--output={name}", str(script)).strip().partition(";")[0]
+    comment = [] if own_comment else [f"--comment={token}"]
+    done = _run("sbatch", "--parsable", f"--output={name}", *comment, str(script))
+    if done.code == programs.MISSING:
+        raise SlurmError(_words("sbatch", done))
+    said = [line for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
+    told = {found[1]: line for line in done.out.splitlines() if (found := _told(line))}
+    if done.code == 0 and len(told) == 1:
+        [(job, line)] = told.items()
+        said.remove(line)
+        return job, "\n".join(said)
+    try:
+        job = find(token) or next((job for job in told if _squeue(job, "%i %T")), None)
+    except SlurmError as error:
+        raise UnsureError(f"{_words('sbatch', done)}\nand {error}") from None
+    if job:
+        return job, "\n".join([*said, f"sbatch: exit code {done.code}, but Slurm has the job: {job}"])
+    if (
+        done.code == 0
+        or done.code == programs.LATE
+        or re.search(r"(?i)tim(ed|e) ?out|connect|contact", done.err)
+    ):
+        raise UnsureError(_words("sbatch", done))
+    raise SlurmError(_words("sbatch", done))
+
+
+def _told(line: str) -> re.Match[str] | None:
+    """A line of sbatch that is the id of a job, with --parsable or without."""
+    return re.fullmatch(r"\s*(?:Submitted batch job )?([0-9]+)(?:;\S*| on cluster \S+)?\s*", line)
+
+
+def find(token: str) -> str | None:
+    """The job with this token in its comment or its script's name, if Slurm has it. Raises SlurmError."""
+    text = _call("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%i %k %o")
+    for line in text.splitlines():
+        if token in line and (found := re.match(r"\s*([0-9]+)", line)):
+            return found[1]
+    return None
 
 
 def states(jobs: Iterable[str]) -> dict[str, str] | None:
@@ -38,13 +98,21 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
         found = _squeue(wanted, "%i %T")
     except SlurmError:
         return None
-    return _sacct(wanted) | found if shutil.which("sacct") else found
+    return _sacct(wanted) | {job: state for job, state in found.items() if re.fullmatch("[A-Z_]+", state)}
 
 
 def time_left(job: str) -> int | None:
     """Seconds to the time limit of a running job."""
     try:
         return next(map(seconds, _squeue(job, "%i %L").values()), None)
+    except SlurmError:
+        return None
+
+
+def reason(job: str) -> str | None:
+    """Why a job waits, in Slurm's word."""
+    try:
+        return next((why for why in _squeue(job, "%i %r").values() if why != "None"), None)
     except SlurmError:
         return None
 
@@ -80,10 +148,12 @@ def settings(seconds: float = 30) -> dict[str, str]:
 
 
 def partitions() -> list[str]:
-    return [name for name in _call("sinfo", "--noheader", "--format=%R", seconds=30).split() if name]
+    lines = _call("sinfo", "--noheader", "--format=%R", seconds=30).splitlines()
+    return [line.strip() for line in lines if re.fullmatch(r"\s*\S+\s*", line)]
 
 
 def _squeue(jobs: str, fields: str) -> dict[str, str]:
+    """By id what squeue says of jobs; fields: "%i" and one more."""
     try:
         lines = _call(
             "squeue", "--noheader", "--states=all", "--array", f"--jobs={jobs}", f"--format={fields}"
@@ -92,35 +162,43 @@ def _squeue(jobs: str, fields: str) -> dict[str, str]:
         if "Invalid job id" in str(error):  # it knows none of these jobs any more
             return {}
         raise
-    return dict(line.split(maxsplit=1) for line in lines.splitlines() if " " in line.strip())
+    return _of(jobs, re.findall(r"^[ \t]*([0-9]+[^\s|]*)[ \t]+(\S.*?)[ \t\r]*$", lines, re.MULTILINE))
 
 
 def _sacct(jobs: str) -> dict[str, str]:
+    if not shutil.which("sacct"):
+        return {}
     try:
         lines = _call(
             "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={jobs}", "--format=JobID,State"
         )
     except SlurmError:  # no accounting here
         return {}
-    rows = [line.split("|") for line in lines.splitlines()]
-    return {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
+    return _of(jobs, re.findall(r"^([0-9]+[^\s|]*)\|([A-Z_]+)", lines, re.MULTILINE))  # "CANCELLED by 1000"
+
+
+def _of(jobs: str, found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What was found of these jobs, among other lines that a site's programs may print."""
+    wanted = {job.partition("_")[0] for job in jobs.split(",")}
+    return {name: value for name, value in found if re.split("[_+]", name)[0] in wanted}
 
 
 def _call(program: str, *arguments: str, seconds: float | None = None) -> str:
-    # What the shell of the user holds of another job, or of sbatch's own options, is not to change this one.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))
-    }
-    try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, env=environment, timeout=seconds
-        )
-    except FileNotFoundError:
-        raise SlurmError(f"no '{program}' on PATH: this is not a login node of a Slurm cluster") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{program}: no answer in {seconds:.0f} s") from None
-    if done.returncode:
-        raise SlurmError(f"{program}: {done.stderr.strip() or f'exit code {done.returncode}'}")
-    return done.stdout
+    """What a program prints. Raises SlurmError."""
+    done = _run(program, *arguments, seconds=seconds)
+    if done.code:
+        raise SlurmError(_words(program, done))
+    return done.out
+
+
+def _run(program: str, *arguments: str, seconds: float | None = None) -> programs.Done:
+    without = cleared(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    return programs.run([program, *arguments], seconds or SECONDS, environment)
+
+
+def _words(program: str, done: programs.Done) -> str:
+    said = done.err.strip() or done.out.strip() or f"exit code {done.code}"
+    if done.code == programs.MISSING:
+        return f"{said}: this is not a login node of a Slurm cluster"
+    return said if said.startswith(f"{program}:") else f"{program}: {said}"

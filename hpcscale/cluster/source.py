@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,8 @@ def wheels(clone: Path, kind: str) -> Path:
     key = digest(clone, ("constraints.txt", "setup.py", *(f"install/{name}" for name in DOWNLOAD)))[:16]
     folder = cache(f"wheels-{kind}") / key
     with (folder.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be at it
+        with suppress(OSError):  # no locks on this file system: then two builds may download the same
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be at it
         if not folder.is_dir():
             _download(clone, folder, KINDS[kind])
         os.utime(folder)

@@ -4,21 +4,20 @@ FOLDER/jobs/ID.sbatch is exactly what was submitted; ID.json says what it was ma
 the same job anew from it.
 """
 
-import fcntl
-import json
 import os
 import re
-import tempfile
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import hpcscale
 from hpcscale import config
-from hpcscale.cluster import jobs, script, site, slurm, source
+from hpcscale.cluster import files, jobs, records, script, site, slurm, source
+from hpcscale.cluster.records import Say
 from hpcscale.files import Usage
 
 
@@ -41,12 +40,14 @@ class Command:
 class Request:
     """The options of `hpcscale submit`; None leaves it to the site."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     site: str | None = None
     nodes: int = 1
     ranks_per_node: int | None = None
     time: str | None = None
     after: tuple[str, ...] = ()
     array: str | None = None
+    sbatch: tuple[str, ...] = ()  # more of its options
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Plan:
     text: str  # of the job script
     folder: Path
     record: dict[str, Any]
+    own_comment: bool = False  # whether the script has a --comment of its own
+    warnings: tuple[str, ...] = ()
 
 
 def plan(command: Command, request: Request, max_array_size: int) -> Plan:
@@ -66,15 +69,21 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     template: site.Template = (
         "array" if request.array else "train" if command.words[0] == "train" else "single"
     )
-    chosen = {"ranks_per_node": request.ranks_per_node, "time": request.time}
-    resources = site.checked(
-        here.resources(template), {key: value for key, value in chosen.items() if value is not None}
-    )
+    common = here.resources(template)
+    chosen: dict[str, object] = {"ranks_per_node": request.ranks_per_node, "time": request.time}
+    if request.sbatch:
+        chosen["directives"] = (*common.directives, *request.sbatch)
+    resources = site.checked(common, {key: value for key, value in chosen.items() if value is not None})
+    here.check_time(resources.time)
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
     if command.recipe:
         config.share(command.recipe, request.nodes * resources.ranks())
+    for bind in here.missing():
+        raise SubmitError(f"{site_file}: binds: {bind}: there is nothing here")
+    if wrong := here.image_fault():
+        raise SubmitError(wrong)
     digest, commit = _image(here.image)
     # RUN comes first, whatever the order of options was: slurm/train.sbatch takes its folder from there.
     words = list(command.words)
@@ -109,19 +118,29 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
         "array": array,
         "parts": parts or None,
         "after": list(request.after),
-        "request": vars(request) | {"site": str(site_file), "after": []},  # what `resubmit` asks for
+        "request": vars(request) | {"site": str(site_file), "after": ()},  # what `resubmit` asks for
     }
-    return Plan(script.render(job, here), folder, record)
+    own_comment = any(directive.startswith("--comm") for directive in resources.directives)
+    warnings = (
+        []
+        if here.modules or shutil.which(here.apptainer)
+        else [
+            f"no '{here.apptainer}' on PATH here, and {site_file} loads no module: see that the nodes have it"
+        ]
+    )
+    return Plan(script.render(job, here), folder, record, own_comment, tuple(warnings))
 
 
-def submit(plan: Plan) -> str:
-    """Write the script, hand it to sbatch, write the record; the id of the job.
+def submit(plan: Plan, say: Say) -> str:
+    """Write record and script, hand the script to sbatch, give both the id of the job, and return it.
 
-    Raises SubmitError if another training of the same run waits or runs, SlurmError if Slurm refuses.
+    say: is told what else sbatch says. Raises SubmitError if another training of the same run waits or runs,
+    SlurmError if Slurm refuses; UnsureError if it may have the job all the same: then the record stays.
     """
     folder = plan.folder / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with records.lock(folder, say):
+        records.settle(plan.folder, say)
         if plan.record["command"][0] == "train":
             active = jobs.active_trainings(plan.folder) - set(plan.record["after"])
             if active:
@@ -129,26 +148,38 @@ def submit(plan: Plan) -> str:
                     f"{plan.folder}: job {', '.join(sorted(active))} trains this run already; "
                     "`hpcscale cancel` ends it, --after lets this one wait for it"
                 )
-        with tempfile.NamedTemporaryFile(
-            "w", dir=folder, prefix=".", suffix=".sbatch", delete=False
-        ) as aside:
-            aside.write(plan.text)
+        aside = records.aside(folder)
+        aside.write(plan.text, {**plan.record, "submitted": int(time.time())})
+        output = folder / ("%A_%a.log" if plan.record["array"] else "%j.log")
         try:
-            output = "%A_%a.log" if plan.record["array"] else "%j.log"
-            job = slurm.submit(Path(aside.name), folder / output)
+            job, said = slurm.submit(aside.script, output, aside.token, plan.own_comment)
+        except slurm.UnsureError as error:
+            raise slurm.UnsureError(
+                f"{error}\nSlurm may have the job all the same, and {aside.record} stays: "
+                "`hpcscale status` looks for the job, as does the next submission"
+            ) from None
         except slurm.SlurmError:
-            os.unlink(aside.name)
+            aside.remove()
             raise
-        os.chmod(aside.name, 0o644)
-        os.rename(aside.name, folder / f"{job}.sbatch")
-        record = {"job": job, **plan.record, "submitted": int(time.time())}
-        (folder / f"{job}.json").write_text(json.dumps(record, indent=2) + "\n")
+        if said:
+            say(said)
+        try:
+            aside.name(job)
+        except OSError as error:
+            say(f"job {job} waits, but its record has to stay {aside.record}: {error.strerror}")
     return job
 
 
 def request_of(record: dict[str, Any]) -> Request:
-    """What a job was asked for with, from its record."""
-    return Request(**record["request"] | {"after": tuple(record["request"]["after"])})
+    """What a job was asked for with, from its record. Raises files.DamagedError."""
+    try:
+        return TypeAdapter(Request).validate_python(record["request"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise files.DamagedError(
+            f"the record of job {record['job']} is damaged: request.{where}: {first['msg']}"
+        ) from None
 
 
 def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, int]:
@@ -198,23 +229,13 @@ def _data_paths(settings: config.Config) -> list[Path]:
 
 def _image(file: Path) -> tuple[str, str | None]:
     """SHA-256 and commit of an image, from the record that `image build` leaves beside it."""
-    if not file.is_absolute() or not file.is_file():
-        raise SubmitError(f"{file}: the site's image must be a file, with its full path")
-    record = file.with_name(file.name + ".json")
-    if not record.exists():  # seconds
-        return source.sha256(file), None
     try:
-        values = json.loads(record.read_text())
-        digest, commit = values["sha256"], values.get("revision")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        digest = commit = None
+        values = files.read_json(file.with_name(file.name + ".json"))
+    except FileNotFoundError:  # seconds
+        return source.sha256(file), None
+    except files.DamagedError as error:
+        raise SubmitError(f"{error}; `hpcscale image verify` says more") from None
+    digest, commit = values.get("sha256"), values.get("revision")
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
-        raise SubmitError(f"{record}: holds no SHA-256 of the image; `hpcscale image verify` says more")
+        raise SubmitError(f"{file}.json: holds no SHA-256 of the image; `hpcscale image verify` says more")
     return str(digest), commit
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,107 @@
+"""What `submit` writes down of a job in FOLDER/jobs: submit-TOKEN.json and .sbatch before sbatch is called,
+renamed to ID.json and ID.sbatch when the id is known.
+
+Renaming needs no room on a disk. A pair that kept its name belongs to a submission that was cut off, or that
+sbatch left open; the next command for the folder looks whether Slurm has its job.
+"""
+
+import errno
+import fcntl
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hpcscale.cluster import files, slurm
+
+WITHOUT_LOCKS = (
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+    524,
+)  # 524: the kernel's own ENOTSUPP, from NFS
+OPEN = 600  # seconds that a submission may still arrive at Slurm
+
+Say = Callable[[str], None]
+
+
+class Aside:
+    """The record and the script of a job that has no id yet."""
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.token = token
+        self.record, self.script = (folder / f"submit-{token}.{kind}" for kind in ("json", "sbatch"))
+
+    def write(self, text: str, values: dict[str, Any]) -> None:
+        try:
+            self.script.write_text(text)
+            self.record.write_text(json.dumps(values, indent=2) + "\n")
+        except OSError:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        self.record.unlink(missing_ok=True)
+        self.script.unlink(missing_ok=True)
+
+    def name(self, job: str) -> None:
+        """Give both the id of the job. Where ids began anew, those of an older job become ID.*.old."""
+        for file in (self.script, self.record):
+            if not file.exists():  # another command has settled it
+                continue
+            target = file.with_name(f"{job}{file.suffix}")
+            if target.exists():
+                target.rename(target.with_name(f"{target.name}.old"))
+            file.rename(target)
+
+
+def aside(folder: Path) -> Aside:
+    return Aside(folder, f"hpcscale-{secrets.token_hex(8)}")
+
+
+def settle(folder: Path, say: Say) -> None:
+    """Give submissions that were left open the id of their job, if Slurm has it. Raises SlurmError."""
+    for file in sorted((folder / "jobs").glob("submit-*.json")):
+        left = Aside(file.parent, file.stem.removeprefix("submit-"))
+        job = slurm.find(left.token)
+        with suppress(OSError):  # who only looks need not be allowed to write here
+            age = round(time.time() - file.stat().st_mtime)
+            if job:
+                left.name(job)
+                say(f"job {job} had no record yet: its submission was cut off")
+            elif age < OPEN:
+                say(f"{file}: submitted {age} s ago, and Slurm does not have this job (yet)")
+            else:  # or it has ended; then its attempts tell of it
+                left.remove()
+                say(f"{file}: removed; Slurm does not have this job")
+
+
+def read(folder: Path, job: str) -> dict[str, Any]:
+    """What `submit` wrote down; empty for a job by hand. Raises files.DamagedError, which names the file."""
+    file = folder / "jobs" / f"{job}.json"
+    try:
+        values = files.read_json(file)
+    except FileNotFoundError:
+        return {}
+    command, request = values.get("command"), values.get("request")
+    if not (isinstance(command, list) and command and all(isinstance(word, str) for word in command)):
+        raise files.DamagedError(f"{file}: is damaged: command is {command!r}, must be a list of words")
+    if not isinstance(values.get("cwd"), str) or not isinstance(request, dict):
+        raise files.DamagedError(f"{file}: is damaged: holds no cwd and request of `hpcscale submit`")
+    return {"job": job, **values}
+
+
+@contextmanager
+def lock(folder: Path, say: Say) -> Iterator[None]:
+    """One submission at a time; on a file system without locks, a warning."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            say(f"{folder}: this file system has no locks; see that nothing else submits for it now")
+        yield
