@@ -1,4 +1,4 @@
-"""What befalls submissions and records: what sbatch says, full disks, damaged files, variables of the shell."""
+"""What befalls submissions and records: what sbatch says, full disks, damaged files, the shell."""
 
 import errno
 import fcntl
