@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The first bytes of an image of Apptainer; to bash, two comments.
-SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
 NAMES = ("sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "apptainer", "module")
 NODES = ("n1", "n2", "n3")
+# The first bytes of an image of Apptainer; to bash, two comments.
+SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
 
 
 class Cluster:
