@@ -194,6 +194,8 @@ def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, i
             f"--array: `{' '.join(command.words[:2])}` must be a command that shares its work by --part I/N, "
             "and --part is left to the array"
         )
+    if most < 1:
+        raise SubmitError("--array: this cluster takes no arrays: its MaxArraySize is 0")
     return f"0-{min(parts, most) - 1}{found[3] or ''}", parts
 
 
