@@ -224,6 +224,19 @@ def test_nothing_is_downloaded_for_a_build_that_cannot_be(
     assert (done.exit_code, f"no '{missing}'" in done.stderr, asked) == (1, True, [])
 
 
+def test_nothing_of_the_shell_gets_into_an_image(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("APPTAINER_BIND", "SINGULARITY_BINDPATH", "APPTAINERENV_PYTHONPATH", "SINGULARITYENV_A"):
+        monkeypatch.setenv(name, "leaked")
+    program = tmp_path / "bin" / "apptainer"
+    program.write_text(program.read_text().replace('echo "$*" >>"$CALLS"', 'echo "$* $(env)" >>"$CALLS"'))
+    build("cpu", tmp_path / "a.sif", mirror="http://mirror/debian")
+    calls = (tmp_path / "calls").read_text()
+    assert "APPTAINER_TMPDIR=" in calls
+    assert "leaked" not in calls
+
+
 @pytest.mark.parametrize("said", ["", "{", "[1]", '{"data": 3}', '{"data": {"attributes": [1]}}'])
 def test_what_is_no_image_has_no_labels(clone: Path, tmp_path: Path, said: str) -> None:
     file = tmp_path / "a.sif"

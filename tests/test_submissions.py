@@ -97,7 +97,7 @@ def test_an_sbatch_that_says_nothing_of_a_job(login: Login) -> None:
     program(login, "sbatch", "echo 'the queue is closed until noon'")
     done = login.run(*SUBMIT)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "sbatch told no id of a job, but: the queue is closed until noon" in done.stderr
+    assert "sbatch: told no id of a job, but: the queue is closed until noon" in done.stderr
 
 
 def test_a_cluster_that_takes_no_arrays(login: Login) -> None:
