@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The first bytes of an image of Apptainer; to bash, two comments.
-SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
 NAMES = ("sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "apptainer", "module")
 NODES = ("n1", "n2", "n3")
+# The first bytes of an image of Apptainer; to bash, two comments.
+SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
 
 
 class Cluster:
@@ -124,11 +124,12 @@ def sbatch(cluster: Cluster, words: list[str]) -> None:
             # The last task of an array has the id of the array, as in Slurm.
             "id": name, "raw": number if task in (None, tasks - 1) else str(int(number) + 1 + (task or 0)),
             "task": task, "tasks": tasks, "script": script, "command": str(Path(words[0]).resolve()),
+            "comment": options.get("--comment", "(null)"),
             "arguments": words[1:], "output": os.path.join(os.getcwd(), output), "cwd": os.getcwd(),
             "nodes": int(options.get("--nodes", 1)), "cpus": options.get("--cpus-per-task"),
             "ranks": int(options.get("--ntasks-per-node", 1)), "state": "PENDING", "reason": "None",
             "restarts": 0, "requeue": False,
-            "excluded": [], "environment": dict(os.environ), "comment": options.get("--comment", "(null)"),
+            "excluded": [], "environment": dict(os.environ),
         })  # fmt: skip
     if (cluster.folder / "sbatch-then").exists():  # what becomes of it, once the job waits
         os.execv("/bin/sh", ["sh", str(cluster.folder / "sbatch-then"), number])

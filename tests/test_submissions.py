@@ -1,4 +1,4 @@
-"""What befalls submissions and records: what sbatch says, full disks, damaged files, variables of the shell."""
+"""What befalls submissions and records: what sbatch says, full disks, damaged files, the shell."""
 
 import errno
 import fcntl
@@ -93,6 +93,19 @@ def test_a_job_that_slurm_may_have_is_found_later(login: Login) -> None:
     assert login.run("cancel", "run").stdout == "1\n"
 
 
+def test_an_sbatch_that_says_nothing_of_a_job(login: Login) -> None:
+    program(login, "sbatch", "echo 'the queue is closed until noon'")
+    done = login.run(*SUBMIT)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "sbatch: told no id of a job, but: the queue is closed until noon" in done.stderr
+
+
+def test_a_cluster_that_takes_no_arrays(login: Login) -> None:
+    program(login, "scontrol", "echo 'MaxArraySize = 0'")
+    told = login.refused("--array", "3", "--", "data", "ingest", "data", "out")
+    assert "its MaxArraySize is 0" in told
+
+
 def test_what_sbatch_refuses_leaves_nothing(login: Login) -> None:
     program(login, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
     done = login.run(*SUBMIT)
@@ -171,6 +184,17 @@ def test_a_damaged_record_is_named_and_stops_nothing_else(login: Login, damage: 
     assert login.run("logs", "run").exit_code == 0
     assert login.run("cancel", "run").stdout == "1\n"
     assert login.run(*SUBMIT).stdout == "2\n"
+
+
+def test_pipes_in_the_place_of_files_are_not_waited_for(login: Login) -> None:
+    login.submit(*TRAIN)
+    Path("run/jobs/1.json").unlink()
+    for name in ("1.json", "1.log", "1.attempts.jsonl"):
+        os.mkfifo(Path("run/jobs", name))
+    os.mkfifo("run/log.jsonl")
+    assert "run/jobs/1.json: is no regular file" in login.run("status", "run").stderr
+    assert login.run("logs", "run").stdout == ""
+    assert login.run("cancel", "run").stdout == "1\n"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hpcscale.cluster import records, slurm
 FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
                         type=click.Path(path_type=Path))  # fmt: skip
 JOB = click.option("--job", metavar="ID", callback=lambda _, __, value: job_id(value),
-                   help="Or one task of an array, ID_TASK.  [default: the newest]")  # fmt: skip
+                   help="This one alone, or one task of an array, ID_TASK.")  # fmt: skip
 LOOK = 5.0  # seconds between two questions to Slurm
 
 

@@ -7,6 +7,7 @@ whole image that has passed its test. The only file that builds, tests and inspe
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -162,11 +163,7 @@ def _build(
         command += ["--bind", bind]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
-    variables = {
-        "PATH": _path(),
-        "APPTAINER_TMPDIR": str(work),
-        "SINGULARITY_TMPDIR": str(work),
-    }
+    variables = {"PATH": _path(), "APPTAINER_TMPDIR": str(work), "SINGULARITY_TMPDIR": str(work)}
     log, begin = work / "build.log", time.monotonic()
     with (
         open(log, "w") as output,
@@ -177,7 +174,7 @@ def _build(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | variables,
+            env=_environment() | variables,
         ) as process,
     ):
         for line in process.stdout or ():
@@ -187,6 +184,12 @@ def _build(
     if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-40:])
         raise ImageError(f"{tail}\n{recipe.name} could not be built; apptainer's log ends as above")
+
+
+def _environment() -> dict[str, str]:
+    """Of this shell, without what would put folders or variables of its user into an image."""
+    bad = re.compile(r"(APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT)")
+    return {name: value for name, value in os.environ.items() if not bad.match(name)}
 
 
 def _path() -> str:
@@ -203,7 +206,7 @@ def _clock(say: Say, what: str) -> Iterator[None]:
 def _call(*command: str, terminal: bool = False) -> str:
     """What a program prints; with `terminal`, it may ask for a passphrase. Raises ImageError."""
     both = None if terminal else subprocess.PIPE
-    done = subprocess.run(command, stdout=both, stderr=both, text=True)
+    done = subprocess.run(command, stdout=both, stderr=both, text=True, errors="replace", env=_environment())
     if done.returncode:
         tail = "\n".join(f"{done.stdout or ''}{done.stderr or ''}".splitlines()[-30:])
         raise ImageError(

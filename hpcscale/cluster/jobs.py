@@ -72,8 +72,8 @@ def _told(events: list[Event]) -> list[Attempt]:
 
 
 def logs(folder: Path, job: str) -> list[Path]:
-    files = [*(folder / "jobs").glob(f"{job}.log"), *(folder / "jobs").glob(f"{job}_*.log")]
-    return sorted(files, key=lambda file: (len(file.name), file.name))
+    found = [*(folder / "jobs").glob(f"{job}.log"), *(folder / "jobs").glob(f"{job}_*.log")]
+    return sorted(filter(Path.is_file, found), key=lambda file: (len(file.name), file.name))
 
 
 def active_trainings(folder: Path) -> set[str]:

@@ -58,19 +58,17 @@ def submit(script: Path, output: Path, token: str, own_comment: bool = False) ->
         [(job, line)] = told.items()
         said.remove(line)
         return job, "\n".join(said)
+    words = _words("sbatch", done)
+    if done.code == 0:
+        words = f"sbatch: told no id of a job, but: {' / '.join(said) or 'nothing'}"
     try:
         job = find(token) or next((job for job in told if _squeue(job, "%i %T")), None)
     except SlurmError as error:
-        raise UnsureError(f"{_words('sbatch', done)}\nand {error}") from None
+        raise UnsureError(f"{words}\nand {error}") from None
     if job:
-        return job, "\n".join([*said, f"sbatch: exit code {done.code}, but Slurm has the job: {job}"])
-    if (
-        done.code == 0
-        or done.code == programs.LATE
-        or re.search(r"(?i)tim(ed|e) ?out|connect|contact", done.err)
-    ):
-        raise UnsureError(_words("sbatch", done))
-    raise SlurmError(_words("sbatch", done))
+        return job, f"{words}\nSlurm has the job: {job}"
+    unsure = done.code in (0, programs.LATE) or re.search(r"(?i)timed?[ -]?out|connect|contact", done.err)
+    raise UnsureError(words) if unsure else SlurmError(words)
 
 
 def _told(line: str) -> re.Match[str] | None:

@@ -62,29 +62,22 @@ class Plan:
 def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     """All that can be known before Slurm is asked. Raises SubmitError and ConfigError."""
     for earlier in request.after:
-        if not re.fullmatch(r"\d+(_\d+)?", earlier):
-            raise SubmitError(f"--after {earlier}: expected the id of a job")
+        if not re.fullmatch(slurm.ID, earlier):
+            raise SubmitError(f"--after {earlier}: expected the id of a job, as 12")
     site_file = site.find(request.site).resolve()
     here = site.load(site_file)
     template: site.Template = (
         "array" if request.array else "train" if command.words[0] == "train" else "single"
     )
-    common = here.resources(template)
-    chosen: dict[str, object] = {"ranks_per_node": request.ranks_per_node, "time": request.time}
-    if request.sbatch:
-        chosen["directives"] = (*common.directives, *request.sbatch)
-    resources = site.checked(common, {key: value for key, value in chosen.items() if value is not None})
-    here.check_time(resources.time)
+    resources = _resources(request, here, template)
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
     if command.recipe:
         config.share(command.recipe, request.nodes * resources.ranks())
-    for bind in here.missing():
-        raise SubmitError(f"{site_file}: binds: {bind}: there is nothing here")
-    if wrong := here.image_fault():
-        raise SubmitError(wrong)
-    digest, commit = _image(here.image)
+    if missing := here.missing():
+        raise SubmitError(f"{site_file}: binds: {', '.join(missing)}: there is nothing here")
+    digest, commit = _image(here)
     # RUN comes first, whatever the order of options was: slurm/train.sbatch takes its folder from there.
     words = list(command.words)
     if template == "train":
@@ -102,33 +95,53 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
         array=array,
         parts=parts,
     )
-    record = {
+    return Plan(
+        text=script.render(job, here),
+        folder=folder,
+        record=_record(command, request, job, commit, site_file),
+        own_comment=any(directive.startswith("--comm") for directive in resources.directives),
+        warnings=_warnings(here, site_file),
+    )
+
+
+def _resources(request: Request, here: site.Site, template: site.Template) -> site.Resources:
+    """What the site and, on top, the request ask for. Raises ConfigError."""
+    common = here.resources(template)
+    chosen: dict[str, object] = {"ranks_per_node": request.ranks_per_node, "time": request.time}
+    if request.sbatch:
+        chosen["directives"] = (*common.directives, *request.sbatch)
+    resources = site.checked(common, {key: value for key, value in chosen.items() if value is not None})
+    here.check_time(resources.time)
+    return resources
+
+
+def _record(
+    command: Command, request: Request, job: script.Job, commit: str | None, site_file: Path
+) -> dict[str, Any]:
+    return {
         "command": list(command.words),
         "cwd": os.getcwd(),
-        "folder": str(folder),
+        "folder": str(job.folder),
         "config": command.recipe.model_dump(mode="json") if command.recipe else None,
         "version": hpcscale.__version__,
         "commit": commit,
-        "image": str(here.image),
-        "image_sha256": digest,
+        "image": str(job.image),
+        "image_sha256": job.image_sha256,
         "site": str(site_file),
         "nodes": request.nodes,
-        "ranks_per_node": resources.ranks(),
-        "time": resources.time,
-        "array": array,
-        "parts": parts or None,
+        "ranks_per_node": job.resources.ranks(),
+        "time": job.resources.time,
+        "array": job.array,
+        "parts": job.parts or None,
         "after": list(request.after),
         "request": vars(request) | {"site": str(site_file), "after": ()},  # what `resubmit` asks for
     }
-    own_comment = any(directive.startswith("--comm") for directive in resources.directives)
-    warnings = (
-        []
-        if here.modules or shutil.which(here.apptainer)
-        else [
-            f"no '{here.apptainer}' on PATH here, and {site_file} loads no module: see that the nodes have it"
-        ]
-    )
-    return Plan(script.render(job, here), folder, record, own_comment, tuple(warnings))
+
+
+def _warnings(here: site.Site, site_file: Path) -> tuple[str, ...]:
+    if here.modules or shutil.which(here.apptainer):
+        return ()
+    return (f"no '{here.apptainer}' on PATH here, and {site_file} loads no module: see that nodes have it",)
 
 
 def submit(plan: Plan, say: Say) -> str:
@@ -195,6 +208,8 @@ def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, i
             f"--array: `{' '.join(command.words[:2])}` must be a command that shares its work by --part I/N, "
             "and --part is left to the array"
         )
+    if most < 1:
+        raise SubmitError("--array: this cluster takes no arrays: its MaxArraySize is 0")
     return f"0-{min(parts, most) - 1}{found[3] or ''}", parts
 
 
@@ -227,8 +242,11 @@ def _data_paths(settings: config.Config) -> list[Path]:
     return [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
 
 
-def _image(file: Path) -> tuple[str, str | None]:
-    """SHA-256 and commit of an image, from the record that `image build` leaves beside it."""
+def _image(here: site.Site) -> tuple[str, str | None]:
+    """SHA-256 and commit of the site's image, from the record that `image build` leaves beside it."""
+    file = here.image
+    if wrong := here.image_fault():
+        raise SubmitError(wrong)
     try:
         values = files.read_json(file.with_name(file.name + ".json"))
     except FileNotFoundError:  # seconds
