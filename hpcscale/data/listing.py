@@ -26,8 +26,10 @@ from hpcscale.data.verify import checked_shard, file_digest
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
-    """The shards among `wanted` that need no more work: those with a line, and whole ones without. One that is
-    shorter or longer than its line says is not the one that was written, whatever it holds."""
+    """The shards among `wanted` that need no more work: those with a line, and whole ones without.
+
+    One that is shorter or longer than its line says is not the one that was written, whatever it holds.
+    """
     lines = dict(enumerate(read_manifest(out)))
     entries: dict[int, Entry] = {}
     for index in wanted:
