@@ -1,8 +1,8 @@
 # setup · login · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
-# Processes that `make test` shares the Python tests among: one a core, of 6 GB, eight at most; 0: this one alone.
-WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 6e6) } \
+# Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
+WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
 .PHONY: setup build demo test test-cpp test-cluster check bench chaos golden login
