@@ -432,7 +432,7 @@ def test_signal_to_the_launcher_ends_with_75_and_the_same_command_goes_on(
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert (process.returncode, "the same command goes on" in output) == (75, True), output
     stopped = checkpoint.latest(tmp_path)
     assert stopped is not None
