@@ -1,6 +1,9 @@
 # setup · login · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
+# Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
+WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
+    END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
 .PHONY: setup build demo test test-cpp test-cluster check bench chaos golden login
 
@@ -17,7 +20,7 @@ demo: setup             ## real photographs to a trained model and a report; DAT
 	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
 
 test: setup test-cpp    ## every test but those that need a GPU or a cluster
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 test-cpp: setup         ## C++ tests, under address and undefined-behaviour sanitizers
 	@.venv/bin/cmake -S . -B build/sanitize -G Ninja -DHPCSCALE_TESTS=ON -DHPCSCALE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null

@@ -104,6 +104,14 @@ def test_the_quarantine_says_why(tmp_path: Path, small_parts: None) -> None:
     assert result.exit_code == 1
     for each in found:
         assert f"{each['name']}: {each['reason']}" in result.output
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        tar.add(source / "00.jpg", "one.jpg")
+        tar.add(source / "manifest.jsonl", "two.txt")  # known to be bad before anything is read
+    codes = hash_source(tmp_path / "some.tar", tmp_path / "tar.h5", workers=1)
+    assert codes is not None
+    (each,) = quarantined(codes)
+    assert "two" in each["name"]
+    assert "no picture among" in each["reason"]
 
 
 def test_the_file_does_not_depend_on_workers_parts_or_tasks(

@@ -192,6 +192,10 @@ Spoil = Callable[[dict[int, float]], None]
 
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
+    return spoiling(monkeypatch)
+
+
+def spoiling(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Multiply the loss of the given steps (from 1), wherever a run starts."""
     real_batches, real_loss = pipeline.train_batches, loop.LOSSES["logistic"]
     now = 0
@@ -254,23 +258,28 @@ def test_a_spike_is_skipped_where_that_is_asked_for(recipe: Path, tmp_path: Path
 KEYS = {"divergence__skips": 1, "divergence__rollbacks": 1, "train__steps": 8, "train__keep": 9}
 
 
-def test_too_many_skips_go_back_and_on_with_what_comes_next(
-    recipe: Path, tmp_path: Path, spoil: Spoil
-) -> None:
-    """Steps 4 and 5 are bad; after step 6 the weights are those of step 2, the last checkpoint before."""
-    spoil({4: float("nan"), 5: float("nan")})
-    train(tiny.settings(recipe, **KEYS), tmp_path)
-    assert [(line["step"], line["to"]) for line in tiny.events(tmp_path, "rollback")] == [(6, 2)]
-    assert same(tensors(tmp_path, 2), tensors(tmp_path, 6))
-    assert not same(tensors(tmp_path, 6), tensors(tmp_path, 8))
+@pytest.fixture(scope="module")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run whose steps 4 and 5 are bad."""
+    run = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        spoiling(patch)({4: float("nan"), 5: float("nan")})
+        train(tiny.settings(recipe, **KEYS), run)
+    return run
+
+
+def test_too_many_skips_go_back_and_on_with_what_comes_next(whole: Path) -> None:
+    """After step 6 the weights are those of step 2, the last checkpoint before the bad steps."""
+    assert [(line["step"], line["to"]) for line in tiny.events(whole, "rollback")] == [(6, 2)]
+    assert same(tensors(whole, 2), tensors(whole, 6))
+    assert not same(tensors(whole, 6), tensors(whole, 8))
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5, 6, 7])
 def test_interrupted_anywhere_it_decides_the_same(
-    recipe: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
+    recipe: Path, whole: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     spoil({4: float("nan"), 5: float("nan")})
-    train(tiny.settings(recipe, **KEYS), tmp_path / "whole")
     run = tmp_path / "stopped"
     monkeypatch.setattr(loop.StopRequest, "requested", property(lambda _: len(seen) == stop))
     seen: list[int] = []
@@ -284,7 +293,7 @@ def test_interrupted_anywhere_it_decides_the_same(
     with pytest.raises(loop.Interrupted, match=f"after step {stop}"):
         train(tiny.settings(recipe, **KEYS), run)
     train(tiny.settings(recipe, **KEYS), run)
-    assert same(tensors(run, 8), tensors(tmp_path / "whole", 8))
+    assert same(tensors(run, 8), tensors(whole, 8))
     assert len(tiny.events(run, "rollback")) == 1
 
 

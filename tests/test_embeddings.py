@@ -27,9 +27,12 @@ CROP = 64
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "count"), [(7, 7, 14), (24, 32, 20), (7, 10, 20), (10, 7, 20), (16, 40, 32)]
-    # An overlap of 0.4 puts one more square along a side of 1.8 times the other, 0.39 or 0.41 elsewhere.
-    + [(100, 179, 20), (100, 181, 26), (179, 100, 20), (181, 100, 26)],
+    ("height", "width", "count"),
+    [
+        *[(7, 7, 14), (24, 32, 20), (7, 10, 20), (10, 7, 20), (16, 40, 32)],
+        # An overlap of 0.4 puts one more square along a side of 1.8 times the other, 0.39 or 0.41 elsewhere.
+        *[(100, 179, 20), (100, 181, 26), (179, 100, 20), (181, 100, 26)],
+    ],
 )
 def test_counts_of_regions(height: int, width: int, count: int) -> None:
     """The counts of Tolias et al.'s grid; squares lie within the map, and its corners are covered."""

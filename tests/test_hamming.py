@@ -63,7 +63,7 @@ def test_every_variant_at_every_radius_of_64_bits(variant: str, radius: int) -> 
 
 
 def test_beyond_a_million_codes() -> None:
-    """A scan takes the second set in blocks of 2^20; a set with itself is hashed, and pairs lie before, across
+    """A scan takes the second set in blocks of 2^20; a set with itself is hashed. Pairs lie before, across
     and behind that number."""
     block = 2**20
     random = np.random.default_rng(6)

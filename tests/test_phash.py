@@ -120,7 +120,9 @@ def test_qualities_of_faint_pictures_equal_the_reference_package(name: str) -> N
 def test_faint_pictures_have_qualities_in_between() -> None:
     found = {name: ops.pdq(np.ascontiguousarray(picture))[1] for name, picture in FAINT.items()}
     assert sum(0 < quality < 100 for quality in found.values()) >= 12
-    assert all(0 < found[f"{which} {line}"] < 100 for which in ("first", "last") for line in ("row", "column"))
+    assert all(
+        0 < found[f"{which} {line}"] < 100 for which in ("first", "last") for line in ("row", "column")
+    )
 
 
 def test_photographs_equal_the_reference_packages() -> None:

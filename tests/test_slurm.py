@@ -187,7 +187,7 @@ def srun(
 
 def ends(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str, str]]:
     """Code, output and errors of each."""
-    texts = [process.communicate(timeout=120) for process in processes]
+    texts = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
 
 
@@ -352,7 +352,7 @@ def test_a_flag_stops_a_job_behind_a_checkpoint_and_it_ends_with_the_same_bits(
     recipe: Path, tmp_path: Path
 ) -> None:
     attempt = tmp_path / "run" / "jobs" / "7.0"
-    words = ("--set", "train.steps=40", "--set", "train.checkpoint_every=1000")
+    words = ("--set", "train.steps=30", "--set", "train.checkpoint_every=1000")
     processes = train(tmp_path / "run", recipe, *words)
     wait_for(tmp_path / "run" / "log.jsonl")
     while not tiny.events(tmp_path / "run", "step"):
@@ -362,7 +362,7 @@ def test_a_flag_stops_a_job_behind_a_checkpoint_and_it_ends_with_the_same_bits(
     assert [code for code, _, _ in found] == [75, 75], found
     stopped = checkpoint.latest(tmp_path / "run")
     assert stopped is not None
-    assert 1 <= stopped.step < 40
+    assert 1 <= stopped.step < 30
     again = train(tmp_path / "run", recipe, *words, SLURM_RESTART_COUNT="1")
     assert [code for code, _, _ in ends(again)] == [0, 0]
     assert [code for code, _, _ in ends(train(tmp_path / "whole", recipe, *words))] == [0, 0]

@@ -17,8 +17,10 @@ from hpcscale.files import aside, commit, write_file
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
-    """The shards among `wanted` that need no more work: those with a line, and whole ones without. One that is
-    shorter or longer than its line says is not the one that was written, whatever it holds."""
+    """The shards among `wanted` that need no more work: those with a line, and whole ones without.
+
+    One that is shorter or longer than its line says is not the one that was written, whatever it holds.
+    """
     lines = dict(enumerate(read_manifest(out)))
     entries: dict[int, Entry] = {}
     for index in wanted:
