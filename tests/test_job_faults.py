@@ -95,6 +95,16 @@ def test_called_inside_a_task_of_an_array(site: Site, monkeypatch: pytest.Monkey
     assert "SLURM_CPUS_PER_TASK" not in first["outside"]
 
 
+def test_an_array_of_another_job_is_none_of_this(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "4")
+    site.write_image("exit 0")
+    site.sbatch("array", "out.job", "data", "ingest", "source", "out")
+    site.cluster.run()
+    assert ends(site.events("out.job", "1")) == [("failed", 2)]
+    assert "no task of an array: give sbatch --array=0-LAST" in site.log("out.job")
+
+
 WORDS = [
     *string.printable.strip(),
     " ",
