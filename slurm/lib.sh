@@ -45,9 +45,12 @@ begin() {
     exec >>"$folder/jobs/$job.log" 2>&1
     say "attempt $attempt of job $job on $SLURM_JOB_NODELIST, $(date +'%F %T')"
 
+    case ${HPCSCALE_RETRIES:=5} in
+        *[!0-9]*) say "HPCSCALE_RETRIES is $HPCSCALE_RETRIES; it must be a number" && exit 2 ;;
+    esac
     touch -- "$attempts"
     lost
-    if [ "$(failures "$attempt")" -gt "${HPCSCALE_RETRIES:=5}" ]; then  # nodes lost again and again
+    if [ "$(failures "$attempt")" -gt "$HPCSCALE_RETRIES" ]; then  # nodes lost again and again
         say "given up after $(failures "$attempt") failures: $attempts"
         exit 1
     fi

@@ -264,6 +264,17 @@ def test_a_command_says_that_it_has_begun(tmp_path: Path, monkeypatch: pytest.Mo
 # ---- requeues
 
 
+@pytest.mark.parametrize("number", ["many", "-1", "1.5"])
+def test_retries_that_are_no_number(site: Site, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """Compared with it, no number of failures would ever be too many."""
+    monkeypatch.setenv("HPCSCALE_RETRIES", number)
+    site.write_image("exit 76")
+    site.sbatch("train", "run")
+    site.cluster.run()
+    assert site.cluster.job("1")["code"] == 2
+    assert f"HPCSCALE_RETRIES is {number}; it must be a number" in site.log()
+
+
 def test_a_requeue_that_the_site_refuses(site: Site) -> None:
     (site.cluster.folder / "refused").write_text('slurm_requeue error: "Access/permission" \\denied')
     events = site.train("exit 76", "--nodes=1")
