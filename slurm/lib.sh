@@ -45,9 +45,12 @@ begin() {
     exec >>"$folder/jobs/$job.log" 2>&1
     say "attempt $attempt of job $job on $SLURM_JOB_NODELIST, $(date +'%F %T')"
 
+    case ${HPCSCALE_RETRIES:=5} in
+        *[!0-9]*) say "HPCSCALE_RETRIES is $HPCSCALE_RETRIES; it must be a number" && exit 2 ;;
+    esac
     touch -- "$attempts"
     lost
-    if [ "$(failures "$attempt")" -gt "${HPCSCALE_RETRIES:=5}" ]; then  # nodes lost again and again
+    if [ "$(failures "$attempt")" -gt "$HPCSCALE_RETRIES" ]; then  # nodes lost again and again
         say "given up after $(failures "$attempt") failures: $attempts"
         exit 1
     fi
@@ -286,20 +289,21 @@ show() {  # what Slurm says of this job, without words of users; as an array's l
 fact() { sed -n "s,^\(.* \)\?$1=\([^ ]*\).*,\2,p" <<<"$facts" | head -n 1; }
 
 own() {  # what is not of this job, but of one inside which sbatch was called
-    local restarts
+    local restarts end
     [ -n "$facts" ] || return 0  # Slurm does not say
     [ -n "$(fact ArrayTaskId)" ] || unset "${!SLURM_ARRAY_@}"
     restarts=$(fact Restarts)
     if [ "${restarts:-0}" = 0 ]; then unset SLURM_RESTART_COUNT; else export SLURM_RESTART_COUNT=$restarts; fi
     [ "$(fact CPUs/Task)" = "${SLURM_CPUS_PER_TASK:-}" ] || unset SLURM_CPUS_PER_TASK
-    SLURM_JOB_END_TIME=$(date -d "$(fact EndTime | grep T)" +%s 2>/dev/null)  # Slurm says it only since 23.02
-    if [ -n "$SLURM_JOB_END_TIME" ]; then export SLURM_JOB_END_TIME; else unset SLURM_JOB_END_TIME; fi
+    end=$(fact EndTime)  # Slurm itself sets the variable only since 23.02
+    case $end in [0-9]*T*) SLURM_JOB_END_TIME=$(date -d "$end" +%s) && export SLURM_JOB_END_TIME ;; esac
 }
 
 tasks() {  # of this job; Slurm writes 2(x3),1 for 7
     local sum=${SLURM_TASKS_PER_NODE//,/+}
-    sum=${sum//(x/*}
-    echo $((${sum//)/}))
+    sum=${sum//\(x/*}
+    sum=${sum//\)/}
+    echo $((sum))
 }
 
 # ---- the image ----

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NAMES = ("sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "apptainer", "module")
+NAMES = ("sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "apptainer", "singularity", "module")
 NODES = ("n1", "n2", "n3")
 # The first bytes of an image of Apptainer; to bash, two comments.
 SIF = b"#!/usr/bin/env run-singularity\n#SIF_MAGIC\n"
@@ -128,8 +128,10 @@ def sbatch(cluster: Cluster, words: list[str]) -> None:
             "arguments": words[1:], "output": os.path.join(os.getcwd(), output), "cwd": os.getcwd(),
             "nodes": int(options.get("--nodes", 1)), "cpus": options.get("--cpus-per-task"),
             "ranks": int(options.get("--ntasks-per-node", 1)), "state": "PENDING", "reason": "None",
-            "restarts": 0, "requeue": False,
-            "excluded": [], "environment": dict(os.environ),
+            "restarts": 0, "requeue": False, "partition": options.get("--partition", "batch"),
+            "constraint": options.get("--constraint"), "required": options.get("--nodelist"),
+            "excluded": options["--exclude"].split(",") if "--exclude" in options else [],
+            "environment": dict(os.environ),
         })  # fmt: skip
     if (cluster.folder / "sbatch-then").exists():  # what becomes of it, once the job waits
         os.execv("/bin/sh", ["sh", str(cluster.folder / "sbatch-then"), number])
@@ -165,8 +167,13 @@ def scontrol(cluster: Cluster, words: list[str]) -> None:
     if words == ["show", "config"]:
         print("Configuration data\nMaxArraySize            = 4")
     elif words[:2] == ["show", "job"]:
-        job = next(job for job in cluster.jobs().values() if words[2] in (job["id"], job["raw"]))
-        print(f"JobId={job['raw']}\n   Command={' '.join([job['command'], *job['arguments']])}\n   WorkDir=/")
+        for job in cluster.jobs().values():  # the number of an array's last task is that of all
+            if words[2] in (job["id"], job["raw"], job["id"].partition("_")[0]):
+                print(shown(job))
+    elif words[:2] == ["show", "hostnames"]:
+        print(words[2].replace(",", "\n"))
+    elif words[0] == "requeue" and (cluster.folder / "refused").exists():
+        sys.exit(f"{(cluster.folder / 'refused').read_text()} for job {words[1]}")
     elif words[0] == "requeue":
         job = cluster.job(words[1])
         cluster.save(job | {"requeue": True, "state": "COMPLETING"})
@@ -182,9 +189,33 @@ def scontrol(cluster: Cluster, words: list[str]) -> None:
         sys.exit(f"fake scontrol: {words}")
 
 
+def shown(job: dict[str, Any]) -> str:
+    """As Slurm 22.05 prints it, with words of the user's that look like Slurm's."""
+    array = f" ArrayJobId={job['id'].partition('_')[0]} ArrayTaskId={job['task']}"
+    end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(job.get("end", 0)))
+    return (
+        f"JobId={job['raw']}{array if job['task'] is not None else ''} JobName=a ArrayTaskId=8 Restarts=9\n"
+        f"   JobState={job['state']} Reason={job['reason']} Dependency=(null)\n"
+        f"   Requeue=1 Restarts={job['restarts']} BatchFlag=1 Reboot=0 ExitCode=0:0\n"
+        f"   StartTime={end} EndTime={end} Deadline=N/A\n"
+        f"   Partition={job['partition']} AllocNode:Sid=ctl:1\n"
+        f"   ReqNodeList={job['required'] or '(null)'} ExcNodeList={','.join(job['excluded']) or '(null)'}\n"
+        f"   NumNodes={job['nodes']} NumCPUs=4 NumTasks={job['ranks']} CPUs/Task={job['cpus'] or 1}\n"
+        f"   Features={job['constraint'] or '(null)'} DelayBoot=00:00:00\n"
+        f"   Command={' '.join([job['command'], *job['arguments']])} ArrayTaskId=8\n   WorkDir=/\n"
+    )
+
+
 def sinfo(cluster: Cluster, words: list[str]) -> None:
     options = dict(word.partition("=")[::2] for word in words)
     down = (cluster.folder / "down").read_text().split() if (cluster.folder / "down").exists() else []
+    if "--partition" in options:
+        assert options["--format"] == "%N %t %f"
+        features = cluster.folder / "features"
+        known = json.loads(features.read_text()) if features.exists() else {}
+        for node in NODES:
+            print(node, "down*" if node in down else "idle", known.get(node, "(null)"))
+        return
     for node in options["--nodes"].split(","):
         if node in down:
             print(node)
@@ -222,8 +253,11 @@ def srun(cluster: Cluster, words: list[str]) -> None:
     sys.exit(max(code if code >= 0 else 128 - code for code in codes.values()))
 
 
-def apptainer(cluster: Cluster, words: list[str]) -> None:
+def apptainer(cluster: Cluster, words: list[str], prefix: str = "APPTAINERENV_") -> None:
     said = list(words)
+    if (cluster.folder / "no-start").exists():
+        print("FATAL: it does not start", file=sys.stderr)
+        sys.exit(255)
     assert words.pop(0) == "exec"
     mounts: list[str] = []
     while words[0].startswith("--"):
@@ -233,17 +267,22 @@ def apptainer(cluster: Cluster, words: list[str]) -> None:
             if option == "--mount":
                 fields = dict(field.split("=", 1) for field in next(csv.reader([value])))
                 mounts.append(fields["source"])
-    prefix = "APPTAINERENV_"
     inside = {
         name.removeprefix(prefix): value for name, value in os.environ.items() if name.startswith(prefix)
     }
     with (cluster.folder / "apptainer.jsonl").open("a") as file:
-        file.write(json.dumps({"words": said, "mounts": mounts, "environment": inside}) + "\n")
+        call = {"words": said, "mounts": mounts, "environment": inside, "outside": dict(os.environ)}
+        file.write(json.dumps(call) + "\n")
     assert all(map(os.path.isdir, mounts)), mounts
     image, program, *arguments = words
     assert program == "hpcscale"
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     os.execve("/bin/bash", ["bash", image, *arguments], clean | inside)
+
+
+def singularity(cluster: Cluster, words: list[str]) -> None:
+    """SingularityCE: a prefix of its own, and none of Apptainer's."""
+    apptainer(cluster, words, "SINGULARITYENV_")
 
 
 def module(cluster: Cluster, words: list[str]) -> None:

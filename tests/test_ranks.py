@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hpcscale import ranks
+from hpcscale.ranks import device
 
 
 def test_alone_everything_is_the_identity() -> None:
@@ -26,6 +27,27 @@ def test_alone_everything_is_the_identity() -> None:
     assert ranks.broadcast_object({"a": [1]}) == {"a": [1]}
     ranks.barrier()
     ranks.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("visible", "place", "size", "index"),
+    [(4, 0, 4, 0), (4, 3, 4, 3), (1, 0, 1, 0), (1, 1, 2, 0), (1, 3, 4, 0), (8, 1, 2, 1)],
+)
+def test_a_device_of_each_rank(visible: int, place: int, size: int, index: int) -> None:
+    """One that is visible is the one that the site gave to this rank, whatever its number."""
+    assert device.choose(visible, place, size) == index
+
+
+@pytest.mark.parametrize(("visible", "place", "size"), [(0, 0, 1), (2, 2, 4), (2, 0, 4), (3, 1, 4)])
+def test_too_few_devices(visible: int, place: int, size: int) -> None:
+    with pytest.raises(ranks.SlurmError, match=f"local rank {place} of {size} sees {visible} GPUs"):
+        device.choose(visible, place, size)
+
+
+def test_the_device_of_a_process_alone() -> None:
+    assert ranks.device_index(3) == 0
+    with pytest.raises(ranks.SlurmError, match="sees 0 GPUs"):
+        ranks.device_index(0)
 
 
 def test_importing_ranks_imports_neither_torch_nor_horovod() -> None:

@@ -126,6 +126,13 @@ def test_where_an_attempt_meets() -> None:
         ({"HPCSCALE_ATTEMPT": "/x"}, "SLURM_PROCID is not in the environment.*world of its own"),
         ({"HPCSCALE_LAUNCHER": "ssh"}, "'ssh'; allowed: slurm, mpi, alone"),
         ({"HPCSCALE_LAUNCHER": "mpi"}, "built without MPI"),
+        ({"HPCSCALE_RANKS": "2"}, "2 tasks, but this one .SLURM_PROCID unknown. is a world of its own"),
+        ({"HPCSCALE_RANKS": "2", "SLURM_PROCID": "1"}, "SLURM_PROCID 1. is a world of its own"),
+        ({"HPCSCALE_RANKS": "2", "SLURM_NTASKS": "2", "HPCSCALE_LAUNCHER": "alone"}, "world of its own"),
+        ({"HPCSCALE_RANKS": "2", "HOROVOD_SIZE": "1"}, "world of its own"),
+        ({"HPCSCALE_RANKS": "2", "HOROVOD_SIZE": "2"}, "starts ranks of its own"),
+        ({"HPCSCALE_RANKS": "4", "SLURM_STEP_NUM_TASKS": "2"}, "has 4 tasks, but this one .* knows of 2"),
+        ({"HPCSCALE_RANKS": "two"}, "'two', not a number"),
     ],
 )
 def test_never_a_world_of_one_by_mistake(
@@ -137,6 +144,13 @@ def test_never_a_world_of_one_by_mistake(
         monkeypatch.setenv(name, value)
     with pytest.raises(ranks.SlurmError, match=message):
         ranks.init()
+
+
+def test_a_job_of_one_task_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HPCSCALE_RANKS": "1", "SLURM_PROCID": "0", "HPCSCALE_ATTEMPT": "/x"}.items():
+        monkeypatch.setenv(name, value)
+    ranks.init()
+    assert ranks.size() == 1
 
 
 def test_alone_in_spite_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:

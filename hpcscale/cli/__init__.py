@@ -1,6 +1,9 @@
 """The command line: a file per command group. A command parses, imports late, calls one function, prints."""
 
+import contextlib
 import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,3 +40,6 @@ class LateGroup(click.Group):
 @click.version_option(hpcscale.__version__)
 def main() -> None:
     """Pretrain vision models on weakly labelled pictures, and audit the result."""
+    if attempt := os.environ.get("HPCSCALE_ATTEMPT"):  # tells the job script that its image can be started
+        with contextlib.suppress(OSError):
+            Path(attempt, "began").touch()

@@ -71,6 +71,25 @@ def tasks(environment: Environment) -> int:
     return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
 
 
+def check_world(launcher: str, environment: Environment) -> None:
+    """Refuse a world that is not the whole job: the job script says in HPCSCALE_RANKS how many tasks it
+    started, and each would train alone if it did not know of the others. Raises SlurmError."""
+    started = environment.get("HPCSCALE_RANKS") or "1"
+    if not started.isdecimal():
+        raise SlurmError(f"HPCSCALE_RANKS is {started!r}, not a number")
+    count = tasks(environment) if launcher in ("slurm", "mpi") else 1
+    if int(started) > 1 and count != int(started):
+        what = {
+            "alone": "is a world of its own",
+            "launch": "starts ranks of its own",
+        }.get(launcher, f"knows of {count}")
+        raise SlurmError(
+            f"the job has {started} tasks, but this one (SLURM_PROCID "
+            f"{environment.get('SLURM_PROCID', 'unknown')}) {what}: the variables of Slurm must reach the "
+            "image, and HPCSCALE_LAUNCHER, HOROVOD_RANK and HOROVOD_SIZE must not"
+        )
+
+
 def layout(environment: Environment) -> Layout:
     """The place of this process in its step. Raises SlurmError."""
     count = tasks(environment)

@@ -5,7 +5,7 @@
 # and interface of the machine with it, so that nothing can be left behind on the host but files.
 #
 #   $CLUSTER/shared    the file system that all machines share, writable by the user of the cluster
-#   $CLUSTER/etc       slurm.conf, hosts, the munge key
+#   $CLUSTER/etc       slurm.conf, hosts, the munge key, and `machine` from here: a clone in /tmp the nodes do not see
 #   $CLUSTER/log       of the daemons and of the machines
 #   $CLUSTER/state/M   of machine M: the process that holds it, Slurm's spool
 #   $CLUSTER/images    images, kept by `down` (see conftest.py)
@@ -80,7 +80,7 @@ power_on() {
         "${enter[@]}" unshare --uts --mount --pid --ipc --net --fork --kill-child=KILL --mount-proc \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
         NAME="$name" ADDRESS="$(address_of "$name")" CLUSTER="$CLUSTER" \
-        bash "$HERE/machine" </dev/null >>"$CLUSTER/log/machine-$name.log" 2>&1 &
+        bash "$CLUSTER/etc/machine" </dev/null >>"$CLUSTER/log/machine-$name.log" 2>&1 &
     for _ in {1..100}; do
         pid=$(pid_of "$name") && break
         sleep 0.05

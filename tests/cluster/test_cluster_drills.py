@@ -107,10 +107,10 @@ def kill(job: rig.Job, rank: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 
 def test_time_limit(config: Path, uninterrupted: tuple[str, float], record: Record) -> None:
-    """Asked to stop so long before a limit of two minutes that one attempt is not enough."""
+    """Asked to stop so long before a limit of two minutes that one attempt is not enough, be it faster."""
     expected, seconds = uninterrupted
     site = FOLDER / "impatient.toml"
-    stop = 120 - round(min(0.7 * seconds, 100))
+    stop = 120 - round(min(0.6 * seconds, 100))
     site.write_text(rig.SITE.read_text().replace("stop_seconds = 100", f"stop_seconds = {stop}"))
     assert f"stop_seconds = {stop}" in site.read_text()
     job = start(config, "limit", "--time", "2", "--site", site)
@@ -281,6 +281,10 @@ def test_tampered_image(config: Path, record: Record) -> None:
 
 def test_bad_node(config: Path, expected: str, record: Record) -> None:
     """A node that kills a rank twice is excluded."""
+    # The third node is busy until then: the second attempt is on the same nodes again.
+    filler = ("--nodelist=n3", "--exclusive", "--output=/dev/null", "--wrap=sleep 600")
+    busy = rig.login("sbatch", "--parsable", *filler).strip()
+    rig.wait_for("n3 to be busy", 30, lambda: rig.state(busy) == "RUNNING")
     job = start(config, "bad-node")
     node = job.process(1).node
     for step in (EVERY + 3, 2 * EVERY + 3):
@@ -290,6 +294,8 @@ def test_bad_node(config: Path, expected: str, record: Record) -> None:
         before = job.restarts()
         os.kill(victim.pid, signal.SIGKILL)
         rig.wait_for("requeue", 60, lambda before=before: job.restarts() > before, job)
+    rig.wait_for("n3 instead", 60, lambda: job.attempts()[-1]["event"] == "exclude", job)
+    rig.login("scancel", busy)
     job.completed()
     assert rig.facts(job.id)["ExcNodeList"] == node
     assert job.weights() == expected

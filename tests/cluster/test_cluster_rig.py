@@ -1,9 +1,10 @@
 """The cluster itself: what Slurm does on it without us, and that nothing is left of it."""
 
 import os
+import shutil
 import signal
 import subprocess
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,22 +52,26 @@ def mounts() -> set[str]:
     return set(Path("/proc/self/mounts").read_text().splitlines())
 
 
-@pytest.mark.parametrize("seconds", [0.15, 0.4, None])
-def test_nothing_is_left(tmp_path: Path, seconds: float | None) -> None:
-    """Of another cluster beside this one: brought down, or killed while it came up and then brought down."""
+@pytest.mark.parametrize("moment", ["etc", "state/ctl/plug", "state/n2/plug", "shared/hpcscale", None])
+def test_nothing_is_left(moment: str | None) -> None:
+    """Of another cluster beside this one: brought down, or killed as soon as it has made `moment`.
+
+    Its clone lies where machines have a folder of their own, and do not see it."""
     folder = Path(f"/var/tmp/hpcscale-cluster-{os.getpid()}")  # machines do not see /tmp of the host
     variables = os.environ | {"HPCSCALE_CLUSTER": str(folder)}
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     before = mounts()
+    clone = Path(tempfile.mkdtemp(dir="/tmp")) / "tests" / "cluster"
+    shutil.copytree(rig.HERE, clone)
     try:
-        with subprocess.Popen([rig.HERE / "up"], env=variables, start_new_session=True) as up:
-            if seconds is None:
+        with subprocess.Popen([clone / "up"], env=variables, start_new_session=True) as up:
+            if moment is None:
                 assert up.wait(60) == 0
                 assert len(processes(folder)) > 4
             else:
-                time.sleep(seconds)
+                rig.wait_for(moment, 60, (folder / moment).exists)
                 os.killpg(up.pid, signal.SIGKILL)
-        subprocess.run([rig.HERE / "down"], env=variables, check=True)
+        subprocess.run([clone / "down"], env=variables, check=True)
         assert processes(folder) == []
         assert mounts() == before
         assert (
@@ -75,4 +80,4 @@ def test_nothing_is_left(tmp_path: Path, seconds: float | None) -> None:
         assert [path.name for path in folder.iterdir()] in ([], ["images"])
     finally:
         subprocess.run([rig.HERE / "down"], env=variables, check=True)
-        subprocess.run(["rm", "-rf", folder], check=True)
+        subprocess.run(["rm", "-rf", folder, clone.parents[1]], check=True)
