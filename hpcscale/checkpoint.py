@@ -1,16 +1,20 @@
 """Checkpoints: tensors in, two files out, and back; written by train.loop, read by train.loop and evaluate.
 
 `RUN/checkpoints/step-%08d.safetensors` holds the tensors, named `model.<name>` and `optimizer.<name>`; the
-JSON file beside it holds step, SHA-256 of the tensors' file and what the caller wants to remember. The JSON
-is written last: a checkpoint exists when it does. Both are written aside, fsynced, renamed, and their folder
-fsynced, so that a power cut leaves either the old or the new; the tensors are read back and compared before
-they are renamed. Nothing is unpickled.
+JSON file beside it, the record, holds step, SHA-256 of the tensors' file, what the caller wants to remember,
+and a digest of all this. The record is written last: a checkpoint exists when it does. Both are written
+aside, fsynced, renamed, and their folder fsynced, so that a power cut leaves either the old or the new; the
+tensors are read back and compared before they are renamed. Nothing is unpickled.
+
+`step-` and eight digits are ours, and what it takes to write them; whatever else lies in the folder is never
+read and never removed.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpcscale.files import FileError, sync
+from hpcscale.files import FileError, open_regular, read_json, sync
 
+NAME = re.compile(r"step-([0-9]{8})\.(json|safetensors)(\.tmp)?")
 _log = logging.getLogger(__name__)
 
 
@@ -59,8 +64,7 @@ def save(
     tensors |= {f"optimizer.{name}": tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for leftover in place.glob("*.tmp"):
-            leftover.unlink()
+        _remove(_ours(place, ".tmp"))
         aside = file.with_name(file.name + ".tmp")
         save_file(tensors, aside)
         sync(aside)
@@ -69,6 +73,7 @@ def save(
         aside.rename(file)
         sync(place)
         record = {"step": step, "sha256": digest, "metadata": dict(metadata)}
+        record["digest"] = _record_digest(record)
         aside = file.with_name(file.stem + ".json.tmp")
         aside.write_text(json.dumps(record, indent=2) + "\n")
         file.chmod(aside.stat().st_mode)  # safetensors makes its files private; follow the umask instead
@@ -77,37 +82,42 @@ def save(
         sync(place)
         _prune(place, step, keep)
     except (OSError, SafetensorError) as error:
-        for leftover in place.glob("*.tmp"):
-            leftover.unlink(missing_ok=True)
-        kept = ", ".join(sorted(path.stem for path in place.glob("step-*.json"))) or "none"
+        _remove(_ours(place, ".tmp"))
+        kept = ", ".join(path.stem for path in _ours(place, ".json")) or "none"
         raise CheckpointError(f"{file}: cannot be written: {error}; checkpoints that stay: {kept}") from error
     return Checkpoint(step, file, dict(metadata), digest)
 
 
-def latest(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Checkpoint | None:
-    """The newest checkpoint of a `wanted` step whose digest holds; None if there is none. A damaged one is
-    named in the log and passed over.
+def latest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None where none was ever written. Damaged ones are named in the
+    log and passed over.
 
-    Reads the whole file once.
+    Reads the whole file once. Raises CheckpointError where checkpoints lie and none is whole: to begin anew
+    would write over what may still be saved.
     """
-    for record_file in sorted(folder(run).glob("step-*.json"), reverse=True):
-        file = record_file.with_suffix(".safetensors")
+    found = next(whole(run), None)
+    place = folder(run)
+    records, tensors = _ours(place, ".json"), _ours(place, ".safetensors")
+    # A first save that was killed leaves tensors without a record.
+    if found is None and (records or len(tensors) > 1):
+        names = ", ".join(file.name for file in records or tensors)
+        raise CheckpointError(
+            f"{place}: none of the checkpoints there is whole ({names}), for the reasons above. Bring them "
+            "back from a copy, or move the folder away to begin at step 0"
+        )
+    return found
+
+
+def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Iterator[Checkpoint]:
+    """The checkpoints of `wanted` steps, newest first, that are what was written; of others the log says why
+    not. Reads each whole file once, when it is its turn."""
+    for file in reversed(_ours(folder(run), ".json")):
+        if not wanted(_step(file)):
+            continue
         try:
-            record = json.loads(record_file.read_text())
-            step, digest, metadata = record["step"], record["sha256"], record["metadata"]
-            if not wanted(step):
-                continue
-            found = _digest(file)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning(
-                "%s: damaged checkpoint, passed over: %s: %s", record_file, type(error).__name__, error
-            )
-            continue
-        if found != digest:
-            _log.warning("%s: damaged checkpoint, passed over: sha256 is %s, not %s", file, found, digest)
-            continue
-        return Checkpoint(step, file, metadata, digest)
-    return None
+            yield _checked(file)
+        except CheckpointError as error:
+            _log.warning("%s; passed over", error)
 
 
 def find(place: Path) -> tuple[Path, Checkpoint]:
@@ -118,16 +128,27 @@ def find(place: Path) -> tuple[Path, Checkpoint]:
         if found is None:
             raise CheckpointError(f"{place}: no checkpoint there; `hpcscale train` writes them")
         return place, found
+    if not NAME.fullmatch(place.name):
+        raise CheckpointError(f"{place}: not a checkpoint: their names are step-, eight digits, .safetensors")
+    return place.absolute().parent.parent, _checked(place.with_suffix(".json"))
+
+
+def _checked(file: Path) -> Checkpoint:
+    """The checkpoint of a record, if record and tensors are what was written. Raises CheckpointError."""
     try:
-        record = json.loads(place.with_suffix(".json").read_text())
-        found = Checkpoint(
-            record["step"], place.with_suffix(".safetensors"), record["metadata"], record["sha256"]
-        )
-        if (digest := _digest(found.file)) != found.sha256:
-            raise ValueError(f"sha256 is {digest}, not {found.sha256}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{place}: not a checkpoint: {error}") from None
-    return place.absolute().parent.parent, found
+        record = read_json(file)
+        if not isinstance(record, dict) or not record.keys() >= {"step", "sha256", "metadata", "digest"}:
+            raise ValueError("not a record with step, sha256, metadata and digest")
+        if record.pop("digest") != _record_digest(record):
+            raise ValueError("what it says is not what was written: its digest differs")
+        if record["step"] != _step(file):
+            raise ValueError(f"is of step {record['step']}, which is not its name")
+        tensors = file.with_suffix(".safetensors")
+        if (digest := _digest(tensors)) != record["sha256"]:
+            raise ValueError(f"sha256 of {tensors} is {digest}, not {record['sha256']}")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: damaged checkpoint: {error}") from None
+    return Checkpoint(record["step"], tensors, record["metadata"], record["sha256"])
 
 
 def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -173,19 +194,38 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _prune(place: Path, step: int, keep: int) -> None:
-    """Remove surplus checkpoints, JSON first, and tensors that have no JSON."""
-    records = sorted(place.glob("step-*.json"))
-    current = f"step-{step:08d}.json"
-    past = [record for record in records if record.name <= current]
-    for record in records:
-        if record not in past[-keep:]:
-            record.unlink()
-    for file in place.glob("step-*.safetensors"):
-        if not file.with_suffix(".json").exists():
-            file.unlink()
+    """Remove surplus checkpoints, records first, and tensors that have no record."""
+    records = _ours(place, ".json")
+    past = [record for record in records if _step(record) <= step]
+    _remove(record for record in records if record not in past[-keep:])
+    _remove(file for file in _ours(place, ".safetensors") if not file.with_suffix(".json").exists())
     sync(place)
 
 
+def _ours(place: Path, suffix: str) -> list[Path]:
+    """The files of checkpoints that end so, by rising step."""
+    try:
+        names = sorted(file.name for file in place.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [place / name for name in names if name.endswith(suffix) and NAME.fullmatch(name)]
+
+
+def _step(file: Path) -> int:
+    return int(file.name[5:13])
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _record_digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its digest."""
+    text = json.dumps(record, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    with open_regular(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

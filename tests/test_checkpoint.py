@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import save_file
 
@@ -93,6 +94,88 @@ def test_damaged_record_is_named_and_passed_over(
     bad.write_text(text)
     assert newest(tmp_path).step == 1
     assert str(bad) in caplog.text
+
+
+def test_every_changed_byte_of_a_record_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A digit of the step, say, once resumed at another step with these weights."""
+    save(tmp_path, 1)
+    bad = save(tmp_path, 23, window=[1.5, 2]).file.with_suffix(".json")
+    content = bad.read_bytes()
+    same = json.loads(content)
+    for place in range(len(content)):
+        for byte in {content[place] ^ 1, ord("7")} - {content[place]}:
+            bad.write_bytes(content[:place] + bytes([byte]) + content[place + 1 :])
+            try:
+                unchanged = json.loads(bad.read_bytes()) == same  # a changed space
+            except ValueError:
+                unchanged = False
+            assert newest(tmp_path).step == (23 if unchanged else 1), content[: place + 1]
+    assert "its digest differs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(step=100), "is of step 100, which is not its name"),
+        (lambda record: record.update(step="2"), "is of step 2, which is not its name"),
+        (lambda record: record.pop("metadata"), "not a record with step, sha256, metadata and digest"),
+    ],
+)
+def test_a_record_is_compared_with_its_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Any, message: str
+) -> None:
+    save(tmp_path, 1)
+    file = save(tmp_path, 2).file
+    tiny.rewrite(file.with_suffix(".json"), change)
+    assert newest(tmp_path).step == 1
+    assert message in caplog.text
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        checkpoint.find(file)
+
+
+def test_a_record_without_a_digest_is_refused(tmp_path: Path) -> None:
+    record = save(tmp_path, 1).file.with_suffix(".json")
+    content = json.loads(record.read_text())
+    del content["digest"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(checkpoint.CheckpointError, match=r"none of the checkpoints there is whole \(step-0"):
+        checkpoint.latest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", None])
+def test_where_all_records_are_damaged_nothing_begins_anew(tmp_path: Path, text: str | None) -> None:
+    for record in [save(tmp_path, step).file.with_suffix(".json") for step in (1, 2)]:
+        if text is None:
+            record.unlink()
+        else:
+            record.write_text(text)
+    with pytest.raises(checkpoint.CheckpointError, match="move the folder away to begin at step 0"):
+        checkpoint.latest(tmp_path)
+
+
+def test_tensors_of_a_first_save_that_was_killed_are_no_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 1).file.with_suffix(".json").unlink()
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_only_our_names_are_read_and_removed(tmp_path: Path) -> None:
+    """`step-best` beside the checkpoints was once resumed from, and then deleted."""
+    saved = save(tmp_path, 1)
+    place = checkpoint.folder(tmp_path)
+    others = ["step-best", "step-999", "step-000000001", "step-00000009 (copy)", "best-00000001"]
+    for name in others:
+        for suffix in (".json", ".safetensors"):
+            (place / (name + suffix)).write_bytes(saved.file.with_suffix(suffix).read_bytes())
+    kept = {"step-best.tmp", "upload.json.tmp", "step-00000001.json.bak", ".lock-x"}
+    for name in kept:
+        (place / name).touch()
+    assert newest(tmp_path).step == 1
+    for step in (2, 3):
+        save(tmp_path, step, keep=1)
+    kept |= {name + suffix for name in others for suffix in (".json", ".safetensors")}
+    assert {*names(tmp_path)} == kept | {"step-00000003.json", "step-00000003.safetensors"}
+    with pytest.raises(checkpoint.CheckpointError, match="their names are step-, eight digits"):
+        checkpoint.find(place / "step-best.safetensors")
 
 
 def test_missing_tensors_are_passed_over(tmp_path: Path) -> None:
@@ -207,8 +290,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     """A pickle in place of the tensors, with a digest that holds, is an error and not a program."""
     saved = save(tmp_path, 1)
     torch.save(MODEL, saved.file)
-    record = json.loads(saved.file.with_suffix(".json").read_text())
-    record["sha256"] = checkpoint._digest(saved.file)
-    saved.file.with_suffix(".json").write_text(json.dumps(record))
+    digest = checkpoint._digest(saved.file)
+    tiny.rewrite(saved.file.with_suffix(".json"), lambda record: record.update(sha256=digest))
     with pytest.raises(checkpoint.CheckpointError, match="cannot be read"):
         checkpoint.load(newest(tmp_path))

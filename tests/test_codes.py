@@ -27,12 +27,13 @@ def some_codes(names: list[str], method: str = "pdq", quarantine: bytes = b"") -
         "the source",
         "a decoder",
         np.frombuffer(quarantine, np.uint8),
+        digests=random.integers(0, 256, (len(names) + quarantine.count(b"\n"), 16), np.uint8),
     )
 
 
 def assert_equal(found: Codes, expected: Codes) -> None:
     assert list(found.names) == list(expected.names)
-    for key in ("codes", "quality", "quarantine"):
+    for key in ("codes", "quality", "quarantine", "digests"):
         np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
     for key in ("method", "version", "source", "decoder"):
         assert getattr(found, key) == getattr(expected, key)
@@ -77,6 +78,7 @@ def test_parts_are_joined_in_order(tmp_path: Path) -> None:
         names=list("abcd"), source="joined", quarantine=np.frombuffer(b"".join(lines), np.uint8),
         codes=np.concatenate([part.codes for part in parts]),
         quality=np.concatenate([part.quality for part in parts]),
+        digests=np.concatenate([part.digests for part in parts]),
     )  # fmt: skip
     assert_equal(found, whole)
     assert [picture["name"] for picture in quarantined(found)] == ["x", "y"]
@@ -122,11 +124,11 @@ def test_wrong_types_are_not_converted(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FORMAT", 2)
-    write_codes_of_two = tmp_path / "new.h5"
+    monkeypatch.setattr(module, "FORMAT", 1)
+    old = tmp_path / "old.h5"
     with monkeypatch.context() as patch:
         patch.setattr(module, "read_codes", lambda file: None)
-        write_codes(write_codes_of_two, some_codes(["a"]))
-    monkeypatch.setattr(module, "FORMAT", 1)
-    with pytest.raises(DataError, match="format 2"):
-        read_codes(write_codes_of_two)
+        write_codes(old, some_codes(["a"]))
+    monkeypatch.setattr(module, "FORMAT", 2)
+    with pytest.raises(DataError, match="format 1, this version reads hash files of format 2; make it again"):
+        read_codes(old)

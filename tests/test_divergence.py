@@ -215,8 +215,7 @@ def spoiling(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 
 
 def tensors(run: Path, step: int) -> dict[str, torch.Tensor]:
-    found = checkpoint.latest(run, lambda other: other == step)
-    assert found is not None
+    found = next(checkpoint.whole(run, lambda other: other == step))
     model, optimizer = checkpoint.load(found)
     return model | {f"optimizer.{name}": value for name, value in optimizer.items()}
 

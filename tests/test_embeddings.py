@@ -169,7 +169,7 @@ def test_what_embed_refuses(place: Path, tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(checkpoint.CheckpointError, match="step-00000005"):
         embed_source(place / "data", tmp_path / "out.h5", file)
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
+    with pytest.raises(checkpoint.CheckpointError, match="none of the checkpoints there is whole"):
         embed_source(place / "data", tmp_path / "out.h5", broken)
 
 

@@ -225,9 +225,7 @@ def test_other_data_under_the_same_name_are_refused(recipe: Path, whole: Path, t
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     for record in checkpoint.folder(run).glob("*.json"):
-        content = json.loads(record.read_text())
-        content["metadata"]["classes"] = "other"
-        record.write_text(json.dumps(content))
+        tiny.rewrite(record, lambda content: content["metadata"].update(classes="other"))
     with pytest.raises(ConfigError, match=r"data\.vocabulary: not the contents that .*step-00000006"):
         train(tiny.settings(recipe, train__steps=8), run)
 

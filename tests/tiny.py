@@ -2,13 +2,14 @@
 runs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from hpcscale import config
+from hpcscale import checkpoint, config
 from hpcscale.data.ingest import ingest
 from hpcscale.data.store import open_data
 from hpcscale.labels import build, hierarchy, vocabulary
@@ -60,6 +61,15 @@ checkpoint_every = 2
 def settings(recipe: Path, **keys: Any) -> config.Config:
     """The recipe with keys such as train__steps=4."""
     return config.load(recipe, [f"{key.replace('__', '.')}={json.dumps(v)}" for key, v in keys.items()])
+
+
+def rewrite(record: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a checkpoint's record, and make its digest right again."""
+    content = json.loads(record.read_text())
+    del content["digest"]
+    change(content)
+    content["digest"] = checkpoint._record_digest(content)
+    record.write_text(json.dumps(content))
 
 
 def events(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Hash files: the perceptual hashes of many pictures, and their names. With store.py the only importer of
 h5py.
 
-In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 1, is HDF5
+In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 2, is HDF5
 without time stamps; every dataset is contiguous, so that a reader maps the file. For n pictures, in the
 source's order:
 
@@ -11,13 +11,16 @@ source's order:
                                       its words, 16 digits each
     quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100 quarantine    uint8
     (bytes)       {"name": source id, "reason": why} a line, for each picture without a code
+    digests       uint8 (m, 16)       BLAKE2b-128 of the file of every picture of the source, in its order,
+    those without a code included; zeros where no file could be read
 
-Attributes: format (1), method, version (of the method), source (digest of the names and places of all
-pictures), decoder (versions of the libraries that turn files into pixels), digest (BLAKE2b of all of this).
+Attributes: format (2), method, version (of the method), source (digest of the names and places of all
+pictures, or `DataSet.digest`), decoder (versions of the libraries that turn files into pixels), digest
+(BLAKE2b of all of this). Format 1 had no `digests`, and so could not tell the pictures of a name apart.
 
-An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`; its
-method is the pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's
-tensors.
+An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`, and
+without `digests`, for its source is a data set; its method is the pooling (rmac, mean), and one more
+attribute, checkpoint, is the SHA-256 of the network's tensors.
 """
 
 import hashlib
@@ -36,13 +39,15 @@ from hpcscale.data.folder import DataError
 from hpcscale.data.store import mapped_array, place
 from hpcscale.files import aside, commit, remove_asides
 
-FORMAT = 1
+FORMAT = 2
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code
 POOLINGS = ("rmac", "mean")  # methods of embedding files
-DTYPES = {"names": "u1", "name_offsets": "<i8", "codes": "<u8", "quality": "u1", "quarantine": "u1"}
+DTYPES = {"names": "u1", "name_offsets": "<i8", "codes": "<u8", "quality": "u1", "quarantine": "u1",
+          "digests": "u1"}  # fmt: skip
 STATED = ("method", "version", "source", "decoder")  # attributes that `Codes` holds
 CHECKED = 64 << 20  # bytes read at a time while the checksum is computed
 NOTHING = np.empty(0, np.uint8)
+NO_DIGESTS = np.empty((0, 16), np.uint8)
 
 
 class Names(Sequence[str]):
@@ -81,6 +86,7 @@ class Codes(NamedTuple):
     digest: str = ""  # of the file
     mapping: mmap.mmap | None = None
     checkpoint: str = ""  # of an embedding
+    digests: NDArray[np.uint8] = NO_DIGESTS  # (m, 16) of hashed pictures, with and without a code
 
     def release(self) -> None:
         """Give the memory of mapped pages back; they are read again when they are used again."""
@@ -101,7 +107,7 @@ def merge_codes(file: Path, parts: Sequence[Path], source: str) -> None:
 
 def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> None:
     """`parts` is called twice, since a contiguous dataset needs its size first."""
-    rows = name_bytes = quarantine_bytes = 0
+    rows = name_bytes = quarantine_bytes = pictures = 0
     table, dtypes, keys = _layout(head.method)
     width = WORDS.get(head.method, head.codes.shape[1])
     for part in parts():
@@ -113,16 +119,17 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
         rows += len(part.names)
         name_bytes += len(_packed(part.names).content)
         quarantine_bytes += len(part.quarantine)
+        pictures += len(part.digests)
     sizes = {"names": (name_bytes,), "name_offsets": (rows + 1,), table: (rows, width),
-             "quality": (rows,), "quarantine": (quarantine_bytes,)}  # fmt: skip
+             "quality": (rows,), "quarantine": (quarantine_bytes,), "digests": (pictures, 16)}  # fmt: skip
     states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
     ends = dict.fromkeys(dtypes, 0)
     temporary = aside(file)
     with h5py.File(
         temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
     ) as target:
-        for name, shape in sizes.items():
-            target.create_dataset(name, shape, dtypes[name], fill_time="never")
+        for name, dtype in dtypes.items():
+            target.create_dataset(name, sizes[name], dtype, fill_time="never")
 
         def put(name: str, values: NDArray[Any]) -> None:
             values = np.ascontiguousarray(values, dtypes[name])
@@ -139,6 +146,8 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             put(table, part.codes)
             put("quality", part.quality)
             put("quarantine", part.quarantine)
+            if "digests" in dtypes:
+                put("digests", part.digests)
         stated = {key: getattr(head, key) for key in keys}
         digest = _digest(stated, states)
         target.attrs["format"] = FORMAT
@@ -154,7 +163,7 @@ def _layout(method: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
     """Name of the table, dtypes of all datasets in the order of their checksums, and stated attributes."""
     if method not in POOLINGS:
         return "codes", DTYPES, STATED
-    dtypes = {"features" if name == "codes" else name: dtype for name, dtype in DTYPES.items()}
+    dtypes = {"features" if name == "codes" else name: DTYPES[name] for name in DTYPES if name != "digests"}
     return "features", dtypes | {"features": "<f4"}, (*STATED, "checkpoint")
 
 
@@ -178,7 +187,9 @@ def read_codes(file: Path) -> Codes:
     try:
         with h5py.File(file, "r", locking=False) as opened:
             if (found := opened.attrs.get("format")) != FORMAT:
-                raise DataError(f"{file}: format {found}, this version reads hash files of format {FORMAT}")
+                raise DataError(
+                    f"{file}: format {found}, this version reads hash files of format {FORMAT}; make it again"
+                )
             table, dtypes, keys = _layout(opened.attrs["method"].decode())
             stated: dict[str, Any] = {key: opened.attrs[key].decode() for key in keys}
             stated["version"] = int(stated["version"])
@@ -200,7 +211,8 @@ def read_codes(file: Path) -> Codes:
         raise DataError(f"{file}: its checksum does not fit its content; the file is damaged, make it again")
     names = Names(arrays["names"], arrays["name_offsets"])
     codes = Codes(names, arrays[table], arrays["quality"], **stated,
-                  quarantine=arrays["quarantine"], digest=expected, mapping=mapping)  # fmt: skip
+                  quarantine=arrays["quarantine"], digest=expected, mapping=mapping,
+                  digests=arrays.get("digests", NO_DIGESTS))  # fmt: skip
     if codes.method not in (*WORDS, *POOLINGS):
         raise DataError(f"{file}: method {codes.method!r}, known are {', '.join([*WORDS, *POOLINGS])}")
     if not len(names) == len(codes.quality) == len(codes.codes):

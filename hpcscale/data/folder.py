@@ -56,6 +56,7 @@ class Entry(BaseModel):
     quarantined: int = Field(ge=0)
     bytes: int = Field(ge=0)  # size of the file
     sha256: str  # of the file
+    digest: str  # of the shard's `digests`, which cover its pictures, tags and names
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
@@ -118,7 +119,9 @@ def read_manifest(folder: Path) -> list[Entry]:
         try:
             entries.append(Entry.model_validate_json(line))
         except ValidationError as error:
-            raise DataError(f"{file}:{number + 1}: {error.errors()[0]['msg']}") from None
+            problem = error.errors()[0]
+            key = "".join(f"{part}: " for part in problem["loc"])
+            raise DataError(f"{file}:{number + 1}: {key}{problem['msg']}") from None
         if entries[-1].file != shard_name(number):
             raise DataError(f"{file}:{number + 1}: names {entries[-1].file}, expected {shard_name(number)}")
     return entries

@@ -28,8 +28,10 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
         line = lines.get(index) or _left(out, index)
         try:
             if line is not None:
-                if file.stat().st_size == line.bytes:
-                    open_shard(file, plan, index)
+                if (
+                    file.stat().st_size == line.bytes
+                    and open_shard(file, plan, index).digest() == line.digest
+                ):
                     entries[index] = line
             elif file.exists():  # killed between its renaming and its line
                 entries[index] = entry_of(file, file, checked_shard(file, plan, index))
@@ -75,6 +77,7 @@ def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
         quarantined=shard.quarantine.tobytes().count(b"\n"),
         bytes=written.stat().st_size,
         sha256=file_digest(written),
+        digest=shard.digest(),
     )
 
 

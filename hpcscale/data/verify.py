@@ -82,6 +82,8 @@ def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -
                 found.append(
                     Problem(entry.file, None, "", f"{len(shard.source_sizes)} samples, not {entry.samples}")
                 )
+            if shard.digest() != entry.digest:
+                found.append(Problem(entry.file, None, "", "has other samples than manifest.jsonl says"))
             quarantine.update(shard.quarantine.tobytes())
         except DataError as error:
             found.append(Problem(entry.file, None, "", str(error)))

@@ -101,7 +101,7 @@ def embed_source(
     libraries = f"DALI {version('nvidia-dali-cuda130')}, torch {torch.__version__}"
     decoder = f"{libraries}, resize {network.input.resize}, crop {network.input.crop}"
     head = Codes((), np.empty((0, width), np.float32), np.empty(0, np.uint8), pooling, VERSION,
-                 data.plan.digest, decoder, checkpoint=network.checkpoint)  # fmt: skip
+                 data.digest, decoder, checkpoint=network.checkpoint)  # fmt: skip
     folder = out.with_name(out.name + ".parts")
     if out.exists():
         found = agreeing(out, head, "choose another file, or remove this one")

@@ -41,7 +41,7 @@ class Hashed(NamedTuple):
     reason: str
     code: bytes = b""  # the words, little-endian
     quality: int = 0
-    digest: bytes = b""  # BLAKE2b-128 of the picture file, where it was asked for
+    digest: bytes = b""  # BLAKE2b-128 of the picture file, where it could be read
 
 
 def decoder() -> str:
@@ -49,14 +49,27 @@ def decoder() -> str:
     return f"simplejpeg {simplejpeg.__version__}, {encoder()}"
 
 
-def hash_stored(file: str, offset: int, size: int, method: str, digest: bool) -> Hashed:
+def digest_stored(file: str, offset: int, size: int) -> bytes:
+    """BLAKE2b-128 of one picture file, as `hash_stored` gives it; b"" where it cannot be read."""
+    try:
+        return _digest(read_picture(file, offset, size))
+    except BadPicture:
+        return b""
+
+
+def _digest(picture: bytes) -> bytes:
+    return hashlib.blake2b(picture, digest_size=16).digest()
+
+
+def hash_stored(file: str, offset: int, size: int, method: str) -> Hashed:
     """Hash one picture: `size` bytes at `offset` of `file`, or with -1 the whole file. OSError: try again."""
+    of_file = b""
     try:
         picture = read_picture(file, offset, size)
+        of_file = _digest(picture)
         code, quality = hash_picture(picture, method)
     except BadPicture as error:
-        return Hashed(str(error))
-    of_file = hashlib.blake2b(picture, digest_size=16).digest() if digest else b""
+        return Hashed(str(error), digest=of_file)
     return Hashed("", code.astype("<u8", copy=False).tobytes(), quality, of_file)
 
 

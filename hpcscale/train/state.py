@@ -65,8 +65,8 @@ def go_back(
     """
     found = None
     if ranks.rank() == 0:
-        found = checkpoint.latest(run, lambda step: step < before and step % every == 0)
-        found = found or checkpoint.latest(run, lambda step: step < before)
+        regular = checkpoint.whole(run, lambda step: step < before and step % every == 0)
+        found = next(regular, None) or next(checkpoint.whole(run, lambda step: step < before), None)
     step: int | None = ranks.broadcast_object(found.step if found else None)
     if step is not None:
         _distribute(found, model, optimizer)
