@@ -12,7 +12,6 @@ array tasks shared the parts: task I of N (from 0) does the parts [I * parts // 
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -23,13 +22,13 @@ import numpy as np
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
-from hpcscale.data.shares import Part, check_part, locked, share
+from hpcscale.data.shares import Part, check_part, locked, parts_folder, remove_parts, share
 from hpcscale.data.sources import Record, SourceError, find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
-from hpcscale.files import Usage
+from hpcscale.files import Usage, check_output, compared
 
 PART_ROWS, MAX_PARTS = 4096, 4096
 
@@ -69,17 +68,17 @@ def hash_source(
         check_part(part)
     except ValueError as error:
         raise OptionError(str(error)) from None
+    check_output(out, [source], compared)
     pictures = find_pictures(source, progress)
     head = Codes((), np.empty((0, WORDS[method]), np.uint64), np.empty(0, np.uint8), method,
                  VERSIONS[method], pictures.digest, decoder())  # fmt: skip
-    folder = out.with_name(out.name + ".parts")
     if out.exists():
         found = agreeing(out, head, "choose another file, or remove this one")
-        shutil.rmtree(folder, ignore_errors=True)  # killed between the merge and this
+        remove_parts(out)  # killed between the merge and this
         return found
+    folder = parts_folder(out)
     rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
     parts = -(-pictures.total // rows)
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, part):
         # A part says what it is a part of, so that those of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
@@ -95,7 +94,7 @@ def hash_source(
             return None
         files = [part_file(folder, number) for number in range(parts)]
         merge_codes(out, files, head.source)
-    shutil.rmtree(folder)
+    remove_parts(out)
     return read_codes(out)
 
 
