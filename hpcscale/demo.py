@@ -50,6 +50,10 @@ def write_pictures(folder: Path) -> Path:
     manifest = folder / "manifest.jsonl"
     if manifest.exists():  # written last
         return manifest
+    ours = {f"{photograph.name}-{number:02d}.jpg" for photograph in PHOTOGRAPHS for number in range(CROPS)}
+    ours |= {"CREDITS.txt", "manifest.part"}
+    if others := sorted({file.name for file in folder.glob("*")} - ours):
+        raise click.UsageError(f"{folder}: holds other files, first {others[0]!r}; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     chance = np.random.default_rng(0)
     lines = []

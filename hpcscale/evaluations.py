@@ -15,7 +15,6 @@ Nothing is pickled. The folder is written aside and renamed, so it is whole or n
 import csv
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from hpcscale.metrics import Results
 
+FILES = ("metrics.json", "classes.csv", "samples.npz", "thumbnails.npz")
 COLUMNS = ("id", "name", "count", "positives", "average_precision", "baseline")
 
 
@@ -35,13 +35,13 @@ def save(
     names: list[str],
     thumbnails: tuple[NDArray[np.int64], NDArray[np.uint8]],
 ) -> None:
-    """Write a folder, in place of the one that may be there.
+    """Write a folder, in place of the one that may be there; other files in it stay.
 
     summary: what goes into metrics.json; classes: rows of COLUMNS; thumbnails: sample ids and pixels.
     """
     aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    _clear(aside)
+    aside.mkdir(parents=True, exist_ok=True)
     (aside / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     with (aside / "classes.csv").open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *classes])
@@ -51,8 +51,17 @@ def save(
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
+    if folder.exists():
+        for other in folder.iterdir():
+            other.rename(aside / other.name)
+        folder.rmdir()
     aside.rename(folder)
+
+
+def _clear(folder: Path) -> None:
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def read(folder: Path) -> tuple[Results, list[str]]:

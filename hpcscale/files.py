@@ -8,6 +8,7 @@ never an input, and what hpcscale did not write is never written over or removed
 
 import errno
 import fcntl
+import filecmp
 import glob
 import json
 import logging
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 MOST = 1 << 30  # bytes of a file that is read whole, unless its reader says otherwise
+HEAD = 1 << 16  # bytes in which a mark is looked for
+PNG = b"Software\0hpcscale"  # the mark of our pictures, a text chunk
 # 524 is ENOTSUPP, which the kernel has and C has not.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524)
 # Errors of a file that a second try would meet again; others (a stale mount) may pass.
@@ -127,25 +130,35 @@ def check_output(
     """Refuse an output file before any work is done, or raise nothing. Raises OutputError.
 
     inputs: files and folders that the command reads; the output may be none of them, and lie in no folder of
-    them. ours: whether hpcscale wrote the file that is there, which may then be replaced.
+    them. ours: whether hpcscale wrote the file that is there, which may then be replaced: `marked`, or
+    `compared` for formats without room for a mark. What is empty may be replaced too.
     """
     for source in inputs:
         if source is not None and _same_or_inside(out, source):
-            raise OutputError(f"{out}: is an input ({source}) of this command; choose another output")
+            raise OutputError(f"{out}: is an input of this command or lies in one ({source}); choose another")
     try:
-        mode = os.stat(out).st_mode
-    except FileNotFoundError:
-        return
+        mode = os.lstat(out)
+    except (FileNotFoundError, NotADirectoryError):
+        return _check_place(out)
     except ValueError as error:
         raise OutputError(f"{str(out)!r}: {error}") from None
-    if not stat.S_ISREG(mode):
-        raise OutputError(
-            f"{out}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; choose another output"
-        )
-    if not ours(out):
+    if not stat.S_ISREG(mode.st_mode):
+        kind = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}.get(stat.S_IFMT(mode.st_mode))
+        raise OutputError(f"{out}: is {kind or 'not a regular file'}; choose another output")
+    if mode.st_size and not ours(out):
         raise OutputError(
             f"{out}: is there already, and not what this command writes; choose another, or remove it"
         )
+    return _check_place(out)
+
+
+def _check_place(out: Path) -> None:
+    """That a file can be made there; folders on the way may be missing."""
+    place = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    if not place.is_dir():
+        raise OutputError(f"{out}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise FileError(f"{out}: nothing can be written in {place}")
 
 
 def _same_or_inside(out: Path, source: Path) -> bool:
@@ -157,6 +170,39 @@ def _same_or_inside(out: Path, source: Path) -> bool:
         )
     except (OSError, RuntimeError, ValueError):  # loops of links, names too long: opening it says more
         return False
+
+
+def marked(mark: bytes) -> Callable[[Path], bool]:
+    """For `check_output`: files that have the mark near their begin are ours."""
+
+    def ours(file: Path) -> bool:
+        with open_regular(file) as stream:
+            return mark in stream.read(HEAD)
+
+    return ours
+
+
+def compared(file: Path) -> bool:
+    """For `check_output`: whose file it is cannot be told. `write_new` replaces it by none but the same."""
+    return True
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """As `write_file`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = aside(file)
+    try:
+        temporary.write_bytes(content)
+        commit_new(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def commit_new(temporary: Path, file: Path) -> None:
+    """As `commit`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+    if os.path.lexists(file) and file.stat().st_size and not filecmp.cmp(temporary, file, shallow=False):
+        raise OutputError(f"{file}: is there already and differs; choose another, or remove it")
+    commit(temporary, file)
 
 
 def aside(file: Path) -> Path:
@@ -171,7 +217,9 @@ def remove_asides(file: Path) -> None:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there."""
+    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there. Its
+    folder is made if need be."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:
         temporary.write_bytes(content)

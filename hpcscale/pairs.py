@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.files import FileError
+from hpcscale.files import FileError, write_file
 
+WRITER = {"writer": "hpcscale"}  # of merged decisions, which may be replaced; those of people may not
 VERDICTS = ("accept", "reject")
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 ORIGINALS = {escaped: plain for plain, escaped in ESCAPES.items()}
@@ -63,6 +64,15 @@ def read_pairs(file: Path) -> Iterator[Pair]:
                 raise PairsError(f"{file}:{number}: {error}") from None
 
 
+def is_pairs(file: Path) -> bool:
+    """Whether a file begins as a pairs file does."""
+    try:
+        next(iter(read_pairs(file)), None)
+    except PairsError:
+        return False
+    return True
+
+
 def read_decisions(file: Path) -> Decisions:
     """One decision a pair: of several by one reviewer the newest. Raises PairsError, also where reviewers
     disagree."""
@@ -74,14 +84,12 @@ def read_decisions(file: Path) -> Decisions:
 
 
 def write_decisions(file: Path, decisions: Decisions) -> None:
-    """Write aside and rename; lines sorted by names."""
-    aside = file.with_name(f".{file.name}.part")
-    with aside.open("w") as stream:
-        for (a, b), decision in sorted(decisions.items()):
-            stream.write(json.dumps({"a": a, "b": b, **decision._asdict()}) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(file)
+    """Write aside and rename; lines sorted by names, each with our mark."""
+    lines = [
+        json.dumps({"a": a, "b": b, **decision._asdict(), **WRITER})
+        for (a, b), decision in sorted(decisions.items())
+    ]
+    write_file(file, "".join(line + "\n" for line in lines).encode())
 
 
 def merge(files: Iterable[Path]) -> tuple[Decisions, dict[tuple[str, str], list[Decision]]]:

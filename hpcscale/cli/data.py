@@ -127,10 +127,12 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
     """Draw a contact sheet of the data set OUT: pictures and their tags."""
     from hpcscale.data import sheet as sheets
     from hpcscale.data.store import open_data
+    from hpcscale.files import PNG, check_output, marked
 
+    check_output(sheet, [out], marked(PNG))
     opened = open_data(out)
     picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
-    picture.save(sheet, "PNG")
+    sheets.save(picture, sheet)
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return

@@ -201,6 +201,7 @@ def calibrate(
 
     from hpcscale.dedup import calibrate, recall
 
+    recall.check(out_dir, source)
     with progress_bar() as progress:
         workers = workers or len(os.sched_getaffinity(0))
         found = calibrate.calibrate(source, samples, seed, embeddings, workers, progress)

@@ -61,12 +61,14 @@ def build(
         other = "wordnet" if wordnet is not None else next(iter(given))
         raise click.UsageError(f"--{other} is about WordNet and does not go with --parents")
 
-    from hpcscale.files import read_text
+    from hpcscale.files import check_output, marked, read_text
     from hpcscale.labels import hierarchy
     from hpcscale.labels.build import from_hierarchy, from_wordnet
     from hpcscale.labels.statistics import summary
-    from hpcscale.labels.vocabulary import save
+    from hpcscale.labels.vocabulary import FORMAT, save
 
+    select = given.get("select")
+    check_output(out, [data, manifest, parents, select], marked(FORMAT.encode()))
     tags, records = _of_data(data) if data is not None else _of_manifest(manifest or Path())
     if parents is not None:
         vocabulary = from_hierarchy(tags, records, hierarchy.read(parents), ancestors=ancestors)

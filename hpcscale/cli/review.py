@@ -66,7 +66,9 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     gallery with --decisions OUT and show the undecided.
     """
     from hpcscale import pairs
+    from hpcscale.files import check_output, marked
 
+    check_output(out, files, marked(json.dumps(pairs.WRITER)[1:-1].encode()))
     agreed, disputed = pairs.merge(files)
     pairs.write_decisions(out, agreed)
     for names, views in sorted(disputed.items()):

@@ -21,7 +21,7 @@ from typing import Any
 import hpcscale
 from hpcscale.cluster import files, sbom, source
 from hpcscale.cluster.mirror import debian_mirror
-from hpcscale.files import Told
+from hpcscale.files import Told, check_output, marked
 
 SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
 # What to tell of a build's output: the steps of install/image.sh, and of apptainer.
@@ -53,9 +53,12 @@ def build(
     MirrorError.
     """
     clone, out = source.root(), out.absolute()
-    if out.is_dir() or not out.parent.is_dir():
+    if not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
     apptainer()  # before anything is downloaded
+    check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
+    check_output(_record(out), ours=marked(b'"environment": '))
+    check_output(_bill(out), ours=marked(b"CycloneDX"))
     with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
         work = Path(name)
         image = work / out.name
@@ -109,7 +112,7 @@ def build(
             }
             part = out.with_name(f".{out.name}.part")
             shutil.move(image, part)
-            _write(out.with_name(f"{out.name}.cdx.json"), json.dumps(bill, indent=1) + "\n")
+            _write(_bill(out), json.dumps(bill, indent=1) + "\n")
             # For a moment the record is newer than the image: a job that begins just then is refused.
             _write(_record(out), json.dumps(record, indent=1) + "\n")
             os.replace(part, out)
@@ -228,6 +231,10 @@ def _told(text: str) -> dict[str, Any]:
 
 def _record(image: Path) -> Path:
     return image.with_name(f"{image.name}.json")
+
+
+def _bill(image: Path) -> Path:
+    return image.with_name(f"{image.name}.cdx.json")
 
 
 def _read(image: Path) -> dict[str, Any]:

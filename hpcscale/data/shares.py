@@ -7,14 +7,20 @@ written under a name of its own (`files.aside`), and the file that it becomes is
 """
 
 import fcntl
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hpcscale.files import AGAIN, Told, lock
+from hpcscale.files import AGAIN, OutputError, Told, lock
 
 Part = tuple[int, int]
+
+# In OUT.parts: rows of a hash file; a search's task, pairs and sorted pairs; files aside; locks.
+PARTS = re.compile(
+    r"(\d{5}\.h5|task\.json|\d+-(\d+|all)\.pairs|piece-\d+)(\..+-[0-9a-f]{8}\.tmp)?|\.lock(-\d+-\d+)?"
+)
 
 
 class Busy(Told):
@@ -41,7 +47,11 @@ def locked(folder: Path, part: Part | None) -> Iterator[bool]:
 
     The folder must exist. False: on a file system without locks (some Lustre mounts) nothing is locked.
     """
-    with (folder / ".lock").open("a+b") as whole:
+    try:
+        stream = (folder / ".lock").open("a+b")
+    except FileNotFoundError:
+        raise Busy(f"{folder}: another call has just finished and removed it; {AGAIN}") from None
+    with stream as whole:
         if part is None:
             yield _lock(whole, fcntl.LOCK_EX, f"{folder}: another call is writing into it")
             return
@@ -53,6 +63,26 @@ def locked(folder: Path, part: Part | None) -> Iterator[bool]:
                 yield held
             finally:
                 file.unlink(missing_ok=True)
+
+
+def parts_folder(out: Path) -> Path:
+    """OUT.parts, in which calls leave what they have done; made if need be. Raises OutputError where it holds
+    other files, which a later call would be taken to own."""
+    folder = out.with_name(out.name + ".parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    if others := sorted(entry.name for entry in folder.iterdir() if not PARTS.fullmatch(entry.name)):
+        raise OutputError(f"{folder}: holds files that no such command wrote, first {others[0]!r}; move them")
+    return folder
+
+
+def remove_parts(out: Path) -> None:
+    """Remove what calls have left in OUT.parts, and the folder if nothing else is in it."""
+    folder = out.with_name(out.name + ".parts")
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if PARTS.fullmatch(entry.name):
+                entry.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _lock(stream: IO[bytes], kind: int, held: str) -> bool:

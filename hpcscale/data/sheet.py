@@ -5,13 +5,16 @@ In: a DataSet and sample ids. Out: a picture, for `data show`.
 
 import io
 import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from hpcscale.data.store import DataSet
+from hpcscale.files import write_file
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
 COLUMNS = 8
@@ -50,6 +53,15 @@ def contact_sheet(data: DataSet, samples: NDArray[np.int64]) -> tuple[Image.Imag
         draw.multiline_text((left, top + TILE + 1), "\n".join(lines), fill="black", font=font, spacing=1)
         shown.append(Shown(int(samples[position]), _printable(name), tags, *size, len(jpeg)))
     return sheet, shown
+
+
+def save(sheet: Image.Image, file: Path) -> None:
+    """Write the sheet as PNG, with our mark in it."""
+    mark = PngInfo()
+    mark.add_text("Software", "hpcscale")
+    content = io.BytesIO()
+    sheet.save(content, "PNG", pnginfo=mark)
+    write_file(file, content.getvalue())
 
 
 def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> tuple[int, int]:

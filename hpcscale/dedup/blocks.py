@@ -15,7 +15,6 @@ the former and take over the latter. The lines do not depend on it.
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.codes import Codes
-from hpcscale.data.shares import Part, locked
+from hpcscale.data.shares import Part, locked, parts_folder, remove_parts
 from hpcscale.data.verify import Progress
-from hpcscale.files import Usage, aside, commit, remove_asides, write_once
+from hpcscale.files import Usage, aside, commit, commit_new, remove_asides, write_once
 from hpcscale.pairs import escape
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
@@ -119,8 +118,7 @@ def _work_folder(
         with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:
             yield Path(name), length, True
         return
-    folder = out.with_name(out.name + ".parts")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = parts_folder(out)
     with locked(folder, part) as alone:
         content = json.dumps(task | {"block": length}, sort_keys=True).encode() + b"\n"
         stated = json.loads(write_once(folder / "task.json", content))
@@ -132,7 +130,7 @@ def _work_folder(
             )
         yield folder, block, alone
         if part is None:
-            shutil.rmtree(folder)
+            remove_parts(out)
 
 
 def _do(search: Search, job: Job, block: int, file: Path, share: Share) -> None:
@@ -159,10 +157,14 @@ def _target(out: Path | None) -> Iterator[IO[bytes]]:
     if out is None:
         yield sys.stdout.buffer
         return
-    target = out.with_name(out.name + ".tmp")
-    with target.open("wb") as stream:
-        yield stream
-    commit(target, out)
+    remove_asides(out)
+    target = aside(out)
+    try:
+        with target.open("wb") as stream:
+            yield stream
+        commit_new(target, out)
+    finally:
+        target.unlink(missing_ok=True)
 
 
 def _write(search: Search, every: list[Job], block: int, folder: Path, stream: IO[bytes]) -> int:

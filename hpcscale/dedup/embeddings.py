@@ -14,7 +14,6 @@ Vectors depend on batch size and number of threads in their last bits, as every 
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
@@ -32,11 +31,12 @@ from hpcscale import checkpoint, config, pipeline
 from hpcscale.config import Input
 from hpcscale.data.codes import POOLINGS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
-from hpcscale.data.shares import locked
+from hpcscale.data.shares import locked, parts_folder, remove_parts
 from hpcscale.data.sources import SourceError
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import OptionError, agreeing, part_file
+from hpcscale.files import check_output, compared
 from hpcscale.models import resnet
 
 Pooling = Literal["rmac", "mean"]
@@ -93,6 +93,7 @@ def embed_source(
         raise SourceError(
             f"{source}: no data set; `hpcscale data ingest {source} FOLDER` makes one of pictures or tars"
         )
+    check_output(out, [source], compared)
     data = open_data(source)
     if not data.samples:
         raise SourceError(f"{source}: holds no pictures")
@@ -102,13 +103,12 @@ def embed_source(
     decoder = f"{libraries}, resize {network.input.resize}, crop {network.input.crop}"
     head = Codes((), np.empty((0, width), np.float32), np.empty(0, np.uint8), pooling, VERSION,
                  data.digest, decoder, checkpoint=network.checkpoint)  # fmt: skip
-    folder = out.with_name(out.name + ".parts")
     if out.exists():
         found = agreeing(out, head, "choose another file, or remove this one")
-        shutil.rmtree(folder, ignore_errors=True)  # killed between the merge and this
+        remove_parts(out)  # killed between the merge and this
         return found
+    folder = parts_folder(out)
     starts = range(0, data.samples, PART_ROWS)
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, None):
         for number, start in enumerate(starts):
             part = head._replace(source=f"{head.source} {number}/{len(starts)}")
@@ -119,7 +119,7 @@ def embed_source(
             samples = np.arange(start, min(start + PART_ROWS, data.samples), dtype=np.int64)
             write_codes(file, _embed_part(data, samples, network, pooling, batch, part, progress))
         merge_codes(out, [part_file(folder, number) for number in range(len(starts))], head.source)
-    shutil.rmtree(folder)
+    remove_parts(out)
     return read_codes(out)
 
 

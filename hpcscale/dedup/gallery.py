@@ -9,7 +9,6 @@ import base64
 import hashlib
 import heapq
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +17,12 @@ from typing import NamedTuple
 import jinja2
 
 from hpcscale.dedup.places import Place, find_pictures, thumbnail
+from hpcscale.files import aside, check_output, commit, marked
 from hpcscale.pairs import Decisions, Pair, PairsError, read_decisions, read_pairs
 
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
 QUALITY = 70
+MARK = b'content="hpcscale dedup gallery"'  # in gallery.html: a page that may be replaced
 BLOCK = 128  # thumbnails in one element of the page, which the browser looks into when it shows one of them
 LIMIT = 10_000
 
@@ -52,6 +53,7 @@ def gallery(
     Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its pictures;
     then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
     """
+    check_output(out, [pairs, a, b, decisions], marked(MARK))
     decided = read_decisions(decisions) if decisions else {}
     shown, total = closest(read_pairs(pairs), limit)
     sources = {"a": a, "b": b}
@@ -91,12 +93,14 @@ def gallery(
     stream = environment.get_template("gallery.html").stream(
         page=page, blocks=_blocks(pictures, places, missing, progress)
     )
-    aside = out.with_name(f".{out.name}.part")
-    with aside.open("w") as file:
-        file.writelines(stream)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = aside(out)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(stream)
+        commit(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
     return Gallery(len(shown), total, len(pictures), missing)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from hpcscale.files import write_file
+from hpcscale.files import check_output, compared, write_new
 from hpcscale.pairs import Decisions, Pair, escape, read_decisions, read_pairs
 
 Side = Literal["a", "b", "within"]
@@ -28,15 +28,16 @@ def drop(
     """Write the names that go, one a line, in the order of their bytes, escaped as in pairs files.
 
     side: which column loses its pictures, or within, for the pairs of a set with itself. Written aside and
-    renamed. Returns their number. Raises PairsError.
+    renamed. Returns their number. Raises PairsError, and OutputError.
     """
+    check_output(out, [pairs, decisions], compared)
     found = counting(read_pairs(pairs), radius, read_decisions(decisions) if decisions else {})
     if side == "within":
         names = {name for group in groups(found) for name in group[1:]}
     else:
         names = {pair.a if side == "a" else pair.b for pair in found}
     lines = sorted(os.fsencode(escape(name)) for name in names)
-    write_file(out, b"".join(line + b"\n" for line in lines))
+    write_new(out, b"".join(line + b"\n" for line in lines))
     return len(lines)
 
 

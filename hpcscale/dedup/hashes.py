@@ -17,7 +17,6 @@ their times, do not matter. For many array tasks on very many pictures, `data in
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -29,13 +28,13 @@ from numpy.typing import NDArray
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
-from hpcscale.data.shares import Part, check_part, locked, share
+from hpcscale.data.shares import Part, check_part, locked, parts_folder, remove_parts, share
 from hpcscale.data.sources import Record, SourceError, find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, digest_stored, hash_stored
-from hpcscale.files import Usage
+from hpcscale.files import Usage, check_output, compared
 
 PART_ROWS, MAX_PARTS = 4096, 4096
 NO_FILE = bytes(16)  # in the place of the digest of a picture that could not be read
@@ -77,21 +76,21 @@ def hash_source(
         check_part(part)
     except ValueError as error:
         raise OptionError(str(error)) from None
+    check_output(out, [source], compared)
     pictures = find_pictures(source, progress)
     head = Codes((), np.empty((0, WORDS[method]), np.uint64), np.empty(0, np.uint8), method,
                  VERSIONS[method], pictures.digest, decoder())  # fmt: skip
-    folder = out.with_name(out.name + ".parts")
     workers = workers or len(os.sched_getaffinity(0))
     if out.exists():
         advice = "choose another file, or remove this one"
         found = agreeing(out, head, advice)
         if part is None:  # the tasks have nothing to do
             _compare(pictures, {out: (0, found.digests)}, workers, progress, advice)
-        shutil.rmtree(folder, ignore_errors=True)  # killed between the merge and this
+        remove_parts(out)  # killed between the merge and this
         return found
+    folder = parts_folder(out)
     rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
     parts = -(-pictures.total // rows)
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, part):
         # A part says what it is a part of, so that those of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
@@ -108,7 +107,7 @@ def hash_source(
             return None
         files = [part_file(folder, number) for number in range(parts)]
         merge_codes(out, files, head.source)
-    shutil.rmtree(folder)
+    remove_parts(out)
     return read_codes(out)
 
 

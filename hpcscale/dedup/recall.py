@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from hpcscale.dedup.calibrate import Calibration, Curve
 from hpcscale.dedup.planted import TRANSFORMATIONS
-from hpcscale.files import write_file
+from hpcscale.files import PNG, check_output, marked, write_file
 from hpcscale.report.figures import COLORS, STYLE
 
 FALSE = "(different originals)"  # in the CSV's column of transformations
@@ -30,10 +30,19 @@ FAMILIES = {
     "gamma": "tone", "blur,": "blur", "text": "text", "border": "border", "crop": "crop",
     "flip": "flip, turn", "rotate": "flip, turn",
 }  # fmt: skip
+TITLE = "# Recall of planted near-duplicates"
+COLUMNS = ("method", "transformation", "radius", "recall", "pairs")
+MARKS = {"calibration.csv": ",".join(COLUMNS).encode(), "calibration.md": TITLE.encode(),
+         "calibration.png": PNG}  # fmt: skip
+
+
+def check(folder: Path, source: Path) -> None:
+    """Refuse what `write` would not be allowed to replace. Raises OutputError."""
+    for name, mark in MARKS.items():
+        check_output(folder / name, [source], marked(mark))
 
 
 def write(calibration: Calibration, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "calibration.csv", _table(calibration).encode("utf-8", "surrogateescape"))
     write_file(folder / "calibration.md", text(calibration).encode("utf-8", "surrogateescape"))
     _plot(calibration, folder / "calibration.png")
@@ -42,7 +51,7 @@ def write(calibration: Calibration, folder: Path) -> None:
 def _table(calibration: Calibration) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["method", "transformation", "radius", "recall", "pairs"])
+    rows.writerow(COLUMNS)
     for curve in calibration.curves:
         shares = [*curve.recall(), curve.false_pairs / curve.pairs]
         counts = [len(curve.copies)] * len(TRANSFORMATIONS) + [curve.pairs]
@@ -56,7 +65,7 @@ def text(calibration: Calibration) -> str:
     """The Markdown page."""
     c = calibration
     lines = [
-        "# Recall of planted near-duplicates",
+        TITLE,
         "",
         f"{c.pictures} pictures, drawn with seed {c.seed} from {c.total}; {len(TRANSFORMATIONS)} changes of "
         "each. Recall is the share of changed copies within the radius of their original. False pairs are "
@@ -162,6 +171,6 @@ def _plot(calibration: Calibration, file: Path) -> None:
         handles, labels = panels.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(families), frameon=False,
                       title="vertical lines: default radius (solid), recommended (dashed)")  # fmt: skip
-        aside = file.with_name(f".{file.stem}.part.png")
-        figure.savefig(aside, dpi=110, metadata={"Software": None})
-    aside.rename(file)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110, metadata={"Software": "hpcscale"})
+    write_file(file, content.getvalue())

@@ -27,6 +27,8 @@ from hpcscale.dedup.blocks import Found, Job, Search, Share, run
 from hpcscale.dedup.blocks import (
     SearchError as SearchError,
 )  # for callers, who need nothing else of blocks.py
+from hpcscale.files import check_output
+from hpcscale.pairs import is_pairs
 
 BLOCK = (
     1 << 24
@@ -70,6 +72,8 @@ def search(
         check_part(part)
     except ValueError as error:
         raise SearchError(str(error)) from None
+    if out is not None:
+        check_output(out, [a, b], is_pairs)
     first, second = read_codes(a), None if b is None else read_codes(b)
     if second is not None and (first.method, first.version) != (second.method, second.version):
         raise SearchError(

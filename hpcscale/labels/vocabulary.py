@@ -6,7 +6,6 @@ which has none.
 """
 
 import json
-import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from hpcscale.files import FileError, OutputError
+from hpcscale.files import FileError, OutputError, aside, commit
 from hpcscale.labels import hierarchy
 
 FORMAT = "hpcscale vocabulary 1"
@@ -24,6 +23,10 @@ FORMAT = "hpcscale vocabulary 1"
 
 class VocabularyError(FileError):
     """A vocabulary file that cannot be used or written; the message names file, place and value found."""
+
+
+class Finished(VocabularyError, OutputError):
+    """A finished file with other contents."""
 
 
 class Vocabulary(NamedTuple):
@@ -77,22 +80,16 @@ def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
     """Write aside, read back, rename. A finished file with other contents is replaced only by force."""
     text = dump(vocabulary)
     if file.exists() and not force and file.read_bytes() != text.encode():
-        raise OutputError(f"{file} exists and differs; choose another name, or replace it with --force")
+        raise Finished(f"{file} exists and differs; choose another name, or replace it with --force")
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = aside(file)
     try:
-        with aside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if load(aside) != vocabulary:
+        temporary.write_text(text, encoding="utf-8")
+        if load(temporary) != vocabulary:
             raise VocabularyError(f"{file}: what was written does not read back the same")
-        aside.rename(file)
+        commit(temporary, file)
     finally:
-        aside.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY)
-    os.fsync(folder)  # the rename is only safe once the folder is written
-    os.close(folder)
+        temporary.unlink(missing_ok=True)
 
 
 def dump(vocabulary: Vocabulary) -> str:

@@ -10,8 +10,11 @@ A run that is going on, was killed or was never evaluated gets a report too, whi
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpcscale.files import PNG, check_output, marked, write_file
 from hpcscale.report import figures, tables
 from hpcscale.report.folder import Run, read
+
+CURVES, PICTURES = "report-curves.png", "report-pictures-{}.png"
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -20,17 +23,25 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     out: the file of the comparison, by default `comparison.md` in the folder that holds the first run; its
     figure goes beside it. Older reports are replaced. Raises FileNotFoundError where a run is not a folder,
-    before anything is written.
+    and OutputError where another file is in the place of a report, before anything is written.
     """
     found = [read(run) for run in runs]
     for run in found:
-        file = _report_of(run)
+        check_output(run.folder / "report.md", ours=_ours)
+        for name in (CURVES, *(PICTURES.format(evaluation.set) for evaluation in run.evaluations)):
+            check_output(run.folder / name, ours=marked(PNG))
     if len(found) > 1:
         file = out or found[0].folder.parent / "comparison.md"
         figure = file.with_name(f"{file.stem}-curves.png")
+        check_output(file, ours=_ours)
+        check_output(figure, ours=marked(PNG))
+    for run in found:
+        written = _report_of(run)
+    if len(found) > 1:
         curves = figure.name if figures.curves(found, figure) else None
         _write(file, tables.comparison(found, curves))
-    return file
+        written = file
+    return written
 
 
 def summary(runs: Sequence[Path]) -> str:
@@ -40,10 +51,10 @@ def summary(runs: Sequence[Path]) -> str:
 
 
 def _report_of(run: Run) -> Path:
-    curves = "report-curves.png" if figures.curves([run], run.folder / "report-curves.png") else None
+    curves = CURVES if figures.curves([run], run.folder / CURVES) else None
     pictures = {}
     for evaluation in run.evaluations:
-        name = f"report-pictures-{evaluation.set}.png"
+        name = PICTURES.format(evaluation.set)
         if figures.pictures(evaluation, run.folder / name):
             pictures[evaluation.set] = name
     file = run.folder / "report.md"
@@ -51,7 +62,10 @@ def _report_of(run: Run) -> Path:
     return file
 
 
+def _ours(file: Path) -> bool:
+    return marked(tables.COMPLETE.encode())(file) or marked(tables.INCOMPLETE.encode())(file)
+
+
 def _write(file: Path, text: str) -> None:
-    aside = file.with_name(f".{file.name}.part")
-    aside.write_text(text, "utf-8", "replace")  # names of files may hold bytes that are not UTF-8
-    aside.rename(file)
+    # Names of files may hold bytes that are not UTF-8.
+    write_file(file, text.encode("utf-8", "replace"))

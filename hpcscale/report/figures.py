@@ -1,5 +1,6 @@
 """Figures of reports: what `folder.read` found in, PNG files out. The same input gives the same bytes."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hpcscale.files import write_file
 from hpcscale.report.folder import Evaluated, Picture, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito 2008
@@ -100,6 +102,6 @@ def _picture(axes: Axes, picture: Picture) -> None:
 
 
 def _save(figure: Figure, file: Path) -> None:
-    aside = file.with_name(f".{file.stem}.part.png")
-    figure.savefig(aside, dpi=110, metadata={"Software": None})
-    aside.rename(file)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": "hpcscale"})
+    write_file(file, content.getvalue())

@@ -20,6 +20,8 @@ METRICS = {
 }
 SHARES = ("compute", "allreduce", "wait", "rest")
 EXTREMES = 10
+# Near the begin of every report; what has neither is a file of the user.
+COMPLETE, INCOMPLETE = "Complete: trained to the last step and evaluated.", "**Incomplete:**"
 MEANING = """\
 mAP@100 **by class**: all pictures are ranked by the score of a class, and the precision at each of its
 positives is averaged (average precision, AP); a picture counts as retrieved where the class is among its 100
@@ -179,8 +181,8 @@ def _state(runs: list[Run]) -> str:
     """What is missing, or that nothing is."""
     remarks = [f"{run.name}: {remark}" if len(runs) > 1 else remark for run in runs for remark in run.remarks]
     if not remarks:
-        return "Complete: trained to the last step and evaluated."
-    return "**Incomplete:**\n\n" + "\n".join(f"- {remark}" for remark in remarks)
+        return COMPLETE
+    return f"{INCOMPLETE}\n\n" + "\n".join(f"- {remark}" for remark in remarks)
 
 
 def _classes(evaluation: Evaluated) -> list[str]:

@@ -68,8 +68,8 @@ def lock(run: Path) -> Iterator[None]:
 def agree(run: Path, settings: Config) -> None:
     """Write RUN/config.json, or check that a run goes on as it began.
 
-    Raises ConfigError with every key that differs, unless it is one of FREE, or train.steps grows and the
-    schedule does not depend on it.
+    Raises RunError where files of a run are there without it, and ConfigError with every key that differs,
+    unless it is one of FREE, or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
     if file.exists():
@@ -86,9 +86,9 @@ def agree(run: Path, settings: Config) -> None:
                 + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(FREE))}; "
                 "train.steps may grow unless the schedule is 'equal' or 'cosine'"
             )
-    aside = file.with_name("config.json.tmp")
-    aside.write_text(config.dump(settings))
-    aside.rename(file)
+    elif others := [name for name in ("log.jsonl", "checkpoints", "evaluations") if (run / name).exists()]:
+        raise RunError(f"{run}: holds {others[0]} but no config.json; choose another folder")
+    files.write_file(file, config.dump(settings).encode())
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -117,9 +117,7 @@ class Log:
         self.file = run / "log.jsonl"
         self.began = time.monotonic()
         kept = [line for line in _lines(self.file) if step and json.loads(line)["step"] <= step]
-        aside = self.file.with_name("log.jsonl.tmp")
-        aside.write_text("".join(kept))
-        aside.rename(self.file)
+        files.write_file(self.file, "".join(kept).encode())
         self.stream = self.file.open("a", buffering=1)
 
     def write(self, event: str, step: int, **values: Any) -> None:

@@ -1,0 +1,1 @@
+"""Thousands of bad inputs, made from a small world of good ones: `make fuzz`."""
