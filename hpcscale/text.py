@@ -14,6 +14,8 @@ SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 _ONE_LINE = re.compile(f"[{CONTROLS}{HALVES}]")
 _LINES = re.compile(rf"(?![\n\t])[{CONTROLS}{HALVES}]")
+# What Markdown obeys, with GitHub's addresses; _ only at the ends of words, where it means something.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.|^[#+=-]", re.IGNORECASE)
 
 
 def shown(text: object) -> str:
@@ -32,6 +34,4 @@ def escaped(character: str) -> str:
 
 def markdown(text: object) -> str:
     r"""A name as Markdown shows it: no tags, links, code or emphasis come of it, and it ends no cell."""
-    return re.sub(
-        r"[\\`*_\[\]<>|~&$@]|:(?=//)|(?<=www)\.|^[#+=-]", r"\\\g<0>", shown(text), flags=re.IGNORECASE
-    )
+    return _MARKDOWN.sub(r"\\\g<0>", shown(text))

@@ -1,5 +1,5 @@
 """Reports: run folders in; Markdown and figures out. Reads files only, and imports nothing of hpcscale but
-config and leaks.
+config, evaluations, leaks and text.
 
 Where `RUN/pairs/<set>.tsv` names near-duplicates of a set (`dedup search`), its results stand beside those
 without them; decisions of reviewers are taken from `RUN/pairs/<set>.jsonl`.
@@ -53,5 +53,5 @@ def _report_of(run: Run) -> Path:
 
 def _write(file: Path, text: str) -> None:
     aside = file.with_name(f".{file.name}.part")
-    aside.write_text(text, "utf-8", "replace")  # names of files may hold bytes that are not UTF-8
+    aside.write_text(text, "utf-8")
     aside.rename(file)
