@@ -14,8 +14,6 @@ pictures: `dedup audit` and `report` call this.
 mAP by class runs over the classes that have a positive, so full and dedup may average over different ones.
 """
 
-import csv
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -71,8 +69,8 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
     try:
         results, names = evaluations.read(folder)
         weights = class_weights(folder)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise LeakError(f"{folder}: cannot be read: {type(error).__name__}: {error}") from None
+    except (OSError, FileError) as error:
+        raise LeakError(f"{folder}: cannot be read: {error}") from None
     decided = read_decisions(decisions) if decisions else {}
     try:
         leaks = find_leaks(read_pairs(pairs), set(names), decided, within, side)
@@ -85,8 +83,7 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
 
 def class_weights(folder: Path) -> NDArray[np.float64]:
     """(classes,) weights of an evaluation's averages: samples of each class in the training data."""
-    with (folder / "classes.csv").open(newline="") as stream:
-        return np.array([float(row["count"]) for row in csv.DictReader(stream)])
+    return np.array([row.samples for row in evaluations.read_classes(folder)], np.float64)
 
 
 def find_leaks(

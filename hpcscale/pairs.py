@@ -2,8 +2,9 @@ r"""Files of near-duplicate pairs, and of what reviewers decided about them. Pla
 alone.
 
 Pairs, TSV without a header: name in A, name in B, distance. A is usually the training data and B the test
-set. In a name, backslash, tab, newline and carriage return are written \\, \t, \n and \r; bytes that are not
-UTF-8 stay as they are. `dedup search` writes them, the gallery and the audit read them.
+set. In a name, backslash, tab, newline and carriage return are written \\, \t, \n and \r, and what else a
+terminal obeys (text.py) \uNNNN, so that a file can be printed; other bytes that are not UTF-8 stay as they
+are. `dedup search` writes them, the gallery and the audit read them.
 
 Decisions, JSONL: {"a": name, "b": name, "decision": "accept" or "reject", "reviewer": who, "time": ISO 8601}
 a line; the last two may be left out. Accept: the two show the same picture. The gallery saves them, `merge`
@@ -11,7 +12,6 @@ joins those of several reviewers, the audit leaves rejected pairs out.
 """
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -19,12 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.files import FileError, write_file
+from hpcscale.files import FileError, open_regular, parse_json, write_file
+from hpcscale.text import CONTROLS, escaped
 
 WRITER = {"writer": "hpcscale"}  # of merged decisions, which may be replaced; those of people may not
 VERDICTS = ("accept", "reject")
-ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-ORIGINALS = {escaped: plain for plain, escaped in ESCAPES.items()}
+ORIGINALS = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+ESCAPE = r"\\[\\tnr]|\\u[0-9a-f]{4}"
+# Of a distance; `float` would take 1_0 and nan too.
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 class PairsError(FileError):
@@ -48,12 +51,12 @@ Decisions = dict[tuple[str, str], Decision]  # (name in A, name in B) -> what wa
 
 def escape(name: str) -> str:
     """A name as it stands in a TSV file."""
-    return re.sub(r"[\\\t\n\r]", lambda found: ESCAPES[found[0]], name)
+    return re.sub(rf"[\\{CONTROLS}]", lambda found: "\\\\" if found[0] == "\\" else escaped(found[0]), name)
 
 
 def read_pairs(file: Path) -> Iterator[Pair]:
     """The pairs of a file, one at a time. Raises PairsError, also for a distance that is not a number."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         for number, line in enumerate(stream, 1):
             fields = os.fsdecode(line.removesuffix(b"\n")).split("\t")
             try:
@@ -129,12 +132,12 @@ def moment(time: str) -> datetime:
 
 
 def _lines(file: Path) -> Iterator[tuple[tuple[str, str], Decision]]:
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
-                values = json.loads(line)
+                values = parse_json(line, "the line")
                 if not isinstance(values, dict):
                     raise ValueError(f"expected an object, found {type(values).__name__}")
                 a, b, decision = (_text(values, key) for key in ("a", "b", "decision"))
@@ -142,7 +145,7 @@ def _lines(file: Path) -> Iterator[tuple[tuple[str, str], Decision]]:
                     raise ValueError(f"'decision' is {decision!r}, allowed: {', '.join(VERDICTS)}")
                 found = Decision(decision, _text(values, "reviewer", ""), _text(values, "time", ""))
                 moment(found.time)
-            except (ValueError, RecursionError) as error:
+            except (ValueError, OverflowError) as error:
                 raise PairsError(f"{file}:{number}: {error}") from None
             yield (a, b), found
 
@@ -151,6 +154,10 @@ def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
     value = values.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"'{key}' must be a string, found {value!r:.80}")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"'{key}' holds half a character (a surrogate): {value!r:.80}") from None
     return value
 
 
@@ -158,17 +165,25 @@ def unescape(text: str) -> str:
     """The name that stands in a TSV file or a drop list. Raises ValueError."""
     if "\\" not in text:
         return text
-    wrong = re.sub(r"\\[\\tnr]", "", text)
+    wrong = re.sub(ESCAPE, "", text)
     if "\\" in wrong:
-        raise ValueError(f"a backslash that starts no escape in {text!r:.80}; allowed: \\\\ \\t \\n \\r")
-    return re.sub(r"\\[\\tnr]", lambda found: ORIGINALS[found[0]], text)
+        allowed = "\\\\ \\t \\n \\r \\uNNNN"
+        raise ValueError(f"a backslash that starts no escape in {text!r:.80}; allowed: {allowed}")
+    return re.sub(ESCAPE, _original, text)
+
+
+def _original(found: re.Match[str]) -> str:
+    character = ORIGINALS.get(found[0]) or chr(int(found[0][2:], 16))
+    if escape(character) == character:
+        raise ValueError(f"{found[0]} stands for a character that is written as it is")
+    return character
 
 
 def _number(text: str) -> int | float:
-    try:
-        value: int | float = int(text) if re.fullmatch("[0-9]+", text) else float(text)
-    except ValueError:
-        raise ValueError(f"distance {text!r:.40} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"distance {text!r} is not finite")
-    return value
+    text = text.strip(" \r")
+    if not re.fullmatch(NUMBER, text):
+        raise ValueError(f"distance {text!r:.40} is not a number")
+    value = float(text)
+    if not abs(value) <= 1 << 53:  # 256 bits at most, or 1 - cosine
+        raise ValueError(f"distance {text!r:.40} is too large")
+    return int(text) if text.isdecimal() else value

@@ -23,10 +23,10 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs"),
-    ("files",),
+    ("files", "text"),
     ("_ops", "__init__"),
 )
-NARROW = {"report": {"config", "leaks", "files"}, "cluster": {"config", "files"}}
+NARROW = {"report": {"config", "leaks", "evaluations", "files", "text"}, "cluster": {"config", "files", "text"}}
 ONLY = {
     "horovod": "hpcscale/ranks/",
     "nvidia": "hpcscale/pipeline.py",

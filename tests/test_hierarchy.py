@@ -1,5 +1,8 @@
 """Hierarchies: closure against networkx, a user's file, and errors that name the classes."""
 
+import json
+import os
+
 import networkx
 import numpy as np
 import pytest
@@ -94,15 +97,46 @@ def test_read(tmp_path, name):
         ("a.tsv", "\tb\n", "line 1 names no class"),
         ("a.tsv", "class\tparent\n", "no class found"),
         ("a.xls", "", "must end in .tsv"),
-        ("a.jsonl", '{"class": "a"}\nnonsense\n', "line 2 is not JSON"),
+        ("a.jsonl", '{"class": "a"}\nnonsense\n', "line 2: not JSON"),
         ("a.jsonl", '{"class": "a", "parents": []}\n', "line 1 needs"),
         ("a.jsonl", '{"class": 7}\n', "must be strings"),
+        ("a.jsonl", '{"class": ""}\n', "line 1 names no class"),
+        ("a.jsonl", '{"class": ' + "[" * 100_000 + "\n", "line 1: not JSON.*too deep"),
+        ("a.jsonl", '{"class": "a", "parent": ' + "9" * 5000 + "}\n", "line 1: not JSON"),
+        ("a.jsonl", '{"class": "\\ud83d"}\n', r"line 1: the name '\\ud83d' holds half a character"),
+        ("a.jsonl", '{"class": "a\\nb"}\n', r"line 1: the name 'a\\nb' goes over a line break"),
+        ("a.csv", 'a\n"b\nc"\n', r"line 2: the name 'b\\nc' goes over a line break"),
+        ("a.csv", 'a\n"b\n', "line 2: not CSV"),
+        ("a.csv", f"a\n{'b' * 200_000}\n", "line 2: not CSV: field larger than field limit"),
+        ("a.tsv", b"a\n\xff\n", "not UTF-8"),
         ("b.tsv", None, "cannot be read"),
     ],
 )
 def test_read_says_what_is_wrong(tmp_path, name, text, message):
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(HierarchyError, match=message) as error:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(error.value)
+
+
+# What str.splitlines takes for an end of line beside "\n".
+SEPARATORS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl"])
+def test_only_a_newline_ends_a_line(tmp_path, suffix):
+    """A name with a line separator inside was two names, which left its pictures without their class."""
+    file, names = tmp_path / f"tree.{suffix}", [f"sea{separator}lion" for separator in SEPARATORS]
+    if suffix == "jsonl":
+        lines = [json.dumps({"class": name}, ensure_ascii=False) for name in names]
+    else:
+        lines = names
+    file.write_bytes("\r\n".join([*lines, ""]).encode())
+    assert read(file).names == tuple(names)
+
+
+def test_a_pipe_is_no_hierarchy(tmp_path):
+    os.mkfifo(tmp_path / "tree.tsv")
+    with pytest.raises(HierarchyError, match="not a regular file"):
+        read(tmp_path / "tree.tsv")

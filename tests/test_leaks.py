@@ -1,6 +1,7 @@
 """The audit: which samples leak, metrics with and without them, pairs and decisions files."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -198,7 +199,21 @@ def test_the_command_prints_json_or_a_table_or_why_not(tmp_path):
 # files
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=0, max_size=8) | st.sampled_from(
-    ["a\tb", "a\\nb", "\n", "\r\n", "\udcff.jpg", "</script>", "\\", "é"]
+    [
+        "a\tb",
+        "a\\nb",
+        "\n",
+        "\r\n",
+        "\udcff.jpg",
+        "\udc9b",
+        "\x9b",
+        "\x1b[31m",
+        "\u202e",
+        "\u2028",
+        "\\u001b",
+        "</script>",
+        "é",
+    ]
 )
 
 
@@ -208,6 +223,8 @@ def test_any_name_survives_a_pairs_file(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("pairs") / "p.tsv"
     write(file, *(f"{pairs.escape(a)}\t{pairs.escape(b)}\t{distance}" for a, b, distance in rows))
     assert [tuple(pair) for pair in pairs.read_pairs(file)] == rows
+    obeyed = "[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\udc80-\udc9f]"  # by a terminal that prints the file
+    assert not re.search(obeyed, file.read_bytes().decode(errors="surrogateescape"))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,13 @@ def test_any_name_survives_a_pairs_file(tmp_path_factory, rows):
         ("a\tb\t3\tc", "4 columns"),
         ("", "1 columns"),
         ("a\tb\tnear", "distance 'near' is not a number"),
-        ("a\tb\tnan", "not finite"),
+        ("a\tb\tnan", "not a number"),
+        ("a\tb\t1_0", "not a number"),
+        ("a\tb\t" + "9" * 400, "is too large"),
+        ("a\tb\t" + "9" * 5000, "is too large"),
+        ("a\tb\t1e999", "is too large"),
+        ("a\\u0041\tb\t3", "written as it is"),
+        ("a\\ud83d\tb\t3", "written as it is"),
         ("a\\x\tb\t3", "backslash"),
     ],
 )
@@ -300,7 +323,9 @@ def test_a_file_in_which_reviewers_disagree_is_refused(tmp_path):
         (decision("a", "b", "maybe"), "'decision' is 'maybe', allowed: accept, reject"),
         (decision("a", "b", "accept", "ann", "noon"), "Invalid isoformat"),
         ('{"a": "x", "b": "y", "decision": "accept", "reviewer": 3}', "'reviewer' must be a string"),
-        ("[" * 10000, "recursion"),
+        ("[" * 100_000, "too deep"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON"),
+        (decision("a", "\ud83d", "accept"), "'b' holds half a character"),
     ],
 )
 def test_a_malformed_decision_is_named(tmp_path, line, why):

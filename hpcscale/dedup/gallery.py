@@ -19,6 +19,7 @@ import jinja2
 from hpcscale.dedup.places import Place, find_pictures, thumbnail
 from hpcscale.files import aside, check_output, commit, marked
 from hpcscale.pairs import Decisions, Pair, PairsError, read_decisions, read_pairs
+from hpcscale.text import shown as shown_name
 
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
 QUALITY = 70
@@ -75,8 +76,8 @@ def gallery(
     number = {picture: index for index, picture in enumerate(pictures)}
     page = {
         "id": hashlib.blake2b(json.dumps(shown).encode(), digest_size=8).hexdigest(),
-        "a": a.resolve().name,
-        "b": b.resolve().name,
+        "a": shown_name(a.resolve().name),
+        "b": shown_name(b.resolve().name),
         "method": method,
         "found": total,
         "block": BLOCK,

@@ -17,6 +17,7 @@ from hpcscale.dedup.calibrate import Calibration, Curve
 from hpcscale.dedup.planted import TRANSFORMATIONS
 from hpcscale.files import PNG, check_output, marked, write_file
 from hpcscale.report.figures import COLORS, STYLE
+from hpcscale.text import markdown
 
 FALSE = "(different originals)"  # in the CSV's column of transformations
 HEADS = ("method", "originals", "pairs", "radius", "false pairs", "rate at most",
@@ -110,15 +111,17 @@ def text(calibration: Calibration) -> str:
         "changed copies of the others fell below it and count as missed (see `dedup search --min-quality`)."
     )
     lines.append(f"- Exact duplicates (equal pixels), left out before all else: {len(c.duplicates)}.")
-    lines += [f"  - `{kept}` = `{other}`" for kept, other in c.duplicates]
+    lines += [f"  - {markdown(kept)} = {markdown(other)}" for kept, other in c.duplicates]
     lines.append(f"- Unreadable pictures: {len(c.unreadable)}.")
-    lines += [f"  - `{name}`: {reason}" for name, reason in c.unreadable]
+    lines += [f"  - {markdown(name)}: {markdown(reason)}" for name, reason in c.unreadable]
     lines += ["", "## The closest pairs of originals", "",
               "Look at them: a near-duplicate among them is no false pair, and the radius may be larger.", "",
               "| method | distance | one | other |", "|---|---:|---|---|"]  # fmt: skip
     for curve in c.curves:
         for one, other, distance in curve.closest:
-            lines.append(f"| {curve.method} | {shown(curve, distance)} | `{one}` | `{other}` |")
+            lines.append(
+                f"| {curve.method} | {shown(curve, distance)} | {markdown(one)} | {markdown(other)} |"
+            )
     return "\n".join(lines) + "\n"
 
 

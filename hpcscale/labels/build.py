@@ -10,7 +10,7 @@ lowest hypernyms that all its senses share: what is true whichever sense was mea
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from hpcscale import ops
 from hpcscale.labels import hierarchy, wordnet
 from hpcscale.labels.canonical import Concept, Merge, canonical_order, concept, first_senses, sense_sets
 from hpcscale.labels.hierarchy import Hierarchy
-from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, tag_classes
+from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, number, tag_classes
 
 # Walks the data set: chunks of records, each as tag offsets (records + 1,) int64 and tag ids int32.
 Records = Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.int32]]]]
@@ -76,7 +76,8 @@ def from_wordnet(
     frequent classes (their 8.5k), ties by wnid. ancestors=False leaves the hypernyms out (their flat
     vocabulary). root: make 'entity', which holds for every picture, a class too. Any tag with the senses of a
     class selects it, whether it occurs here or not, so that another data set can be read with the same
-    vocabulary.
+    vocabulary. A number alone selects nothing, though WordNet knows '911': it is an index of classes more
+    often than a word. Raises VocabularyError where no tag selects a class, and where all are numbers.
     """
     synsets = wordnet.read(folder)
     if unknown := [wnid for wnid in select or () if wnid not in synsets]:
@@ -85,10 +86,12 @@ def from_wordnet(
         )
     roots = set() if root else {wnid for wnid, synset in synsets.items() if not synset.hypernyms}
     frequency, use = _frequencies(tags, records, use)
+    _refuse_numbers(frequency)
     first = first_senses(wordnet.read_sense_order(folder)) if merge == "first-sense" else {}
     concepts: dict[str, Concept] = {}  # of every tag there could be
     if use != "wnids":
-        concepts |= {tag: concept(tag, senses, merge, first) for tag, senses in sense_sets(synsets).items()}
+        words = ((tag, senses) for tag, senses in sense_sets(synsets).items() if not number(tag))
+        concepts |= {tag: concept(tag, senses, merge, first) for tag, senses in words}
     if use != "tags":
         concepts |= {wnid: Concept((wnid,)) for wnid in synsets}
     concepts = {tag: found for tag, found in concepts.items() if not roots.issuperset(found.senses)}
@@ -139,13 +142,16 @@ def from_hierarchy(
     """Classes are those of the user's hierarchy, all of them and in its order.
 
     A tag selects the class of its name; else the class whose name is the tag's normalised form; else the only
-    class whose normalised name that is. Where several would do, none is selected.
+    class whose normalised name that is. Where several would do, none is selected. Raises VocabularyError
+    where all tags are numbers and none is the name of a class.
     """
     numbers = {name: c for c, name in enumerate(tree.names)}
     normalised: dict[str, list[int]] = {}
     for name, c in numbers.items():
         normalised.setdefault(normalise(name), []).append(c)
-    unambiguous = {tag: found[0] for tag, found in normalised.items() if tag and len(found) == 1}
+    unambiguous = {
+        tag: found[0] for tag, found in normalised.items() if tag and not number(tag) and len(found) == 1
+    }
     vocabulary = Vocabulary(
         classes=tree.names,
         parents=tree.parents if ancestors else ((),) * len(tree.names),
@@ -156,6 +162,8 @@ def from_hierarchy(
         labelled=0,
         about={"hierarchy": "user's file" if ancestors else "none"},
     )
+    if (tag_classes(vocabulary, tags) < 0).all():
+        _refuse_numbers([normalise(tag) for tag in tags])
     return _counted(vocabulary, tags, records)
 
 
@@ -189,6 +197,16 @@ def _frequencies(tags: Sequence[str], records: Records, use: Use | None) -> tupl
     if use is None:
         use = "tags" if holds[-1] == 0 else "wnids" if holds[-1] == samples else "both"
     return {name: int(n) for name, n in zip(names[:-1], holds[:-1], strict=True) if n}, use
+
+
+def _refuse_numbers(tags: Collection[str]) -> None:
+    """Numbers alone (normalised tags) are the indexes of a list of classes that is not here."""
+    if tags and all(map(number, tags)):
+        raise VocabularyError(
+            f"all {len(tags)} tags are numbers, such as {', '.join(map(repr, list(tags)[:3]))}: indexes of "
+            "classes? Which class a number stands for is nowhere said; use names or wnids as tags, or name "
+            "every number in a hierarchy of your own, with --parents"
+        )
 
 
 def _most_frequent(

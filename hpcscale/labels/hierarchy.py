@@ -6,7 +6,7 @@ Out: all ancestors of every class, depths and fan-outs. A picture that shows a c
 """
 
 import csv
-import json
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import ops
-from hpcscale.files import FileError
+from hpcscale.files import FileError, parse_json, read_text
 
 
 class HierarchyError(FileError):
@@ -71,7 +71,7 @@ def read(file: Path) -> Hierarchy:
     .tsv (or .txt), .csv: class, parent; a first line 'class, parent' is taken as the header. .jsonl:
     {"class": ..., "parent": ...}. Classes keep the order of their first lines. HierarchyError names the line
     of what is not understood, every parent that has no line of its own, an edge given twice, and the classes
-    of a cycle.
+    of a cycle. A name stands in one line.
     """
     numbers: dict[str, int] = {}
     edges: dict[tuple[str, str], int] = {}  # (class, parent or '') -> line
@@ -104,37 +104,62 @@ def read(file: Path) -> Hierarchy:
 def _edges(file: Path) -> Iterable[tuple[int, str, str]]:
     """Line number, class and parent ('' for none) of every line that is not empty."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file).removeprefix("\ufeff")
+    except (OSError, FileError) as error:
         raise HierarchyError(f"{file}: cannot be read: {error}") from None
     if file.suffix == ".jsonl":
-        yield from _json_edges(file, text)
-        return
-    if file.suffix not in (".tsv", ".txt", ".csv"):
+        rows = _json_rows(file, text)
+    elif file.suffix == ".csv":
+        rows = _csv_rows(file, text)
+    elif file.suffix in (".tsv", ".txt"):  # without quotes: a name may hold one
+        rows = enumerate((line.split("\t") for line in text.split("\n")), 1)
+    else:
         raise HierarchyError(f"{file}: the name must end in .tsv, .txt, .csv or .jsonl")
-    # A TSV file has no quotes: a name may hold one.
-    reader = (
-        csv.reader(text.splitlines())
-        if file.suffix == ".csv"
-        else csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    )
-    for line, fields in enumerate(reader, 1):
+    for line, fields in rows:
         row = [field.strip() for field in fields]
         if not any(row) or (line == 1 and row == ["class", "parent"]):
             continue
         if len(row) > 2:
-            raise HierarchyError(f"{file}: line {line} has {len(row)} columns, needs class and parent: {row}")
+            raise HierarchyError(
+                f"{file}: line {line} has {len(row)} columns, needs class and parent: {row!r:.200}"
+            )
+        for name in row:
+            _check_name(file, line, name)
         yield line, row[0], row[1] if len(row) == 2 else ""
 
 
-def _json_edges(file: Path, text: str) -> Iterable[tuple[int, str, str]]:
-    for line, each in enumerate(text.splitlines(), 1):
+def _check_name(file: Path, line: int, name: str) -> None:
+    """A name has to fit into one line of UTF-8 text."""
+    if "\n" in name or "\r" in name:
+        raise HierarchyError(f"{file}: line {line}: the name {name!r:.80} goes over a line break")
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+        raise HierarchyError(
+            f"{file}: line {line}: the name {name!r:.80} holds half a character (a surrogate)"
+        )
+
+
+def _csv_rows(file: Path, text: str) -> Iterable[tuple[int, list[str]]]:
+    # Lines end in \n alone here: a name may hold what Python takes for a line's end too, such as U+2028.
+    rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    while True:
+        line = rows.line_num + 1  # where the row begins
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise HierarchyError(f"{file}: line {line}: not CSV: {error}") from None
+        yield line, row
+
+
+def _json_rows(file: Path, text: str) -> Iterable[tuple[int, list[str]]]:
+    for line, each in enumerate(text.split("\n"), 1):
         if not each.strip():
             continue
         try:
-            record = json.loads(each)
-        except ValueError as error:
-            raise HierarchyError(f"{file}: line {line} is not JSON: {error}") from None
+            record = parse_json(each, f"{file}: line {line}")
+        except FileError as error:
+            raise HierarchyError(str(error)) from None
         if not isinstance(record, dict) or not {"class"} <= record.keys() <= {"class", "parent"}:
             raise HierarchyError(
                 f'{file}: line {line} needs {{"class": ..., "parent": ...}}, found {each[:80]}'
@@ -142,4 +167,6 @@ def _json_edges(file: Path, text: str) -> Iterable[tuple[int, str, str]]:
         name, parent = record["class"], record.get("parent") or ""
         if not isinstance(name, str) or not isinstance(parent, str):
             raise HierarchyError(f"{file}: line {line}: class and parent must be strings, found {each[:80]}")
-        yield line, name.strip(), parent.strip()
+        if not name.strip():
+            raise HierarchyError(f"{file}: line {line} names no class")
+        yield line, [name, parent]

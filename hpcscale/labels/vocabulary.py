@@ -6,19 +6,29 @@ which has none.
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcscale.files import FileError, OutputError, aside, commit
+from hpcscale.files import FileError, OutputError, aside, commit, read_bytes
 from hpcscale.labels import hierarchy
 
 FORMAT = "hpcscale vocabulary 1"
+# What is not seen by itself and changes no word: Unicode's Default_Ignorable_Code_Point (soft hyphen,
+# joiners, marks of direction, variation selectors, fillers), tatweel, marks that strike out (combining class
+# 1), and those of symbols, which enclose.
+LOOKS = re.compile(
+    "[\u00ad\u034f\u0640\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u0334-\u0338\u0488\u0489\u1abe\u20d0-\u20ff\ua670-\ua672]"
+)
+DOTTED = re.compile("(?<=[iįj])\u0307+")  # the dot that casefolding leaves of a Turkish capital İ
 
 
 class VocabularyError(FileError):
@@ -49,20 +59,42 @@ def normalise(tag: str) -> str:
     """One spelling for '#BrownBear', 'brown_bear' and 'Brown bear': 'brownbear'; '' if nothing is left.
 
     NFKC, casefold, letters and digits only (recipes: Mahajan et al. 2018 merge hashtags, which have no
-    separators); marks are kept, because in many scripts they are the vowels. Applying it twice changes
-    nothing.
+    separators). Marks stay with their letters, because in many scripts they are the vowels; those of an emoji
+    or of a space go with it. What only changes how a letter looks goes: variation selectors and joiners,
+    enclosing and striking marks, the Arabic tatweel. Applying it twice changes nothing.
     """
     if tag.isascii():
         return "".join(filter(str.isalnum, tag.lower()))
-    folded = unicodedata.normalize("NFKC", tag).casefold()
-    kept = "".join(c for c in folded if c.isalnum() or unicodedata.category(c).startswith("M"))
-    return unicodedata.normalize("NFKC", kept)
+    plain = LOOKS.sub("", unicodedata.normalize("NFKC", LOOKS.sub("", tag)))
+    kept: list[str] = []
+    lettered = False  # whether the last letter or mark was kept
+    for c in plain:
+        lettered = c.isalnum() or (lettered and unicodedata.category(c) in ("Mn", "Mc"))
+        if lettered:
+            kept.append(c)
+    folded = DOTTED.sub("", "".join(kept).casefold())
+    return unicodedata.normalize("NFKC", folded)
+
+
+def number(tag: str) -> bool:
+    """Whether a normalised tag is a number alone, as indexes of classes are: no word says what it means."""
+    return tag.isdecimal()
 
 
 def tag_classes(vocabulary: Vocabulary, tags: Sequence[str]) -> NDArray[np.int32]:
-    """Class of each tag as it is written or, failing that, normalised; -1 where it selects none. (tags,)"""
+    """Class of each tag as it is written or, failing that, normalised; -1 where it selects none. (tags,)
+
+    A number selects as it is written only, but for a hash sign: 1.5, 1/5 and 15 are not one.
+    """
     known = vocabulary.tags
-    return np.fromiter((known.get(tag, known.get(normalise(tag), -1)) for tag in tags), np.int32, len(tags))
+
+    def selected(tag: str) -> int:
+        if tag in known:
+            return known[tag]
+        spelling = normalise(tag)
+        return -1 if number(spelling) and spelling != tag.strip("# ") else known.get(spelling, -1)
+
+    return np.fromiter(map(selected, tags), np.int32, len(tags))
 
 
 def find(vocabulary: Vocabulary, name: str) -> int | None:
@@ -118,8 +150,8 @@ def dump(vocabulary: Vocabulary) -> str:
 def load(file: Path) -> Vocabulary:
     """Read and check a vocabulary file. VocabularyError names the file, the place and what was found."""
     try:
-        content = _File.model_validate_json(file.read_bytes())
-    except OSError as error:
+        content = _File.model_validate_json(read_bytes(file))
+    except (OSError, FileError) as error:
         raise VocabularyError(f"{file}: cannot be read: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -140,6 +172,8 @@ def load(file: Path) -> Vocabulary:
             if tags.setdefault(tag, c) != c:
                 other = content.classes[tags[tag]].name
                 raise VocabularyError(f"{file}: tag {tag!r} selects both {other!r} and {each.name!r}")
+    if content.labelled > content.samples or any(each.count > content.samples for each in content.classes):
+        raise VocabularyError(f"{file}: more samples have a class than the {content.samples} there are")
     for each in content.classes:
         if unknown := [parent for parent in each.parents if parent not in numbers]:
             raise VocabularyError(f"{file}: class {each.name!r} has the unknown parent {unknown[0]!r}")
@@ -160,24 +194,28 @@ def load(file: Path) -> Vocabulary:
     return vocabulary
 
 
+Count = Annotated[int, Field(ge=0, le=1 << 53)]  # what float64 counts exactly
+Name = Annotated[str, Field(min_length=1)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class _Class(_Strict):
-    name: str
+    name: Name
     parents: tuple[str, ...]
     senses: tuple[str, ...]
-    count: NonNegativeInt
-    tags: tuple[str, ...]
+    count: Count
+    tags: tuple[Name, ...]
 
 
 class _File(_Strict):
     format: str
     about: dict[str, str]
-    samples: NonNegativeInt
-    labelled: NonNegativeInt
-    classes: tuple[_Class, ...]
+    samples: Count
+    labelled: Count
+    classes: tuple[_Class, ...] = Field(min_length=1)
 
 
 def _json(**values: Any) -> str:

@@ -1,5 +1,5 @@
 """Reports: run folders in; Markdown and figures out. Reads files only, and imports nothing of hpcscale but
-config and leaks.
+config, evaluations, leaks and text.
 
 Where `RUN/pairs/<set>.tsv` names near-duplicates of a set (`dedup search`), its results stand beside those
 without them; decisions of reviewers are taken from `RUN/pairs/<set>.jsonl`.
@@ -67,5 +67,4 @@ def _ours(file: Path) -> bool:
 
 
 def _write(file: Path, text: str) -> None:
-    # Names of files may hold bytes that are not UTF-8.
-    write_file(file, text.encode("utf-8", "replace"))
+    write_file(file, text.encode("utf-8"))

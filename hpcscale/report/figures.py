@@ -1,6 +1,9 @@
 """Figures of reports: what `folder.read` found in, PNG files out. The same input gives the same bytes."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,14 @@ from matplotlib.figure import Figure
 
 from hpcscale.files import write_file
 from hpcscale.report.folder import Evaluated, Picture, Run
+from hpcscale.text import shown
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito 2008
 MARKS = {"validation": "o", "held_out": "s", "train": "^"}
 RIGHT, WRONG = "#00734f", "#b03a00"
 COLUMNS = 6  # of the picture sheet
 WIDTH, HEIGHT, MARGIN = 2.15, 3.2, 0.08  # of one picture with its text, inches
+LEGEND = 40  # letters of a run's name
 LETTERS = {"bold": 23, "normal": 28}  # in a line of text
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -24,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    "text.parse_math": False,  # a name with dollar signs is no formula
 }
 
 
@@ -32,20 +38,20 @@ def curves(runs: list[Run], file: Path) -> bool:
     file.unlink(missing_ok=True)
     if not any(run.steps or run.curves for run in runs):
         return False
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figure = Figure(figsize=(8, 7.5), layout="constrained")
         loss, metric, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
         for index, run in enumerate(runs):
             color = COLORS[index % len(COLORS)]
             steps = [event["step"] for event in run.steps]
             line: dict[str, Any] = {"color": color, "marker": "." if len(steps) < 3 else None}
-            loss.plot(steps, [event["loss"] for event in run.steps], label=run.name, **line)
+            loss.plot(steps, [event["loss"] for event in run.steps], label=_legend(run.name), **line)
             rate.plot(steps, [event.get("lr", np.nan) for event in run.steps], **line)
             for name, points in run.curves.items():
                 found = {step: m["map100"] for step, m in points.items() if m.get("map100") is not None}
-                label = f"{run.name}, {name}" if len(runs) > 1 else name
+                told = f"{_legend(run.name)}, {name}" if len(runs) > 1 else name
                 shade = color if len(runs) > 1 else COLORS[list(MARKS).index(name)]
-                metric.plot(list(found), list(found.values()), color=shade, marker=MARKS[name], label=label)
+                metric.plot(list(found), list(found.values()), color=shade, marker=MARKS[name], label=told)
         values = [event["loss"] for run in runs for event in run.steps if event["loss"] > 0]
         if values and max(values) > 5 * min(values):
             loss.set_yscale("log")
@@ -55,8 +61,8 @@ def curves(runs: list[Run], file: Path) -> bool:
             for evaluation in runs[0].evaluations:
                 if evaluation.baseline.get("map100") is not None:
                     shade = COLORS[list(MARKS).index(evaluation.set)]
-                    label = f"{evaluation.set}, class-frequency baseline"
-                    metric.axhline(evaluation.baseline["map100"], color=shade, linestyle=":", label=label)
+                    told = f"{evaluation.set}, class-frequency baseline"
+                    metric.axhline(evaluation.baseline["map100"], color=shade, linestyle=":", label=told)
         loss.set_ylabel("training loss")
         metric.set(ylabel="mAP@100 by class, weighted", ylim=(0, 1.02))
         rate.set(ylabel="learning rate", xlabel="step")
@@ -77,16 +83,36 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
     if not evaluation.pictures:
         return False
     rows = -(-len(evaluation.pictures) // COLUMNS)
-    figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows))
-    for index, picture in enumerate(evaluation.pictures):
-        row, column = divmod(index, COLUMNS)
-        # The picture fills the width of its cell but for a margin, and the text what is below it.
-        side = WIDTH - 2 * MARGIN
-        left, bottom = column * WIDTH + MARGIN, HEIGHT * (rows - row) - MARGIN - side
-        across, up = WIDTH * COLUMNS, HEIGHT * rows
-        _picture(figure.add_axes((left / across, bottom / up, side / across, side / up)), picture)
-    _save(figure, file)
+    with _style():
+        figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows))
+        for index, picture in enumerate(evaluation.pictures):
+            row, column = divmod(index, COLUMNS)
+            # The picture fills the width of its cell but for a margin, and the text what is below it.
+            side = WIDTH - 2 * MARGIN
+            left, bottom = column * WIDTH + MARGIN, HEIGHT * (rows - row) - MARGIN - side
+            across, up = WIDTH * COLUMNS, HEIGHT * rows
+            _picture(figure.add_axes((left / across, bottom / up, side / across, side / up)), picture)
+        _save(figure, file)
     return True
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Letters that the font has not are drawn as boxes; nobody can do anything about it.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        yield
+
+
+def label(text: str, most: int) -> str:
+    """A name as a figure can show it: in one line, cut to `most` letters."""
+    text = shown(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _legend(text: str) -> str:
+    return label(" " * text.startswith("_") + text, LEGEND)  # matplotlib hides what begins with _
 
 
 def _picture(axes: Axes, picture: Picture) -> None:
@@ -96,7 +122,7 @@ def _picture(axes: Axes, picture: Picture) -> None:
     for name, right in picture.guesses:
         lines.append((f"{'✓' if right else '✗'} {name}", RIGHT if right else WRONG, "normal"))
     for line, (text, color, weight) in enumerate(lines):
-        text = text if len(text) <= LETTERS[weight] else text[: LETTERS[weight] - 1] + "…"
+        text = label(text, LETTERS[weight])
         y = -0.03 - 0.085 * line
         axes.text(0, y, text, color=color, weight=weight, fontsize=9, va="top", transform=axes.transAxes)
 

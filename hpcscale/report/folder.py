@@ -1,9 +1,7 @@
 """What a run folder holds, read so that nothing in it can stop a report: what cannot be read becomes a
 remark."""
 
-import csv
 import json
-import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,26 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale import config, leaks
+from hpcscale import config, evaluations, leaks
 from hpcscale.config import Config
+from hpcscale.evaluations import Class
+from hpcscale.files import FileError, read_bytes
 from hpcscale.leaks import Audit
 
 SETS = ("validation", "held_out", "train")  # what a run is judged by comes first
 NUMBERS = {"step": ("step", "loss"), "evaluation": ("step",)}  # what these events cannot be used without
+DRAWN = ("lr", "map100", "samples_per_second", "compute", "allreduce", "wait", "rest")
+PICTURES, GUESSES = 96, 5  # most that a sheet shows, and of each
 
 Event = dict[str, Any]
 Numbers = dict[str, float | None]
-
-
-class Class(NamedTuple):
-    """One row of classes.csv."""
-
-    id: int
-    name: str
-    samples: int  # in the data of the vocabulary
-    positives: int
-    average_precision: float | None  # None: no positives
-    baseline: float | None
 
 
 class Picture(NamedTuple):
@@ -72,8 +63,8 @@ def read(run: Path) -> Run:
     settings = None
     try:
         settings = config.read(run / "config.json")
-    except config.ConfigError as error:
-        remarks.append(" ".join(str(error).replace(f"{run}/", "").split()))
+    except (config.ConfigError, FileError) as error:
+        remarks.append(str(error))
     events = _events(run / "log.jsonl", remarks)
     found = [_evaluated(folder, remarks) for folder in sorted(run.glob("evaluations/*-*[0-9]"))]
     evaluations = {evaluation.set: evaluation for evaluation in found if evaluation}
@@ -97,7 +88,7 @@ def read(run: Path) -> Run:
         bad_samples=events["bad_sample"],
         curves={name: dict(sorted(curves[name].items())) for name in SETS if name in curves},
         evaluations=[_audited(run, evaluations[name], remarks) for name in SETS if name in evaluations],
-        remarks=remarks,
+        remarks=[" ".join(remark.replace(f"{run}/", "").split()) for remark in remarks],
     )
 
 
@@ -105,42 +96,54 @@ def _events(file: Path, remarks: list[str]) -> dict[str, list[Event]]:
     """The lines of the log by kind of event; those that cannot be used become remarks."""
     events: dict[str, list[Event]] = defaultdict(list)
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_bytes(file).splitlines()
     except OSError as error:
         remarks.append(f"{file.name}: {error.strerror}")
+        return events
+    except FileError as error:
+        remarks.append(str(error))
         return events
     if not lines:
         remarks.append(f"{file.name}: empty")
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-            if not all(isinstance(event[key], int | float) for key in NUMBERS.get(event["event"], ())):
+            kind = event["event"]
+            if (
+                not all(_usable(event[key]) for key in NUMBERS.get(kind, ()))
+                or type(event.get("step", 0)) is not int
+            ):
                 raise TypeError
-            events[event["event"]].append(event)
-        except (ValueError, KeyError, TypeError):
+            # What is drawn or compared has to be a number; what is only shown may be anything.
+            events[kind].append(
+                {key: value for key, value in event.items() if key not in DRAWN or _usable(value)}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             why = "cut off, as by a kill" if number == len(lines) else "not understood"
             remarks.append(f"{file.name}, line {number}: {why}; passed over")
     return events
 
 
+def _usable(value: Any) -> bool:
+    """A number, also one that is not finite, that fits into a float64."""
+    return isinstance(value, float) or (type(value) is int and abs(value) <= evaluations.MOST)
+
+
 def _evaluated(folder: Path, remarks: list[str]) -> Evaluated | None:
     try:
-        summary = json.loads((folder / "metrics.json").read_text())
-        name, step = summary["set"], int(summary["step"])
-        if name not in SETS:
-            raise ValueError(f"set is {name!r}, allowed: {', '.join(SETS)}")
-        with (folder / "classes.csv").open(newline="") as stream:
-            classes = [_class(row) for row in csv.DictReader(stream)]
-        metrics, baseline = dict(summary["metrics"]), dict(summary["baseline"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remarks.append(f"evaluations/{folder.name}: cannot be used: {type(error).__name__}: {error}")
+        found = evaluations.read_summary(folder)
+        if found.set not in SETS:
+            raise FileError(f"set is {found.set!r:.80}, allowed: {', '.join(SETS)}")
+        classes = evaluations.read_classes(folder)
+    except (OSError, FileError) as error:
+        remarks.append(f"evaluations/{folder.name}: cannot be used: {error}")
         return None
     try:
         pictures = _pictures(folder, classes)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        remarks.append(f"evaluations/{folder.name}: no pictures: {type(error).__name__}: {error}")
+    except (OSError, FileError) as error:
+        remarks.append(f"evaluations/{folder.name}: no pictures: {error}")
         pictures = []
-    return Evaluated(folder, name, step, metrics, baseline, classes, pictures)
+    return Evaluated(folder, found.set, found.step, found.metrics, found.baseline, classes, pictures)
 
 
 def _audited(run: Path, evaluation: Evaluated, remarks: list[str]) -> Evaluated:
@@ -153,27 +156,23 @@ def _audited(run: Path, evaluation: Evaluated, remarks: list[str]) -> Evaluated:
         kept = decisions if decisions.exists() else None
         within = evaluation.set != "validation"
         return evaluation._replace(audit=leaks.audit(evaluation.folder, pairs, kept, within))
-    except (OSError, ValueError, IndexError) as error:
-        remarks.append(f"near-duplicates not audited: {error}".replace(f"{run}/", ""))
+    except (OSError, ValueError) as error:
+        remarks.append(f"near-duplicates not audited: {error}")
         return evaluation
 
 
-def _class(row: dict[str, str]) -> Class:
-    precisions = [float(row[key]) if row[key] else None for key in ("average_precision", "baseline")]
-    return Class(int(row["id"]), row["name"], int(row["count"]), int(row["positives"]), *precisions)
-
-
 def _pictures(folder: Path, classes: list[Class]) -> list[Picture]:
-    with (folder / "thumbnails.npz").open("rb") as stream:
-        shown = dict(np.load(stream, allow_pickle=False))
-    with (folder / "samples.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as results:
-        rows = np.searchsorted(results["samples"], np.atleast_1d(shown["samples"])).tolist()
-        offsets, labels = results["label_offsets"], results["labels"]
-        truths, guesses = results["truths"][rows].tolist(), results["guesses"][rows].tolist()
+    shown, pixels = (array[:PICTURES] for array in evaluations.read_thumbnails(folder))
+    results, _ = evaluations.read(folder)
+    rows = np.searchsorted(results.samples, shown)
+    if not np.array_equal(results.samples[rows[rows < len(results.samples)]], shown):
+        raise FileError(f"{folder / 'thumbnails.npz'}: shows samples that were not evaluated")
     pictures = []
-    for row, pixels, truth, guessed in zip(rows, shown["pixels"], truths, guesses, strict=True):
-        held = labels[offsets[row] : offsets[row + 1]].tolist()
+    for row, picture in zip(rows.tolist(), pixels, strict=True):
+        begin, end = results.label_offsets[row : row + 2]
+        truth, held = int(results.truths[row]), results.labels[begin:end].tolist()
         rarest = sorted(held, key=lambda c: (classes[c].samples, c))[:3]
         title = ", ".join(classes[c].name for c in ([truth] if truth >= 0 else rarest)) or "no label"
-        pictures.append(Picture(pixels, title, [(classes[c].name, c in held) for c in guessed]))
+        guesses = [(classes[c].name, c in held) for c in results.guesses[row].tolist()]
+        pictures.append(Picture(picture, title, guesses[:GUESSES]))
     return pictures

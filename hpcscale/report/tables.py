@@ -1,13 +1,20 @@
-"""Markdown of reports: what `folder.read` found in, text out. Figures are named, not drawn."""
+"""Markdown of reports: what `folder.read` found in, text out. Figures are named, not drawn.
 
+What others wrote, such as names, paths and remarks, goes through `markdown` where it enters a text.
+"""
+
+import os
 import statistics
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from hpcscale import leaks
 from hpcscale.config import Config
+from hpcscale.evaluations import Class
 from hpcscale.leaks import Audit
-from hpcscale.report.folder import Class, Evaluated, Numbers, Run
+from hpcscale.report.folder import Evaluated, Numbers, Run
+from hpcscale.text import markdown
 
 METRICS = {
     "map100": "mAP@100 by class, weighted",
@@ -33,7 +40,7 @@ among the classes that a tag can select."""
 
 def run_report(run: Run, curves: str | None, pictures: dict[str, str]) -> str:
     """The report of one run. curves: file name of a figure; pictures: set -> file name of its sheet."""
-    parts = [f"# {run.name}", _state([run])]
+    parts = [f"# {markdown(run.name)}", _state([run])]
     if curves:
         parts.append(f"![Loss, metrics and learning rate over steps]({curves})")
     if run.evaluations:
@@ -56,10 +63,10 @@ def run_report(run: Run, curves: str | None, pictures: dict[str, str]) -> str:
 
 def comparison(runs: list[Run], curves: str | None) -> str:
     """Several runs side by side; differences are to the first."""
-    parts = ["# Comparison of " + ", ".join(run.name for run in runs), _state(runs)]
+    names = [markdown(run.name) for run in runs]
+    parts = ["# Comparison of " + ", ".join(names), _state(runs)]
     if curves:
-        parts.append(f"![Loss, metrics and learning rate over steps]({curves})")
-    names = [run.name for run in runs]
+        parts.append(f"![Loss, metrics and learning rate over steps]({quote(os.fsencode(curves))})")
     for name in dict.fromkeys(e.set for run in runs for e in run.evaluations):
         found = [next((e for e in run.evaluations if e.set == name), None) for run in runs]
         rows: list[list[Any]] = [["step", *(e.step if e else None for e in found)]]
@@ -167,8 +174,7 @@ def number(value: Any) -> str | None:
 
 
 def _cell(value: Any) -> str:
-    text = "–" if value is None or value == "" else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "–" if value is None or value == "" else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _with_difference(value: Any, first: Any) -> str | None:
@@ -182,7 +188,7 @@ def _state(runs: list[Run]) -> str:
     remarks = [f"{run.name}: {remark}" if len(runs) > 1 else remark for run in runs for remark in run.remarks]
     if not remarks:
         return COMPLETE
-    return f"{INCOMPLETE}\n\n" + "\n".join(f"- {remark}" for remark in remarks)
+    return f"{INCOMPLETE}\n\n" + "\n".join(f"- {markdown(remark)}" for remark in remarks)
 
 
 def _classes(evaluation: Evaluated) -> list[str]:
@@ -194,7 +200,8 @@ def _classes(evaluation: Evaluated) -> list[str]:
     def shown(part: list[Class]) -> str:
         head = ["class", "AP", "baseline", "positives", "samples in the data"]
         rows = [
-            [c.name, number(c.average_precision), number(c.baseline), c.positives, c.samples] for c in part
+            [markdown(c.name), number(c.average_precision), number(c.baseline), c.positives, c.samples]
+            for c in part
         ]
         return table(head, rows)
 
@@ -211,7 +218,9 @@ def _classes(evaluation: Evaluated) -> list[str]:
 def _training(run: Run) -> list[str]:
     """Numbers of the training, and what they were measured on as far as the log tells."""
     place = ", ".join(
-        f"{key} {value}" for key, value in run.start.items() if key not in ("event", "step", "steps")
+        markdown(f"{key} {value}")
+        for key, value in run.start.items()
+        if key not in ("event", "step", "steps")
     )
     if not run.steps:
         return ["No step is in the log."]
@@ -225,7 +234,7 @@ def _speed(run: Run) -> list[tuple[str, Any]]:
     first, last = run.steps[0], run.steps[-1]
     rows: list[tuple[str, Any]] = [
         ("steps", last["step"]),
-        ("samples seen", last.get("samples")),
+        ("samples seen", markdown(last.get("samples", ""))),
         (f"loss at step {first['step']}", float(first["loss"])),
         (f"loss at step {last['step']}", float(last["loss"])),
     ]
@@ -243,15 +252,17 @@ def _data(run: Run) -> str:
     rows: list[tuple[str, Any]] = []
     if run.config:
         data = run.config.data
-        rows += [("training data", data.train), ("held out", f"{100 * data.held_out:.4g} %")]
-        rows += [("validation data", data.validation), ("vocabulary", data.vocabulary)]
+        rows += [("training data", markdown(data.train)), ("held out", f"{100 * data.held_out:.4g} %")]
+        rows += [("validation data", data.validation and markdown(data.validation))]
+        rows += [("vocabulary", markdown(data.vocabulary))]
     rows += [("classes", len(e.classes)) for e in run.evaluations[:1]]
     rows += [(f"pictures of {e.set}", e.metrics.get("samples")) for e in run.evaluations]
-    bad = {event.get("sample"): event for event in run.bad_samples}
+    bad = {str(event.get("sample")): event for event in run.bad_samples}
     rows.append(("pictures that could not be decoded in training", len(bad)))
-    shown = list(bad.values())[:EXTREMES]
+    shown = list(bad.items())[:EXTREMES]
     rows += [
-        (f"sample {event.get('sample')}", f"{event.get('name')}: {event.get('reason')}") for event in shown
+        (markdown(f"sample {sample}"), markdown(f"{event.get('name')}: {event.get('reason')}"))
+        for sample, event in shown
     ]
     return listing(rows)
 
@@ -259,4 +270,6 @@ def _data(run: Run) -> str:
 def _changed(settings: Config) -> dict[str, str]:
     """`section.key` and value of what differs from the defaults."""
     sections = settings.model_dump(mode="json", exclude_defaults=True)
-    return {f"{name}.{key}": str(value) for name, keys in sections.items() for key, value in keys.items()}
+    return {
+        f"{name}.{key}": markdown(value) for name, keys in sections.items() for key, value in keys.items()
+    }
