@@ -1,13 +1,18 @@
 """hpcscale data: ingest, info, verify, show. Parse, call one function of hpcscale.data, print."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpcscale.cli.terminal import PART, progress_bar, stop
+
+if TYPE_CHECKING:
+    from hpcscale.data.verify import Problem, Progress
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -117,13 +122,21 @@ def info(out: Path, as_json: bool) -> None:
 
 @data.command()
 @click.argument("out", type=FOLDER)
+@click.option("--decode", is_flag=True, help="Decode every picture too, as training does.")
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N",
+              help="Threads of --decode.  [default: one a core]")  # fmt: skip
 @AS_JSON
-def verify(out: Path, as_json: bool) -> None:
-    """Read every byte of the data set OUT; name every file and sample that is not what was written."""
+def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
+    """Read every byte of the data set OUT; name every file and sample that is not what was written.
+
+    With --decode, a data set that is whole is decoded, and samples that cannot be are named too.
+    """
     from hpcscale.data import verify as verifying
 
     with progress_bar() as progress:
         problems = verifying.verify(out, progress)
+        if decode and not problems:
+            problems = _undecodable(out, workers or len(os.sched_getaffinity(0)), progress)
     for problem in problems:
         click.echo(str(problem), err=True)
     if as_json:
@@ -131,6 +144,20 @@ def verify(out: Path, as_json: bool) -> None:
     elif not problems:
         click.echo(f"{out}: whole")
     sys.exit(1 if problems else 0)
+
+
+def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem"]:
+    from hpcscale import pipeline
+    from hpcscale.data.store import open_data
+    from hpcscale.data.verify import Problem
+
+    data = open_data(out)
+    problems = []
+    for bad in pipeline.undecodable(data, threads, progress):
+        shard = int(data.starts.searchsorted(bad.sample, "right")) - 1
+        row = bad.sample - int(data.starts[shard])
+        problems.append(Problem(data.entries[shard].file, row, bad.name, f"cannot be decoded: {bad.reason}"))
+    return problems
 
 
 @data.command()

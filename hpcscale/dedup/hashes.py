@@ -178,11 +178,10 @@ def _check(data: DataSet, sample: int, hashed: Hashed) -> None:
     expected = record_digest(
         hashed.digest, tag_ids, int(shard.source_sizes[row]), shard.source_digests[row].tobytes(), name
     )
-    if hashed.reason or expected != shard.digests[row].tobytes():
-        found = hashed.reason or "its checksum does not fit"
+    if expected != shard.digests[row].tobytes():
         raise DataError(
-            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): {found}; "
-            "the shard is damaged, see `hpcscale data verify`"
+            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): its checksum "
+            "does not fit; the shard is damaged, see `hpcscale data verify`"
         )
 
 
