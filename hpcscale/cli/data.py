@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.cli.terminal import PART, progress_bar, stop, stop_for
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from hpcscale.data.verify import Problem, Progress
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SHOWN = 10  # kinds of losses that are named
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -59,13 +62,15 @@ def ingest(
     them.
 
     Interrupted or killed, the same command goes on where it was. Pictures that cannot be used are listed with
-    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are.
+    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are. Where an
+    archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
 
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
     without --part packs what is left, and finishes OUT.
     """
     from hpcscale.data import ingest as packing
     from hpcscale.data.folder import DataError
+    from hpcscale.data.listing import losses
     from hpcscale.data.sources import SourceError
     from hpcscale.data.workers import WorkerDied
 
@@ -81,8 +86,8 @@ def ingest(
         raise click.UsageError(str(error)) from None
     except (SourceError, DataError) as error:
         stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; run the same command again to go on", 75)
+    except (WorkerDied, OSError, MemoryError) as error:
+        stop_for(error, "run the same command again to go on")
     samples, quarantined = (
         sum(entry.samples for entry in entries),
         sum(entry.quarantined for entry in entries),
@@ -97,6 +102,7 @@ def ingest(
         click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
     if untagged:
         click.echo(f"{untagged} samples have no tag", err=True)
+    _name_losses(losses(out))
     if not samples:
         stop(f"{out}: no picture could be stored", 1)
 
@@ -146,6 +152,15 @@ def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
     sys.exit(1 if problems else 0)
 
 
+def _name_losses(lost: "Counter[str]") -> None:
+    """On stderr; ends with exit code 1 if there are any."""
+    for reason, count in lost.most_common(SHOWN):
+        click.echo(f"{count} x lost in archives: {reason}", err=True)
+    if lost:
+        more = f", {len(lost) - SHOWN} more kinds in the quarantine" if len(lost) > SHOWN else ""
+        stop(f"{lost.total()} records were lost in archives{more}; what else was read is stored", 1)
+
+
 def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem"]:
     from hpcscale import pipeline
     from hpcscale.data.store import open_data
@@ -172,18 +187,25 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
     """Draw a contact sheet of the data set OUT: pictures and their tags."""
     from hpcscale.data import sheet as sheets
     from hpcscale.data.store import DataError, open_data
+    from hpcscale.files import FileError
 
+    try:
+        sheets.check_sheet(sheet, out)
+    except FileError as error:
+        raise click.UsageError(str(error)) from None
     try:
         opened = open_data(out)
         picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
-    except DataError as error:
+        sheets.write_sheet(picture, sheet)
+    except (DataError, OSError) as error:
         stop(str(error), 1)
-    picture.save(sheet, "PNG")
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
     for tile in shown:
-        click.echo(f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {', '.join(tile.tags)}")
+        click.echo(
+            f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.printable(tile.tags)}"
+        )
     click.echo(sheet)
 
 

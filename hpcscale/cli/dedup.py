@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli import review
-from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.cli.terminal import PART, progress_bar, stop, stop_for
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
@@ -63,8 +63,8 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
         raise click.UsageError(str(error)) from None
     except (SourceError, DataError) as error:
         stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; {AGAIN}", 75)
+    except (WorkerDied, OSError, MemoryError) as error:
+        stop_for(error, AGAIN)
     if codes is None:
         return
     click.echo(f"{out}: {len(codes.names)} pictures, {codes.method}")
@@ -167,7 +167,7 @@ def search(
     except DataError as error:
         stop(str(error), 1)
     except OSError as error:
-        stop(f"{error}; {AGAIN}", 75)
+        stop_for(error, AGAIN)
     if part:
         click.echo(f"{out}: part {part[0]}/{part[1]}: {found.pairs} pairs")
         return
@@ -212,7 +212,7 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
     except (SourceError, DataError, CheckpointError) as error:
         stop(str(error), 1)
     except OSError as error:
-        stop(f"{error}; {AGAIN}", 75)
+        stop_for(error, AGAIN)
     width = found.codes.shape[1]
     click.echo(f"{out}: {len(found.names)} pictures, {found.method}, {width} numbers each")
     _name_unreadable(out, found)
@@ -257,8 +257,8 @@ def calibrate(
         raise click.UsageError(str(error)) from None
     except (SourceError, DataError, CheckpointError) as error:
         stop(str(error), 1)
-    except (WorkerDied, OSError) as error:
-        stop(f"{error}; run the same command again", 75)
+    except (WorkerDied, OSError, MemoryError) as error:
+        stop_for(error, "run the same command again")
     for curve in found.curves:
         radius = curve.recommended()
         advice = "no radius without false pairs" if radius is None else recall.shown(curve, radius)

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import click
 
+from hpcscale.files import lasting
+
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
@@ -24,6 +26,13 @@ PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I,
 def stop(message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(code)
+
+
+def stop_for(error: Exception, again: str) -> NoReturn:
+    """End for an error of files or workers: 1 where it would come again, else 75 with how to go on."""
+    if isinstance(error, OSError) and lasting(error):
+        stop(str(error), 1)
+    stop(f"{str(error) or type(error).__name__}; {again}", 75)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""JPEG files, marker by marker: what is in the way of decoders is taken out or refused; the rest is untouched.
+"""JPEG files, marker by marker: what decoders stumble over is taken out or refused; the rest is untouched.
 
 In: the bytes of a JPEG file. Out: bytes that libjpeg decodes without a warning and that DALI takes, or the
 reason why not. Decoders disagree about damaged files: libjpeg warns and goes on, with grey where data is

@@ -12,7 +12,8 @@ Rules:
 - Without `resize`, a JPEG that is 8-bit RGB or grey and needs no rotation is stored untouched, byte for byte;
   only what decoders stumble over in its header is taken out.
 - Everything else is written anew as a baseline JPEG, 4:2:0, of the given quality, without metadata:
-  the orientation is applied (of the first EXIF block, else of XMP; nothing downstream turns); CMYK and YCCK become RGB; palettes become RGB; of 16-bit values the high
+  the orientation is applied (of the first EXIF block, else of XMP; nothing downstream turns);
+  CMYK and YCCK become RGB; palettes become RGB; of 16-bit values the high
   byte is kept (32-bit and float pictures have no agreed range and are refused); what is transparent lies over
   white; grey stays grey.
 - `resize` N gives N x N pixels, not keeping the aspect ratio (Sun et al. 2017 resize to 340 x 340), with

@@ -90,6 +90,10 @@ def hash_source(
                 missing.append(number)
         workers = workers or len(os.sched_getaffinity(0))
         _hash(pictures, folder, heads, missing, rows, workers, progress)
+        if missing and pictures.data is None and find_pictures(source).digest != pictures.digest:
+            for number in missing:
+                part_file(folder, number).unlink(missing_ok=True)
+            raise SourceError(f"{source}: changed while it was read; run the same command again")
         if part is not None:
             return None
         files = [part_file(folder, number) for number in range(parts)]
