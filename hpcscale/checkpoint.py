@@ -228,4 +228,4 @@ def _record_digest(record: Mapping[str, Any]) -> str:
 
 def _digest(file: Path) -> str:
     with open_regular(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,8 +17,9 @@ import secrets
 import socket
 import stat
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 MOST = 1 << 30  # bytes of a file that is read whole, unless its reader says otherwise
 HEAD = 1 << 16  # bytes in which a mark is looked for
@@ -61,7 +62,7 @@ class OutputError(FileError):
 # reading
 
 
-def open_regular(file: Path | str) -> BinaryIO:
+def open_regular(file: Path | str) -> BufferedReader:
     """Open a regular file to read its bytes. Raises FileError for pipes, devices, folders, and OSError."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

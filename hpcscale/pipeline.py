@@ -18,12 +18,13 @@ sample fails gets the sample (and the crop) of the next place that does not: a p
 held-out sample, the same after a resume and at any world size. In evaluation a bad sample is left out.
 What DALI takes for decodable: a JPEG that ends early fails only if rows of the crop are missing, and one
 with wrong bytes inside often decodes, with visible damage and a line on stderr; `hpcscale data verify`
-finds both by their checksums.
+finds both by their checksums, and with --decode (`undecodable`) also what was stored like that.
 """
 
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,11 +36,15 @@ from nvidia.dali.pipeline import Pipeline
 
 from hpcscale import ops
 from hpcscale.config import ConfigError, Input
+from hpcscale.data.jpeg import fault
 from hpcscale.data.order import Order, below, draws
 from hpcscale.data.store import DataError, DataSet
 
 # A run stops when more samples than this, and than this share of all samples so far, cannot be decoded.
 BAD_SAMPLES, BAD_SHARE = 16, 0.01
+# Colours are upsampled as libjpeg does by default, on both sides; nvJPEG would repeat pixels. What is stored
+# is upright: metadata that survived ingest turns nothing.
+DECODE = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
 
 
 class Batch(NamedTuple):
@@ -125,6 +130,36 @@ def evaluate_batches(
     firsts = range(0, len(samples), batch)
     plans = (plan(np.arange(first, min(first + batch, len(samples)), dtype=np.int64)) for first in firsts)
     return _batches(data, input, plans, None, min(BAD_SAMPLES, len(samples) // 2), batch, device, report)
+
+
+def undecodable(
+    data: DataSet,
+    threads: int,
+    progress: Callable[[str, int, int | None], None] = lambda stage, done, of: None,
+) -> list[BadSample]:
+    """Decode every stored picture as training does on the CPU. The samples that DALI refuses, and those of
+    which libjpeg warns, which DALI's output does not tell. Memory: about 64 MB of pixels, or one picture.
+    """
+    side = data.stored_size or 64
+    input = Input(crop=side, resize=None if data.stored_size else side, threads=threads)
+    most = max(1, min(64, (1 << 22) // side**2))
+    found: dict[int, BadSample] = {}
+    for first in range(0, data.samples, 1024):
+        samples = np.arange(first, min(first + 1024, data.samples), dtype=np.int64)
+        with ThreadPoolExecutor(threads) as pool:
+            reasons = list(pool.map(lambda jpeg: fault(jpeg.tobytes()), data.jpegs(samples)))
+        for sample, name, reason in zip(samples.tolist(), data.names(samples), reasons, strict=True):
+            if reason:
+                found[sample] = BadSample(sample, name, reason)
+        n = len(samples)
+        plan = Plan(samples, samples, np.zeros((n, 2), np.int32), np.zeros(n, np.uint8))
+        plans = (plan.rows(slice(row, row + most)) for row in range(0, len(samples), most))
+        refused: list[BadSample] = []
+        for _ in _batches(data, input, plans, None, data.samples, most, torch.device("cpu"), refused.append):
+            pass
+        found |= {bad.sample: bad for bad in refused}
+        progress("decode", int(samples[-1]) + 1, data.samples)
+    return [bad for _, bad in sorted(found.items())]
 
 
 class Plan(NamedTuple):
@@ -259,8 +294,7 @@ def _pipeline(
     number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
     pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)
     crop: dict[str, Any] = {"axes": [0, 1], "shape": [input.crop, input.crop]}
-    # Both sides then upsample colours as libjpeg does by default; nvJPEG would repeat pixels.
-    decode = {"device": "cpu" if cpu else "mixed", "output_type": types.RGB, "jpeg_fancy_upsampling": True}
+    decode = DECODE | {"device": "cpu" if cpu else "mixed"}
     with pipe:
         jpegs, starts, *mirror = fn.external_source(
             source=source, num_outputs=2 if cpu else 3, batch=True, no_copy=True

@@ -23,6 +23,7 @@ from hpcscale.data.sources import SourceError
 from hpcscale.data.store import DataError, open_data
 from hpcscale.data.verify import info, verify
 from hpcscale.data.workers import WorkerDied
+from hpcscale.files import aside
 
 
 def photograph(number: int) -> bytes:
@@ -137,8 +138,8 @@ def states() -> dict[str, Callable[[Path], None]]:
 
     def temporaries(out: Path) -> None:
         keep(["plan.json", "tags.jsonl", "manifest.jsonl", shards[0]], 1)(out)
-        (out / "shard-00001.h5.tmp").write_bytes(b"half")
-        (out / "quarantine.jsonl.tmp").write_bytes(b"half")
+        aside(out / "shard-00001.h5").write_bytes(b"half")
+        aside(out / "quarantine.jsonl").write_bytes(b"half")
 
     def longer(out: Path) -> None:
         keep(["plan.json", "tags.jsonl", "manifest.jsonl", *shards[:3]], 3)(out)
@@ -148,8 +149,7 @@ def states() -> dict[str, Callable[[Path], None]]:
     return {
         "bytes behind a shard": longer,
         "nothing yet": keep([], -1),
-        "only the tags": keep(["tags.jsonl"], -1),
-        "a torn plan": lambda out: (keep([], -1)(out), (out / "plan.json.tmp").write_bytes(b"{"))[0],
+        "a torn plan": lambda out: (keep([], -1)(out), aside(out / "plan.json").write_bytes(b"{"))[0],
         "only the plan": keep(["plan.json"], -1),
         "a plan and tags": keep(["plan.json", "tags.jsonl"], -1),
         "two shards": keep(["plan.json", "tags.jsonl", "manifest.jsonl", *shards[:2]], 2),
@@ -318,7 +318,7 @@ def test_a_source_that_shrinks_during_the_ingest_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_source(tmp_path / "source", records=12, odd=False)
-    survey = module._survey
+    survey = module.survey_source
 
     def shrinking(*args: object) -> object:
         result = survey(*args)  # type: ignore[arg-type]
@@ -326,7 +326,7 @@ def test_a_source_that_shrinks_during_the_ingest_is_an_error(
         (folder / "manifest.jsonl").write_text("".join(lines[:7]))
         return result
 
-    monkeypatch.setattr(module, "_survey", shrinking)
+    monkeypatch.setattr(module, "survey_source", shrinking)
     with pytest.raises(SourceError, match="changed during the ingest"):
         ingest(folder, tmp_path / "out", shard_samples=5, workers=1)
 

@@ -72,7 +72,7 @@ def test_tasks_at_the_same_time_then_the_bytes_of_one_call(
     source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
-    before = together("hpcscale.data.ingest", "_survey", tmp_path / "marks", 3)
+    before = together("hpcscale.data.ingest", "survey_source", tmp_path / "marks", 3)
     for code, output in [end(start_) for start_ in [start(source, out, f"{i}/3", before) for i in range(3)]]:
         assert code == 0, output
     with pytest.raises(DataError, match="not ended"):

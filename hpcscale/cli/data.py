@@ -1,15 +1,23 @@
 """hpcscale data: ingest, info, verify, show. Parse, call one function of hpcscale.data, print."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpcscale.cli.terminal import PART, progress_bar, stop
 
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from hpcscale.data.verify import Problem, Progress
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SHOWN = 10  # kinds of losses that are named
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -53,12 +61,14 @@ def ingest(
     them.
 
     Interrupted or killed, the same command goes on where it was. Pictures that cannot be used are listed with
-    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are.
+    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are. Where an
+    archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
 
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
     without --part packs what is left, and finishes OUT.
     """
     from hpcscale.data import ingest as packing
+    from hpcscale.data.listing import losses
 
     with progress_bar() as progress:
         entries = packing.ingest(
@@ -78,6 +88,7 @@ def ingest(
         click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
     if untagged:
         click.echo(f"{untagged} samples have no tag", err=True)
+    _name_losses(losses(out))
     if not samples:
         stop(f"{out}: no picture could be stored", 1)
 
@@ -99,13 +110,21 @@ def info(out: Path, as_json: bool) -> None:
 
 @data.command()
 @click.argument("out", type=FOLDER)
+@click.option("--decode", is_flag=True, help="Decode every picture too, as training does.")
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N",
+              help="Threads of --decode.  [default: one a core]")  # fmt: skip
 @AS_JSON
-def verify(out: Path, as_json: bool) -> None:
-    """Read every byte of the data set OUT; name every file and sample that is not what was written."""
+def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
+    """Read every byte of the data set OUT; name every file and sample that is not what was written.
+
+    With --decode, a data set that is whole is decoded, and samples that cannot be are named too.
+    """
     from hpcscale.data import verify as verifying
 
     with progress_bar() as progress:
         problems = verifying.verify(out, progress)
+        if decode and not problems:
+            problems = _undecodable(out, workers or len(os.sched_getaffinity(0)), progress)
     for problem in problems:
         click.echo(str(problem), err=True)
     if as_json:
@@ -113,6 +132,29 @@ def verify(out: Path, as_json: bool) -> None:
     elif not problems:
         click.echo(f"{out}: whole")
     sys.exit(1 if problems else 0)
+
+
+def _name_losses(lost: "Counter[str]") -> None:
+    """On stderr; ends with exit code 1 if there are any."""
+    for reason, count in lost.most_common(SHOWN):
+        click.echo(f"{count} x lost in archives: {reason}", err=True)
+    if lost:
+        more = f", {len(lost) - SHOWN} more kinds in the quarantine" if len(lost) > SHOWN else ""
+        stop(f"{lost.total()} records were lost in archives{more}; what else was read is stored", 1)
+
+
+def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem"]:
+    from hpcscale import pipeline
+    from hpcscale.data.store import open_data
+    from hpcscale.data.verify import Problem
+
+    data = open_data(out)
+    problems = []
+    for bad in pipeline.undecodable(data, threads, progress):
+        shard = int(data.starts.searchsorted(bad.sample, "right")) - 1
+        row = bad.sample - int(data.starts[shard])
+        problems.append(Problem(data.entries[shard].file, row, bad.name, f"cannot be decoded: {bad.reason}"))
+    return problems
 
 
 @data.command()
@@ -137,7 +179,9 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
     for tile in shown:
-        click.echo(f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {', '.join(tile.tags)}")
+        click.echo(
+            f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.printable(tile.tags)}"
+        )
     click.echo(sheet)
 
 

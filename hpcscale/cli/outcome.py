@@ -52,7 +52,7 @@ def ending(message: str, code: int) -> click.ClickException:
     if code == 2:
         return click.UsageError(message)
     exception = click.ClickException(message)
-    exception.exit_code = code
+    exception.exit_code = code  # type: ignore[misc]  # click states it for the class
     return exception
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.folder import DataError
-from hpcscale.data.store import mapped_array, place
+from hpcscale.data.store import WRITTEN, mapped_array, mapped_file, place
 from hpcscale.files import aside, commit, remove_asides
 
 FORMAT = 2
@@ -125,9 +125,7 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
     states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
     ends = dict.fromkeys(dtypes, 0)
     temporary = aside(file)
-    with h5py.File(
-        temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
-    ) as target:
+    with h5py.File(temporary, "w", **WRITTEN) as target:
         for name, dtype in dtypes.items():
             target.create_dataset(name, sizes[name], dtype, fill_time="never")
 
@@ -185,6 +183,7 @@ def read_codes(file: Path) -> Codes:
     """Map a hash or embedding file. Reads all of it once for its checksum, at about 1 GB/s. Raises DataError,
     naming it."""
     try:
+        mapping = mapped_file(file)
         with h5py.File(file, "r", locking=False) as opened:
             if (found := opened.attrs.get("format")) != FORMAT:
                 raise DataError(
@@ -195,8 +194,6 @@ def read_codes(file: Path) -> Codes:
             stated["version"] = int(stated["version"])
             expected = opened.attrs["digest"].decode()
             places = {name: place(opened[name], dtype) for name, dtype in dtypes.items()}
-        with file.open("rb") as stream:
-            mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         arrays = {name: mapped_array(mapping, dtypes[name], *places[name]) for name in dtypes}
     except DataError:
         raise
@@ -230,5 +227,5 @@ def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
 
 def quarantined(codes: Codes) -> Iterator[dict[str, str]]:
     """The pictures that have no code: {"name", "reason"} each."""
-    for line in codes.quarantine.tobytes().splitlines():
+    for line in codes.quarantine.tobytes().split(b"\n")[:-1]:
         yield json.loads(line)

@@ -15,6 +15,7 @@ from hpcscale.config import Config
 from hpcscale.data.folder import DataError
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
+from hpcscale.files import FileError, read_bytes
 from hpcscale.pairs import unescape
 
 
@@ -33,9 +34,11 @@ def dropped_samples(data: DataSet, file: Path) -> NDArray[np.int64]:
     other data, or is mistyped, would leave in what it should keep out.
     """
     try:
-        lines = file.read_bytes().split(b"\n")
+        lines = read_bytes(file).split(b"\n")
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except FileError as error:
+        raise DataError(str(error)) from None
     try:
         wanted = {os.fsencode(unescape(os.fsdecode(line))) for line in lines if line}
     except ValueError as error:
@@ -50,7 +53,7 @@ def dropped_samples(data: DataSet, file: Path) -> NDArray[np.int64]:
                 found.append(start + row)
                 known.add(name)
         known.update(
-            os.fsencode(json.loads(line)["name"]) for line in shard.quarantine.tobytes().splitlines()
+            os.fsencode(json.loads(line)["name"]) for line in shard.quarantine.tobytes().split(b"\n")[:-1]
         )
     unknown = sorted(wanted - known)
     if unknown:

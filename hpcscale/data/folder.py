@@ -5,14 +5,17 @@ In and out: the folder that store.py specifies.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcscale.files import FileError
+from hpcscale.files import FileError, parse_json, read_bytes
 
 FORMAT = 1
+MOST = 16 << 30  # bytes of a tag table
+FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|shard-\d{5,}\.(h5|json)"
 
 
 class DataError(FileError):
@@ -56,7 +59,9 @@ class Entry(BaseModel):
     quarantined: int = Field(ge=0)
     bytes: int = Field(ge=0)  # size of the file
     sha256: str  # of the file
-    digest: str  # of the shard's `digests`, which cover its pictures, tags and names
+    digest: str = (
+        ""  # of the shard's `digests`, which cover its pictures, tags and names; older lines have none
+    )
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
@@ -76,22 +81,31 @@ def entry_name(index: int) -> str:
     return f"shard-{index:05d}.json"
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a killed call has left this in a data-set folder: a file of ours under the name that it has
+    while it is written (`files.aside`), or the lock of a task.
+    """
+    return re.fullmatch(rf"({FILES})\..+-[0-9a-f]{{8}}\.tmp|\.lock-\d+-\d+", name) is not None
+
+
 def read_plan(folder: Path) -> Plan:
     file = folder / "plan.json"
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
     except OSError as error:
         raise DataError(f"{folder}: not a data-set folder: {file.name}: {error.strerror}") from None
+    except FileError as error:
+        raise DataError(str(error)) from None
     try:
-        found = json.loads(content)
+        found = parse_json(content, file)
         if isinstance(found, dict) and found.get("format") != FORMAT:
             raise DataError(f"{file}: format {found.get('format')!r}, this version reads {FORMAT}")
         return Plan.model_validate(found)
     except ValidationError as error:
         problem = error.errors()[0]
         raise DataError(f"{file}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
-    except ValueError as error:
-        raise error if isinstance(error, DataError) else DataError(f"{file}: not JSON: {error}") from None
+    except FileError as error:
+        raise DataError(str(error)) from None
 
 
 def tag_lines(tags: tuple[str, ...]) -> bytes:
@@ -102,18 +116,25 @@ def tag_lines(tags: tuple[str, ...]) -> bytes:
 def read_tags(folder: Path, plan: Plan) -> tuple[str, ...]:
     file = folder / "tags.jsonl"
     try:
-        content = file.read_bytes()
+        content = read_bytes(file, MOST)
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
+    except FileError as error:
+        raise DataError(str(error)) from None
     if digest(content).hex() != plan.tags_digest:
         raise DataError(f"{file}: does not have the digest that plan.json states")
-    return tuple(json.loads(line) for line in content.splitlines())
+    return tuple(json.loads(line) for line in content.split(b"\n")[:-1])
 
 
 def read_manifest(folder: Path) -> list[Entry]:
     """The finished shards. A last line that a kill left without its end is not one."""
     file = folder / "manifest.jsonl"
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    try:
+        lines = read_bytes(file).split(b"\n")[:-1]
+    except FileNotFoundError:
+        lines = []
+    except FileError as error:
+        raise DataError(str(error)) from None
     entries: list[Entry] = []
     for number, line in enumerate(lines):
         try:

@@ -1,8 +1,8 @@
 """Pictures and tags -> a data-set folder, in parallel, resumable at any moment.
 
 In: a source (sources.py). Out: the folder that store.py specifies. Two walks over the source: the first
-collects the tag table, the number of records and a digest of it all, the second has the pictures transcoded
-(workers.py) and writes.
+collects the tag table, the number of records and digests of them, the second has the pictures transcoded
+(workers.py) and writes; no shard is written from records whose digest is not that of the first walk.
 
 The folder is a pure function of the source and the options, whatever the number of workers and however often
 the ingest was killed: everything is written aside, synced and renamed; a shard counts once its line stands in
@@ -14,29 +14,38 @@ shard beside it (shard-00003.json); the first to come states the plan, the other
 without a part writes manifest.jsonl and quarantine.jsonl.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from hpcscale.data.folder import Entry, Plan, digest, entry_name, read_plan, shard_name, tag_lines
-from hpcscale.data.listing import append, entry_of, finish, finished
+from hpcscale.data.folder import (
+    MOST,
+    Entry,
+    Plan,
+    entry_name,
+    is_leftover,
+    read_plan,
+    shard_name,
+    tag_lines,
+)
+from hpcscale.data.listing import append, finish, finished
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.rows import Rows
 from hpcscale.data.shares import Part, check_part, locked, share
-from hpcscale.data.sources import Source, SourceError, find_source
+from hpcscale.data.sources import Source, find_source
 from hpcscale.data.store import write_shard
+from hpcscale.data.survey import Survey, survey_source, walk
 from hpcscale.data.transcode import Stored, encoder, store_picture
-from hpcscale.data.verify import Progress, checked_shard
+from hpcscale.data.verify import Progress, checked_shard, entry_of
 from hpcscale.data.workers import answers
-from hpcscale.files import Usage, aside, commit, remove_asides, write_file, write_once
+from hpcscale.files import Usage, aside, commit, read_bytes, remove_asides, write_file, write_once
 
 MAX_RESIZE = 8192
-OURS = ("plan.json", "tags.jsonl", "manifest.jsonl", "quarantine.jsonl", ".lock")
+CHANGED = "the source changed during the ingest"
 
 
 class OptionError(Usage):
@@ -84,14 +93,14 @@ def ingest(
         raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
     options = {"source": found.kind, "resize": resize, "quality": quality, "shard_samples": shard_samples,
                "encoder": encoder()}  # fmt: skip
+    _refuse_others(out, options)
     with _begun(out, part) as alone:
         _refuse_others(out, options)
-        survey = _survey(found, progress)
+        survey = survey_source(found, shard_samples, progress)
         plan = Plan.model_validate(options | survey.facts)
         _begin(out, plan, survey.tags)
         entries = finished(out, plan, share(plan.shards, part))
         missing = [index for index in share(plan.shards, part) if index not in entries]
-        tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
         if part is None:
             listed = append(out, entries, 0)
 
@@ -100,7 +109,7 @@ def ingest(
                 entries[index] = entry
                 listed = append(out, entries, listed)
 
-            _pack(found, out, plan, tag_ids, missing, keep, workers, progress)
+            _pack(found, out, plan, survey, missing, keep, workers, progress)
             finish(out, plan)
         else:
 
@@ -108,9 +117,10 @@ def ingest(
                 entries[index] = entry
                 write_file(out / entry_name(index), entry.model_dump_json().encode())
 
-            for index in missing if alone else []:
-                remove_asides(out / shard_name(index))
-            _pack(found, out, plan, tag_ids, missing, leave, workers, progress)
+            for index in share(plan.shards, part) if alone else []:
+                for name in (shard_name(index), entry_name(index)):
+                    remove_asides(out / name)
+            _pack(found, out, plan, survey, missing, leave, workers, progress)
     return [entry for _, entry in sorted(entries.items())]
 
 
@@ -119,37 +129,12 @@ def default_shard_samples(resize: int | None) -> int:
     return 20_000 if resize is None else max(1_000, min(200_000, round(50_000 * (340 / resize) ** 2)))
 
 
-class Survey(NamedTuple):
-    tags: tuple[str, ...]
-    facts: dict[str, Any]  # what the plan says of the source
-
-
-def _survey(source: Source, progress: Progress) -> Survey:
-    """Walk the source once. Memory: the tag table."""
-    tags: set[str] = set()
-    state = hashlib.blake2b(digest_size=16)
-    number = 0
-    for number, record in enumerate(source.records(), 1):
-        tags.update(record.tags)
-        state.update(
-            json.dumps([record.name, record.tags, record.offset, record.size, record.problem]).encode()
-        )
-        if number % 1000 == 0:
-            progress("survey", number, None)
-    progress("survey", number, number)
-    if not number:
-        raise SourceError(f"the source ({source.kind}) holds no records")
-    table = tuple(sorted(tags))
-    facts = {"records": number, "source_digest": state.hexdigest(), "tags": len(table),
-             "tags_digest": digest(tag_lines(table)).hex()}  # fmt: skip
-    return Survey(table, facts)
-
-
 @contextmanager
 def _begun(out: Path, part: Part | None) -> Iterator[bool]:
     """Keep others out; False: this file system cannot. A call that is not one of many removes the folder
-    again if it began nothing there.
+    again if it made it and began nothing there.
     """
+    there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, part) as alone:
         if part is not None:
@@ -162,26 +147,30 @@ def _begun(out: Path, part: Part | None) -> Iterator[bool]:
             _remove_leftovers(out)
             if os.listdir(out) == [".lock"]:
                 (out / ".lock").unlink()
-                out.rmdir()
+                if not there:
+                    out.rmdir()
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Of killed calls; no other is at work now."""
-    for pattern in ("*.tmp", ".lock-*"):
-        for leftover in out.glob(pattern):
-            leftover.unlink(missing_ok=True)
+    """Of killed calls; no other is at work now, and the folder is known to be ours."""
+    for name in os.listdir(out):
+        if is_leftover(name):
+            (out / name).unlink(missing_ok=True)
 
 
 def _refuse_others(out: Path, options: dict[str, Any]) -> None:
-    """Refuse early what the folder was not begun with; the rest is known after the survey."""
-    if (out / "plan.json").exists():
+    """Refuse early, before anything is written or removed, a folder that is not ours or was begun with other
+    options; the rest is known after the survey. The plan comes first, so without it nothing else is ours.
+    """
+    names = sorted(os.listdir(out)) if out.exists() else []
+    if (out / "plan.json").exists():  # looked for after the list, which another task's may have missed
         _refuse_difference(out, read_plan(out).model_dump(), options)
-    else:
-        strangers = [name for name in sorted(os.listdir(out)) if not name.startswith(OURS)]
-        if strangers:
-            raise OptionError(
-                f"{out}: not empty and not a data-set folder (found {strangers[0]}); choose another"
-            )
+        return
+    strangers = [name for name in names if name != ".lock" and not is_leftover(name)]
+    if strangers:
+        raise OptionError(
+            f"{out}: not empty and not a data-set folder (found {strangers[0]}); choose another"
+        )
 
 
 def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -200,7 +189,7 @@ def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
     write_once(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
     _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
     table, content = out / "tags.jsonl", tag_lines(tags)
-    if not table.exists() or table.read_bytes() != content:
+    if not table.exists() or read_bytes(table, MOST) != content:
         write_file(table, content)
 
 
@@ -208,7 +197,7 @@ def _pack(
     source: Source,
     out: Path,
     plan: Plan,
-    tag_ids: dict[str, int],
+    survey: Survey,
     missing: list[int],
     keep: Callable[[int, Entry], None],
     workers: int,
@@ -220,15 +209,21 @@ def _pack(
     starts = {index: index * plan.shard_samples for index in missing}
     stops = {index: min(start + plan.shard_samples, plan.records) for index, start in starts.items()}
     total, done = sum(stops[index] - starts[index] for index in missing), 0
-    records = (
-        record
-        for number, record in enumerate(islice(source.records(), stops[missing[-1]]))
-        if number // plan.shard_samples in starts
-    )
+    tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
+    ends: dict[int, bytes] = {}  # as Survey.ends, of this walk
+
+    def wanted() -> Iterator[Record]:
+        for number, record, reached in walk(source, stops[missing[-1]]):
+            index = (number - 1) // plan.shard_samples
+            if index in starts:
+                if number == stops[index]:
+                    ends[index] = reached()
+                yield record
+
     pending: Future[None] | None = None
     with (
         ThreadPoolExecutor(1) as finisher,
-        closing(answers(records, workers, store_picture, plan.resize, plan.quality)) as pictures,
+        closing(answers(wanted(), workers, store_picture, plan.resize, plan.quality)) as pictures,
     ):
         for index in missing:
             rows = Rows(out)
@@ -241,7 +236,9 @@ def _pack(
                     if done % 10 == 0:
                         progress("pack", done, total)
                 if number != stops[index]:
-                    raise SourceError(f"the source changed during the ingest: it ends after {number} records")
+                    raise SourceError(f"{CHANGED}: it ends after {number} records")
+                if ends[index] != survey.ends[index]:
+                    raise SourceError(f"{CHANGED}: not the same records up to {number}")
                 if pending is not None:
                     pending.result()
             except BaseException:

@@ -4,16 +4,18 @@ In: the folder that store.py specifies while ingest.py fills it. Out: `Entry`s, 
 quarantine.jsonl. A task of many leaves the line of a shard beside it; the joining call lists them.
 """
 
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 
 from hpcscale.data.folder import DataError, Entry, Plan, entry_name, read_manifest, shard_name
-from hpcscale.data.store import Shard, open_shard
-from hpcscale.data.verify import checked_shard, file_digest
-from hpcscale.files import aside, commit, write_file
+from hpcscale.data.store import open_shard
+from hpcscale.data.tars import LOST
+from hpcscale.data.verify import checked_shard, entry_of
+from hpcscale.files import FileError, aside, commit, open_regular, read_bytes, write_file
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
@@ -28,9 +30,9 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
         line = lines.get(index) or _left(out, index)
         try:
             if line is not None:
-                if (
-                    file.stat().st_size == line.bytes
-                    and open_shard(file, plan, index).digest() == line.digest
+                if file.stat().st_size == line.bytes and line.digest in (
+                    "",
+                    open_shard(file, plan, index).digest(),
                 ):
                     entries[index] = line
             elif file.exists():  # killed between its renaming and its line
@@ -43,8 +45,8 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
 def _left(out: Path, index: int) -> Entry | None:
     """The line that a task has left beside its shard."""
     try:
-        entry = Entry.model_validate_json((out / entry_name(index)).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        entry = Entry.model_validate_json(read_bytes(out / entry_name(index)))
+    except (FileNotFoundError, FileError, ValidationError):
         return None
     return entry if entry.file == shard_name(index) else None
 
@@ -57,7 +59,7 @@ def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
     content = b"".join(entries[index].model_dump_json().encode() + b"\n" for index in range(listed, upto))
     manifest = out / "manifest.jsonl"
     if not listed:
-        if not manifest.exists() or manifest.read_bytes() != content:
+        if not manifest.exists() or read_bytes(manifest) != content:
             write_file(manifest, content)
     elif content:
         with manifest.open("ab") as stream:
@@ -65,20 +67,6 @@ def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
             stream.flush()
             os.fsync(stream.fileno())
     return upto
-
-
-def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
-    """The manifest line of a shard that is to be called `file` and lies at `written`."""
-    return Entry(
-        file=file.name,
-        samples=len(shard.source_sizes),
-        tags=len(shard.tag_ids),
-        untagged=int((np.diff(shard.tag_offsets) == 0).sum()),
-        quarantined=shard.quarantine.tobytes().count(b"\n"),
-        bytes=written.stat().st_size,
-        sha256=file_digest(written),
-        digest=shard.digest(),
-    )
 
 
 def finish(out: Path, plan: Plan) -> None:
@@ -90,3 +78,14 @@ def finish(out: Path, plan: Plan) -> None:
     commit(gathered, out / "quarantine.jsonl")
     for index in range(plan.shards):
         (out / entry_name(index)).unlink(missing_ok=True)
+
+
+def losses(out: Path) -> Counter[str]:
+    """What a finished folder's quarantine says was lost in archives, and how often."""
+    found: Counter[str] = Counter()
+    with open_regular(out / "quarantine.jsonl") as stream:
+        for line in stream:
+            reason = json.loads(line)["reason"]
+            if reason.startswith(LOST):
+                found[reason.removeprefix(LOST)] += 1
+    return found

@@ -5,6 +5,7 @@ In: a DataSet and sample ids. Out: a picture, for `data show`.
 
 import io
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from hpcscale.data.jpeg import tidy
 from hpcscale.data.store import DataSet
 from hpcscale.files import write_file
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
 COLUMNS = 8
+LETTERS = 200  # of a name or of tags that are shown
 
 
 class Shown(NamedTuple):
@@ -49,9 +52,9 @@ def contact_sheet(data: DataSet, samples: NDArray[np.int64]) -> tuple[Image.Imag
         tags = [data.tags[tag] for tag in ids[offsets[position] : offsets[position + 1]]]
         left, top = GAP + position % columns * (TILE + GAP), GAP + position // columns * height
         size = _paste(sheet, jpeg, left, top)
-        lines = textwrap.wrap(_printable(", ".join(tags) or "(no tag)"), 27)[:LINES]
+        lines = textwrap.wrap(printable(tags) or "(no tag)", 27)[:LINES]
         draw.multiline_text((left, top + TILE + 1), "\n".join(lines), fill="black", font=font, spacing=1)
-        shown.append(Shown(int(samples[position]), _printable(name), tags, *size, len(jpeg)))
+        shown.append(Shown(int(samples[position]), printable([name]), tags, *size, len(jpeg)))
     return sheet, shown
 
 
@@ -68,18 +71,24 @@ def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> 
     """Put a picture into a tile, keeping its aspect ratio; its size in pixels."""
     sheet.paste("lightgrey", (left, top, left + TILE, top + TILE))
     try:
-        with Image.open(io.BytesIO(jpeg.tobytes()), formats=["JPEG"]) as picture:
+        with Image.open(io.BytesIO(tidy(jpeg.tobytes()).jpeg), formats=["JPEG"]) as picture:
             size = picture.size
             picture.thumbnail((TILE, TILE))
             sheet.paste(
                 picture.convert("RGB"),
                 (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2),
             )
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
     return size
 
 
-def _printable(text: str) -> str:
-    """Without the surrogates by which Python carries bytes of a file name that are not UTF-8."""
-    return text.encode(errors="replace").decode()
+def printable(texts: Iterable[str]) -> str:
+    """The texts as one line of at most `LETTERS` letters; what cannot be shown is escaped, surrogates too."""
+    shown = ""
+    for text in texts:
+        shown += (", " if shown else "") + text[: LETTERS + 1]
+        if len(shown) > LETTERS:
+            shown = shown[: LETTERS - 3] + "..."
+            break
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

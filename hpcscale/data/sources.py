@@ -10,14 +10,10 @@ manifest  a folder of pictures and a JSONL, CSV or TSV file: `manifest.jsonl`, `
           are relative to the folder of pictures.
 folders   one folder per class, the folder's name is the tag (WordNet ids work). Every file below it that is
           not hidden is taken for a picture.
-tars      webdataset and img2dataset: *.tar, uncompressed. Members with the same path up to the first dot of
-          the name are one sample. Tags come from the .json member: `tags` and `labels` (lists or one string),
-          `label` and `wnid`; and from a .cls member. Captions (`caption`, .txt) are sentences, not tags, and
-          are not taken.
+tars      webdataset and img2dataset: *.tar, uncompressed; see tars.py.
 
 pictures  where tags do not matter (`untagged`), instead of folders: every file of a folder, at any depth,
-that is
-          not hidden and has a picture's ending.
+          that is not hidden and has a picture's ending.
 
 A `wnid` becomes one more tag, as it is. Tags are kept as they are, except that a sample has no tag twice.
 A manifest that is malformed anywhere raises SourceError; a picture that is missing is a matter for the
@@ -26,53 +22,24 @@ quarantine.
 
 import ast
 import csv
+import io
 import json
+import logging
 import os
 import re
-import tarfile
+import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.files import FileError
+from hpcscale.data.record import PICTURES, Record, opened
+from hpcscale.data.record import SourceError as SourceError
+from hpcscale.data.tars import COMPRESSED, tar_records
 
 MANIFESTS = {".jsonl": None, ".csv": ",", ".tsv": "\t"}
-PICTURES = frozenset(
-    [
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "gif",
-        "webp",
-        "bmp",
-        "tif",
-        "tiff",
-        "ppm",
-        "pgm",
-        "pbm",
-        "pnm",
-        "avif",
-    ]
-)
-META = frozenset(("json", "cls"))
-META_BYTES = 16 << 20  # a .json member beyond this is not metadata
+LINE_BYTES = 16 << 20  # no line of a manifest has more
 
-
-class SourceError(FileError):
-    """A source that cannot be packed; the message names file and line."""
-
-
-class Record(NamedTuple):
-    """One record of a source; its picture is the bytes [offset, offset + size) of `file`."""
-
-    name: str  # source id: the path relative to the source, or tar/member
-    tags: tuple[str, ...]
-    file: str = ""
-    offset: int = 0
-    size: int = -1  # bytes; -1: the whole file
-    problem: str = ""  # why there is no picture to read, if that is known already
+_log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -81,14 +48,19 @@ class Source(NamedTuple):
 
 
 def find_source(source: Path, manifest: Path | None = None, untagged: bool = False) -> Source:
-    """Tell the kind of a source. Raises SourceError, saying what was looked for, if it is none."""
+    """Tell the kind of a source. Raises SourceError, saying what was looked for, if it is none or two."""
+    found = [file for suffix in MANIFESTS if _there(file := source / f"manifest{suffix}")]
+    tars = [source] if source.suffix == ".tar" and not source.is_dir() else sorted(source.glob("[!.]*.tar"))
+    tars = [tar for tar in tars if not tar.is_dir()]
     if manifest is None:
-        found = [
-            source / f"manifest{suffix}" for suffix in MANIFESTS if (source / f"manifest{suffix}").is_file()
-        ]
         if len(found) > 1:
             raise SourceError(
                 f"{source}: {' and '.join(file.name for file in found)}: choose one with --manifest"
+            )
+        if found and tars:
+            raise SourceError(
+                f"{source}: holds a manifest ({found[0].name}) and tars ({tars[0].name}): choose with "
+                "--manifest, or give the tars a folder of their own"
             )
         manifest = found[0] if found else None
     if manifest is not None:
@@ -99,17 +71,36 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
         if not source.is_dir():
             raise SourceError(f"{source}: not a folder; a manifest's paths are relative to SOURCE")
         return Source("manifest", lambda: manifest_records(source, manifest))
-    tars = [source] if source.suffix == ".tar" and source.is_file() else sorted(source.glob("*.tar"))
+    packed = sorted(file.name for ending in COMPRESSED for file in source.glob(f"[!.]*{ending}"))
+    compressed = (
+        f"{len(packed)} compressed archives ({packed[0]}) are not read; unpack them" if packed else ""
+    )
     if tars:
-        return Source("tars", lambda: tar_records(tars))
+        if source.is_dir() and (stray := next(picture_records(source), None)) is not None:
+            raise SourceError(
+                f"{source}: holds tars ({tars[0].name}) and pictures ({stray.name}): give them folders of "
+                "their own"
+            )
+        if compressed:
+            _log.warning("%s: %s", source, compressed)
+        repeated: dict[Path, frozenset[int]] = {}
+        return Source("tars", lambda: tar_records(tars, repeated))
     if source.is_dir() and untagged:
         return Source("pictures", lambda: picture_records(source))
-    if source.is_dir() and any(entry.is_dir() for entry in _entries(source)):
+    if source.is_dir() and any(_is_dir(entry) for entry in _entries(source)):
         return Source("folders", lambda: folder_records(source))
     raise SourceError(
         f"{source}: nothing to pack; looked for manifest.jsonl, manifest.csv, manifest.tsv, *.tar "
-        "and one folder per class"
+        f"and one folder per class{'; ' * bool(compressed)}{compressed}"
     )
+
+
+def _there(file: Path) -> bool:
+    """Whether there is such a file, or something in its place that reading it will refuse."""
+    try:
+        return not stat.S_ISDIR(os.stat(file).st_mode)
+    except OSError:
+        return file.is_symlink()
 
 
 # manifest
@@ -128,8 +119,10 @@ def manifest_records(source: Path, manifest: Path) -> Iterator[Record]:
 
 
 def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
+    with opened(manifest) as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES + 1), b""), 1):
+            if len(line) > LINE_BYTES:
+                raise SourceError(f"{manifest}:{number}: more than the {LINE_BYTES:,} bytes of a line")
             if not line.strip():
                 continue
             try:
@@ -142,8 +135,9 @@ def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, delimiter=delimiter, strict=True)
+    with io.TextIOWrapper(opened(manifest), encoding="utf-8-sig", newline="") as stream:
+        lines = iter(lambda: stream.readline(LINE_BYTES + 1), "")
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)  # no cell has more than 131,072 letters
         columns: list[str] = []
         while True:
             number = rows.line_num + 1  # where the row begins; a quoted cell may go over several lines
@@ -161,6 +155,9 @@ def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
                     raise SourceError(
                         f"{manifest}:{number}: the header must name image and tags, not {', '.join(columns)}"
                     )
+                twice = [column for column in columns if columns.count(column) > 1]
+                if twice:
+                    raise SourceError(f"{manifest}:{number}: the header names {twice[0]!r} more than once")
                 continue
             if len(row) != len(columns):
                 raise SourceError(f"{manifest}:{number}: {len(row)} cells, the header has {len(columns)}")
@@ -213,7 +210,7 @@ def _manifest_tags(values: dict[str, Any]) -> tuple[str, ...]:
 
 def folder_records(source: Path) -> Iterator[Record]:
     for entry in _entries(source):
-        if entry.is_dir():
+        if _is_dir(entry):
             for path in _files(entry.path):
                 yield Record(os.path.relpath(path, source), (entry.name,), path)
         elif entry.name.rpartition(".")[2].lower() in PICTURES:
@@ -221,11 +218,34 @@ def folder_records(source: Path) -> Iterator[Record]:
 
 
 def _files(folder: str) -> Iterator[str]:
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _files(entry.path)
-        else:
+    """The files at any depth, folder by folder. Raises SourceError where a link leads back up: a loop."""
+    open_folders = [(_identity(folder), iter(_entries(folder)))]
+    while open_folders:
+        entry = next(open_folders[-1][1], None)
+        if entry is None:
+            open_folders.pop()
+        elif not _is_dir(entry):
             yield entry.path
+        else:
+            identity = _identity(entry.path)
+            if any(identity == above for above, _ in open_folders):
+                raise SourceError(
+                    f"{entry.path}: a link back to a folder that it lies in: a loop without end"
+                )
+            open_folders.append((identity, iter(_entries(entry.path))))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere, or to itself, is taken for a file: it cannot be read, and that is said."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -245,83 +265,3 @@ def picture_records(source: Path) -> Iterator[Record]:
     for path in _files(os.fspath(source)):
         if path.rpartition(".")[2].lower() in PICTURES:
             yield Record(os.path.relpath(path, source), (), path)
-
-
-# webdataset and img2dataset
-
-
-def tar_records(tars: list[Path]) -> Iterator[Record]:
-    """The samples of the tars, in the order of the files' names and then of the members."""
-    for tar in tars:
-        key: str | None = None
-        members: dict[str, tarfile.TarInfo] = {}
-        texts: dict[str, bytes] = {}
-        with tar.open("rb") as stream:
-            for item in _members(stream):
-                if isinstance(item, str):
-                    if key is not None:
-                        yield _sample(tar, key, members, texts)
-                    key = None
-                    yield Record(tar.name, (), problem=item)
-                    break
-                found, _, extension = item.name.rpartition("/")[2].partition(".")
-                found = item.name[: len(item.name) - len(extension) - 1] if extension else item.name
-                if found != key:
-                    if key is not None:
-                        yield _sample(tar, key, members, texts)
-                    key, members, texts = found, {}, {}
-                extension = extension.lower()
-                if extension in META and item.size <= META_BYTES:
-                    stream.seek(item.offset_data)
-                    texts[extension] = stream.read(item.size)
-                members[extension] = item
-        if key is not None:
-            yield _sample(tar, key, members, texts)
-
-
-def _members(stream: Any) -> Iterator[tarfile.TarInfo | str]:
-    """The regular members of a tar; last, what is wrong with it (tarfile takes damage for the end)."""
-    try:
-        archive = tarfile.TarFile(fileobj=stream, errorlevel=2)
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # or it remembers every header
-            if member.isreg() and not PurePosixPath(member.name).name.startswith("."):
-                yield member
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        yield f"the tar cannot be read on: {error}"
-        return
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        yield f"the tar is cut or damaged at byte {archive.offset}; what follows is lost"
-
-
-def _sample(tar: Path, key: str, members: dict[str, tarfile.TarInfo], texts: dict[str, bytes]) -> Record:
-    pictures = [member for extension, member in members.items() if extension in PICTURES]
-    name = f"{tar.name}/{pictures[0].name if pictures else key}"
-    try:
-        tags = _tar_tags(texts)
-    except (ValueError, RecursionError) as error:
-        return Record(name, (), problem=f"its metadata: {error}")
-    if len(pictures) != 1:
-        found = ", ".join(sorted(f".{extension}" for extension in members))
-        return Record(
-            name, tags, problem=f"{len(pictures) or 'no'} picture{'s' * (len(pictures) > 1)} among {found}"
-        )
-    return Record(name, tags, os.fspath(tar), pictures[0].offset_data, pictures[0].size)
-
-
-def _tar_tags(texts: dict[str, bytes]) -> tuple[str, ...]:
-    """The tags of one sample's .json and .cls members. Raises ValueError."""
-    tags: list[str] = []
-    values = json.loads(texts["json"].decode("utf-8-sig")) if "json" in texts else {}
-    if not isinstance(values, dict):
-        raise ValueError(f".json must be an object, found {type(values).__name__}")
-    for key in ("tags", "labels", "label", "wnid"):
-        value = values.get(key)
-        for tag in value if isinstance(value, list) else [] if value is None else [value]:
-            if not isinstance(tag, str | int):
-                raise ValueError(f"'{key}' must hold strings or numbers, found {tag!r:.80}")
-            tags.append(str(tag))
-    if "cls" in texts and (text := texts["cls"].decode().strip()):
-        tags.append(text)
-    return tuple(dict.fromkeys(tags))

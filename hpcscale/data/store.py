@@ -50,8 +50,12 @@ from numpy.typing import NDArray
 
 from hpcscale.data.folder import FORMAT, Entry, Plan, digest, read_manifest, read_plan, read_tags
 from hpcscale.data.folder import DataError as DataError  # for readers, who need nothing else of folder.py
+from hpcscale.files import open_regular
 
 COPY = 16 << 20  # bytes copied at a time
+# How files are written: without locks, as they are read, since some file systems have none.
+WRITTEN: dict[str, Any] = {"libver": ("v110", "v110"), "alignment_threshold": 1, "alignment_interval": 8,
+                           "locking": False}  # fmt: skip
 
 
 class Shard(NamedTuple):
@@ -91,7 +95,7 @@ def write_shard(
 ) -> None:
     """Write one shard. `jpeg`: a file of JPEG bytes, since a contiguous dataset needs its size first."""
     jpeg.seek(0)
-    with h5py.File(file, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8) as shard:
+    with h5py.File(file, "w", **WRITTEN) as shard:
         shard.attrs.update(
             format=FORMAT,
             # Of fixed length: HDF5 keeps others in a heap without checksum, where a flipped bit can hang it.
@@ -111,6 +115,7 @@ def write_shard(
 def open_shard(file: Path, plan: Plan, index: int) -> Shard:
     """Map one shard. Checks what costs nothing: version, plan, shapes, ends of offsets. Raises DataError."""
     try:
+        mapped = mapped_file(file)
         with h5py.File(file, "r", locking=False) as shard:
             wanted = {
                 "format": FORMAT,
@@ -123,8 +128,6 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
                 if (value := shard.attrs[key]) != expected:
                     raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
             places = {name: place(shard[name], DTYPES[name]) for name in Shard._fields}
-        with file.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         arrays = Shard(**{name: mapped_array(mapped, DTYPES[name], *where) for name, where in places.items()})
     except DataError:
         raise
@@ -141,6 +144,12 @@ def open_shard(file: Path, plan: Plan, index: int) -> Shard:
                 f"{file}: {name} has shape {getattr(arrays, name).shape}, expected {(samples, 16)}"
             )
     return arrays
+
+
+def mapped_file(file: Path) -> mmap.mmap:
+    """A regular file, mapped read-only. Raises ValueError, also for pipes and devices, and OSError."""
+    with open_regular(file) as stream:
+        return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
 
 
 def place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
@@ -184,9 +193,11 @@ class DataSet:
         """What all that says "the same data" compares: the pictures, their tags and names, and their order.
 
         The same source, packed anew with the same options, has the same one, wherever it lies; it costs
-        nothing. What the manifest says of a shard is compared with the shard when that is first used.
+        nothing, but where older lines of the manifest leave it to the shards. What the manifest says of a
+        shard is compared with the shard when that is first used.
         """
-        return digest(self.plan.digest.encode(), *(entry.digest.encode() for entry in self.entries)).hex()
+        shards = (entry.digest or self.shard(index).digest() for index, entry in enumerate(self.entries))
+        return digest(self.plan.digest.encode(), *(one.encode() for one in shards)).hex()
 
     def shard(self, index: int) -> Shard:
         """The arrays of one shard. Raises DataError if it cannot be used, or is not the manifest's."""
@@ -196,7 +207,7 @@ class DataSet:
             if len(shard.source_sizes) != self.entries[index].samples:
                 found, stated = len(shard.source_sizes), self.entries[index].samples
                 raise DataError(f"{file}: {found} samples, manifest.jsonl says {stated}")
-            if shard.digest() != self.entries[index].digest:
+            if self.entries[index].digest not in ("", shard.digest()):
                 raise DataError(f"{file}: holds other pictures or tags than manifest.jsonl says")
             self._shards[index] = shard
         return self._shards[index]

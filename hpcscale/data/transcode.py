@@ -8,10 +8,12 @@ Rules:
 - A picture of which more than 52.4 million pixels (`MAX_PIXELS`) would have to be decoded, of more than 178.9
   million pixels or of more than 128 MiB is refused before it is decoded: a worker stays under 1 GB.
 - The whole picture is decoded, so what is truncated or broken is refused here and not in the middle of a
-  training run.
-- Without `resize`, a JPEG that is 8-bit RGB or grey and needs no rotation is stored untouched, byte for byte.
+  training run. Of a JPEG, what libjpeg warns of is broken, and scans beyond a limit are refused (jpeg.py).
+- Without `resize`, a JPEG that is 8-bit RGB or grey and needs no rotation is stored untouched, byte for byte;
+  only what decoders stumble over in its header is taken out.
 - Everything else is written anew as a baseline JPEG, 4:2:0, of the given quality, without metadata:
-  the EXIF orientation is applied; CMYK and YCCK become RGB; palettes become RGB; of 16-bit values the high
+  the orientation is applied (of the first EXIF block, else of XMP; nothing downstream turns);
+  CMYK and YCCK become RGB; palettes become RGB; of 16-bit values the high
   byte is kept (32-bit and float pictures have no agreed range and are refused); what is transparent lies over
   white; grey stays grey.
 - `resize` N gives N x N pixels, not keeping the aspect ratio (Sun et al. 2017 resize to 340 x 340), with
@@ -25,12 +27,14 @@ import hashlib
 import io
 import os
 import re
-import stat
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
+
+from hpcscale.data.jpeg import SMALLEST, BadPicture, Tidy, decode, is_jpeg, tidy
+from hpcscale.files import FileError, lasting, open_regular
 
 MAX_PIXELS = 50 << 20  # to be decoded; the hungriest decoder (AVIF with alpha) takes 17 bytes a pixel
 MAX_BYTES = 128 << 20
@@ -47,16 +51,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
-# Errors of reading that will not pass; any other (a stale mount) ends the ingest, which can be resumed.
-LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
-           errno.ELOOP, errno.EIO, errno.ENXIO)  # fmt: skip
-
 
 Result = TypeVar("Result")
-
-
-class BadPicture(ValueError):
-    """A picture that cannot be used; the message is the reason."""
 
 
 class Stored(NamedTuple):
@@ -78,7 +74,7 @@ def encoder() -> str:
 
 def transcode(picture: bytes, resize: int | None, quality: int) -> bytes:
     """The JPEG bytes to store for a picture file, by the rules above. Raises BadPicture."""
-    return _opened(picture, lambda image: _transcode(image, picture, resize, quality))
+    return _opened(picture, lambda image, jpeg: _transcode(image, jpeg, resize, quality))
 
 
 def upright(picture: bytes) -> Image.Image:
@@ -86,13 +82,14 @@ def upright(picture: bytes) -> Image.Image:
     return _opened(picture, _upright)
 
 
-def _opened(picture: bytes, work: Callable[[Image.Image], Result]) -> Result:
-    """What `work` makes of the opened picture. Raises BadPicture."""
+def _opened(picture: bytes, work: Callable[[Image.Image, Tidy | None], Result]) -> Result:
+    """What `work` makes of the opened picture and, of a JPEG, its tidy bytes. Raises BadPicture."""
     if not picture:
         raise BadPicture("the file is empty")
     try:
-        with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-            return work(image)
+        jpeg = tidy(picture) if is_jpeg(picture) else None
+        with Image.open(io.BytesIO(jpeg.jpeg if jpeg else picture), formats=FORMATS) as image:
+            return work(image, jpeg)
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -104,19 +101,20 @@ def _opened(picture: bytes, work: Callable[[Image.Image], Result]) -> Result:
         raise BadPicture(f"cannot be decoded: {message or type(error).__name__}") from None
 
 
-def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: int) -> bytes:
-    width, height = image.size
+def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, quality: int) -> bytes:
+    whole = width, height = image.size
     if resize is not None:
         image.draft(None, (2 * resize, 2 * resize))
     if not image.info.get("progressive"):  # which libjpeg decodes at full size, whatever is asked for
         width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadPicture(f"{width} x {height} pixels to decode are more than {MAX_PIXELS:,}")
-    image.load()
-    turn = UPRIGHT.get(_orientation(image))
-    if resize is None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and turn is None:
-        return picture
-    image = _plain(image)
+    if jpeg and jpeg.huffman and resize is None and image.mode in ("RGB", "L") and turn_of(image) is None:
+        decode(jpeg.jpeg, "L")  # all of it is read for the grey alone
+        return jpeg.jpeg
+    loaded = _loaded(image, jpeg, whole)
+    turn = turn_of(image)
+    image = _plain(loaded)
     if resize is not None:
         image = image.resize((resize, resize), Image.Resampling.BILINEAR, reducing_gap=3.0)
     elif max(image.size) > MAX_SIDE:
@@ -129,13 +127,30 @@ def _transcode(image: Image.Image, picture: bytes, resize: int | None, quality: 
     return out.getvalue()
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, jpeg: Tidy | None) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    image.load()
-    turn = UPRIGHT.get(_orientation(image))
-    image = _plain(image)
+    loaded = _loaded(image, jpeg, image.size)
+    turn = turn_of(image)
+    image = _plain(loaded)
     return image if turn is None else image.transpose(turn)
+
+
+def _loaded(image: Image.Image, jpeg: Tidy | None, whole: tuple[int, int]) -> Image.Image:
+    """The decoded picture; smaller than `whole` where `draft` has chosen a scale. Raises BadPicture."""
+    reduced = image.size != whole
+    if jpeg and image.mode in ("RGB", "L") and (not reduced or max(image.size) >= SMALLEST):
+        pixels = decode(jpeg.jpeg, image.mode, image.size if reduced else None)
+        return Image.fromarray(pixels[:, :, 0] if image.mode == "L" else pixels)
+    if jpeg:
+        decode(jpeg.jpeg, image.mode)  # for its warnings
+    image.load()
+    return image
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What makes an opened picture upright: the one rule for orientations, by its metadata."""
+    return UPRIGHT.get(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -183,28 +198,26 @@ def read_picture(file: str, offset: int, size: int) -> bytes:
     try:
         return _read(file, offset, size)
     except OSError as error:
-        if error.errno not in LASTING:
+        if not lasting(error) and error.errno != errno.EIO:  # of a disk
             raise
         raise BadPicture(f"cannot be read: {error.strerror}") from None
 
 
 def _read(file: str, offset: int, size: int) -> bytes:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # else opening a named pipe waits for a writer
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise BadPicture("not a regular file")
+        stream = open_regular(file)
+    except FileError:
+        raise BadPicture("not a regular file") from None
+    with stream:
         if size < 0:
-            size = found.st_size
+            size = os.fstat(stream.fileno()).st_size
         if size > MAX_BYTES:
             raise BadPicture(f"{size:,} bytes are more than {MAX_BYTES:,}")
-        picture = os.pread(descriptor, size, offset)
+        picture = os.pread(stream.fileno(), size, offset)
         while len(picture) < size and (
-            more := os.pread(descriptor, size - len(picture), offset + len(picture))
+            more := os.pread(stream.fileno(), size - len(picture), offset + len(picture))
         ):
             picture += more
-    finally:
-        os.close(descriptor)
     if len(picture) < size:
         raise BadPicture(f"its file ends after {len(picture):,} of {size:,} bytes")
     return picture

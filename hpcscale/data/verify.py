@@ -6,7 +6,6 @@ concerned, that sample.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcscale.data.folder import DataError, Plan, digest, read_manifest, read_plan, read_tags
+from hpcscale.data.folder import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
 from hpcscale.data.store import Shard, open_shard, record_digest
+from hpcscale.files import FileError, open_regular, parse_json
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
 
@@ -78,24 +78,11 @@ def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -
         try:
             shard = open_shard(file, plan, index)
             found += check_shard(entry.file, shard, plan, index)
-            if len(shard.source_sizes) != entry.samples:
-                found.append(
-                    Problem(entry.file, None, "", f"{len(shard.source_sizes)} samples, not {entry.samples}")
-                )
-            if shard.digest() != entry.digest:
-                found.append(Problem(entry.file, None, "", "has other samples than manifest.jsonl says"))
+            if not found:
+                found += check_entry(entry, entry_of(file, file, shard))
             quarantine.update(shard.quarantine.tobytes())
         except DataError as error:
             found.append(Problem(entry.file, None, "", str(error)))
-        if not found and file_digest(file) != entry.sha256:
-            found.append(
-                Problem(
-                    entry.file,
-                    None,
-                    "",
-                    "the samples are whole, but the file's SHA-256 is not the manifest's",
-                )
-            )
         problems += found
     if len(entries) != plan.shards:
         problems.append(Problem("manifest.jsonl", None, "", f"lists {len(entries)} of {plan.shards} shards"))
@@ -111,17 +98,30 @@ def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -
     return problems
 
 
+def check_entry(stated: Entry, found: Entry) -> Iterator[Problem]:
+    """Whether a line of the manifest says of a whole shard what is so."""
+    for key in ("samples", "tags", "untagged", "quarantined", "bytes"):
+        if getattr(found, key) != getattr(stated, key):
+            differs = f"{key}: {getattr(found, key)}, not {getattr(stated, key)} as manifest.jsonl says"
+            yield Problem(stated.file, None, "", differs)
+    if stated.digest and found.digest != stated.digest:
+        yield Problem(stated.file, None, "", "has other samples than manifest.jsonl says")
+    elif found.sha256 != stated.sha256:
+        problem = "the samples are whole, but the file's SHA-256 is not the manifest's"
+        yield Problem(stated.file, None, "", problem)
+
+
 def check_shard(file: str, shard: Shard, plan: Plan, index: int) -> Iterator[Problem]:
     """Everything that one shard can be checked for by itself and its plan."""
     records = min(plan.shard_samples, plan.records - index * plan.shard_samples)
-    lines = shard.quarantine.tobytes().splitlines()
+    lines = shard.quarantine.tobytes().split(b"\n")[:-1]
     if len(shard.source_sizes) + len(lines) != records:
         found = f"{len(shard.source_sizes)} samples and {len(lines)} quarantined"
         yield Problem(file, None, "", f"{found}, the plan has {records} records here")
     try:
         for line in lines:
-            json.loads(line)
-    except ValueError:
+            parse_json(line, file)
+    except FileError:
         yield Problem(file, None, "", "its quarantine is not JSON lines")
     for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
         falling = np.flatnonzero(np.diff(getattr(shard, name)) < 0)
@@ -154,5 +154,19 @@ def checked_shard(file: Path, plan: Plan, index: int) -> Shard:
 
 def file_digest(file: Path) -> str:
     """SHA-256, as sha256sum prints it."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
+    """The manifest line of a shard that is to be called `file` and lies at `written`."""
+    return Entry(
+        file=file.name,
+        samples=len(shard.source_sizes),
+        tags=len(shard.tag_ids),
+        untagged=int((np.diff(shard.tag_offsets) == 0).sum()),
+        quarantined=shard.quarantine.tobytes().count(b"\n"),
+        bytes=written.stat().st_size,
+        sha256=file_digest(written),
+        digest=shard.digest(),
+    )

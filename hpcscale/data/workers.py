@@ -3,6 +3,8 @@
 Each worker is a fresh interpreter with a pipe in and a pipe out, so nothing of the caller's (threads, GPU
 contexts, `__main__`) gets into it, and a pipe that ends tells either side that the other is gone. Record i
 goes to worker i % n and answers are taken in turn: no queue to order, and memory is bounded by the pipes.
+A thread for each worker sends, so that the caller, who receives, never waits for a worker that itself waits
+to be read, however long a path and however small a pipe.
 """
 
 import contextlib
@@ -10,26 +12,32 @@ import fcntl
 import importlib
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import hpcscale
-from hpcscale.data.sources import Record
+from hpcscale.data.record import Record
 from hpcscale.files import AGAIN, Told
 
-# Records under way per worker. Paths are at most 4096 bytes long, so that 8 always fit into a pipe of 64 KiB:
-# sending never waits for a worker that itself waits to be read.
-DEPTH = 8
+DEPTH = 8  # records under way per worker
 PIPE = 1 << 20  # bytes that a worker may be ahead; the most an ordinary user may ask for
 
 
 Answer = TypeVar("Answer")
+
+
+class Worker(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    tasks: "queue.SimpleQueue[bytes]"  # b"": no more
+    sender: threading.Thread
 
 
 class WorkerDied(Told):
@@ -46,16 +54,18 @@ def answers(
     `function` is one of a module's own, `options` are literals. Raises WorkerDied, or the OSError or
     MemoryError that the function raised (a matter for another try).
     """
-    pool = [_start(function, options) for _ in range(workers)]
-    waiting: deque[tuple[Record, subprocess.Popen[bytes] | None]] = deque()
+    pool: list[Worker] = []
+    waiting: deque[tuple[Record, Worker | None]] = deque()
     turn = 0
     try:
+        for _ in range(workers):
+            pool.append(_start(function, options))
         for record in records:
             worker = None
             if not record.problem:
                 worker = pool[turn % workers]
                 turn += 1
-                _send(worker, record)
+                worker.tasks.put(pickle.dumps((record.file, record.offset, record.size)))
             waiting.append((record, worker))
             if len(waiting) >= workers * DEPTH:
                 yield _receive(*waiting.popleft())
@@ -63,13 +73,15 @@ def answers(
             yield _receive(*waiting.popleft())
     finally:
         for worker in pool:
-            worker.kill()
+            worker.process.kill()
+            worker.tasks.put(b"")
         for worker in pool:
+            worker.sender.join()
             with contextlib.suppress(OSError):
-                worker.communicate()
+                worker.process.communicate()
 
 
-def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> subprocess.Popen[bytes]:
+def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> Worker:
     root = str(Path(hpcscale.__file__).parent.parent)
     work = (function.__module__, function.__name__, options)
     code = (
@@ -79,32 +91,33 @@ def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> subprocess
     # ends workers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        worker = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with contextlib.suppress(OSError):  # a busy user may have used up his pipe memory
-        fcntl.fcntl(cast(IO[bytes], worker.stdout), fcntl.F_SETPIPE_SZ, PIPE)
-    return worker
+        fcntl.fcntl(cast(IO[bytes], process.stdout), fcntl.F_SETPIPE_SZ, PIPE)
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    sender = threading.Thread(target=_send, args=(process.stdin, tasks), daemon=True)
+    sender.start()
+    return Worker(process, tasks, sender)
 
 
-def _send(worker: subprocess.Popen[bytes], record: Record) -> None:
-    tasks = cast(IO[bytes], worker.stdin)
-    try:
-        pickle.dump((record.file, record.offset, record.size), tasks)
-        tasks.flush()
-    except BrokenPipeError:
-        raise _death(worker, record) from None
+def _send(stream: IO[bytes], tasks: "queue.SimpleQueue[bytes]") -> None:
+    with contextlib.suppress(BrokenPipeError):  # its pipe of answers tells that a worker is gone
+        while task := tasks.get():
+            stream.write(task)
+            stream.flush()
 
 
-def _receive(record: Record, worker: subprocess.Popen[bytes] | None) -> tuple[Record, Any]:
+def _receive(record: Record, worker: Worker | None) -> tuple[Record, Any]:
     if worker is None:
         return record, None
     try:
-        answer = pickle.load(cast(IO[bytes], worker.stdout))
+        answer = pickle.load(cast(IO[bytes], worker.process.stdout))
     except (EOFError, pickle.UnpicklingError):  # cut in the middle, it is either
-        raise _death(worker, record) from None
+        raise _death(worker.process, record) from None
     if isinstance(answer, BaseException):
         raise answer
     return record, answer

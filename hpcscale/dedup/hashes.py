@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.shares import Part, check_part, locked, parts_folder, remove_parts, share
-from hpcscale.data.sources import Record, SourceError, find_source
+from hpcscale.data.sources import find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
@@ -103,6 +104,10 @@ def hash_source(
                 missing.append(number)
         _compare(pictures, there, workers, progress, f"remove {folder}")
         _hash(pictures, folder, heads, missing, rows, workers, progress)
+        if missing and pictures.data is None and find_pictures(source).digest != pictures.digest:
+            for number in missing:
+                part_file(folder, number).unlink(missing_ok=True)
+            raise SourceError(f"{source}: changed while it was read; run the same command again")
         if part is not None:
             return None
         files = [part_file(folder, number) for number in range(parts)]
@@ -226,11 +231,10 @@ def _check(data: DataSet, sample: int, hashed: Hashed) -> None:
     expected = record_digest(
         hashed.digest, tag_ids, int(shard.source_sizes[row]), shard.source_digests[row].tobytes(), name
     )
-    if hashed.reason or expected != shard.digests[row].tobytes():
-        found = hashed.reason or "its checksum does not fit"
+    if expected != shard.digests[row].tobytes():
         raise DataError(
-            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): {found}; "
-            "the shard is damaged, see `hpcscale data verify`"
+            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): its checksum "
+            "does not fit; the shard is damaged, see `hpcscale data verify`"
         )
 
 

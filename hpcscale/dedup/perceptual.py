@@ -2,14 +2,14 @@
 nor torch.
 
 In: bytes of a picture file. Out: code and quality, or the reason why not. The rules are ingest's
-(data/transcode.py): EXIF orientation applied, 16-bit values to their high byte, what is transparent over
-white, the first of several frames, at most 89 million pixels, and what is truncated or broken refused.
+(data/transcode.py): orientation applied, 16-bit values to their high byte, what is transparent over
+white, the first of several frames, at most 52.4 million pixels, and what is truncated or broken refused.
 
 JPEGs are decoded by libjpeg-turbo straight to grey at full size: the Y that is in the file already, which
 saves the colours' transform and upsampling. The hash of that differs from the hash of Pillow's RGB by
 rounding alone: of 256 bits of PDQ at most 4 on 500 photographs, of 64 at most 2. (Decoding at a reduced scale
 saves a tenth of the time, since most of it is entropy decoding, and costs 10 to 30 bits.) What libjpeg-turbo
-does not take as it stands (CMYK, an EXIF orientation, damage, another format) goes through Pillow.
+does not take as it stands (CMYK, a picture to be turned, another format) goes through Pillow.
 """
 
 import hashlib
@@ -22,14 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpcscale import ops
-from hpcscale.data.transcode import (
-    MAX_PIXELS,
-    ORIENTATION,
-    BadPicture,
-    encoder,
-    read_picture,
-    upright,
-)  # fmt: skip
+from hpcscale.data.jpeg import BadPicture, is_jpeg, tidy
+from hpcscale.data.transcode import MAX_PIXELS, encoder, read_picture, turn_of, upright
 
 VERSIONS = {"pdq": 1, "phash": 1, "dhash": 1}  # of each method; a new one where codes change
 NO_MEASURE = 100  # quality of methods that have none
@@ -86,22 +80,22 @@ def hash_picture(picture: bytes, method: str) -> tuple[NDArray[np.uint64], int]:
 
 def grey_or_rgb(picture: bytes) -> NDArray[np.uint8]:
     """Pixels (height, width) of a JPEG or grey picture, else (height, width, 3). Raises BadPicture."""
-    if picture[:3] == b"\xff\xd8\xff" and not _turned(picture):
-        try:
-            height, width = simplejpeg.decode_jpeg_header(picture)[:2]
-            if height * width <= MAX_PIXELS:
-                return np.asarray(simplejpeg.decode_jpeg(picture, "GRAY"))[:, :, 0]
-        except ValueError:  # Pillow says whether it is a picture, and if not, why
-            pass
+    if is_jpeg(picture):
+        jpeg = tidy(picture)
+        if not (jpeg.app1 and _turned(jpeg.jpeg)):
+            try:
+                height, width = simplejpeg.decode_jpeg_header(jpeg.jpeg)[:2]
+                if height * width <= MAX_PIXELS:
+                    return np.asarray(simplejpeg.decode_jpeg(jpeg.jpeg, "GRAY"))[:, :, 0]
+            except ValueError:  # Pillow says whether it is a picture, and if not, why
+                pass
     return np.asarray(upright(picture))
 
 
 def _turned(jpeg: bytes) -> bool:
-    """Whether there is an EXIF orientation that matters; without EXIF, as most pictures are, at no cost."""
-    if b"Exif\0\0" not in jpeg[: 1 << 16]:
-        return False
+    """Whether there is an orientation that matters."""
     try:
         with Image.open(io.BytesIO(jpeg)) as image:
-            return image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    except Exception:  # damaged metadata says nothing
+            return turn_of(image) is not None
+    except Exception:  # no picture; `upright` says so
         return False
