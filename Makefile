@@ -1,11 +1,11 @@
-# setup · login · build · demo · test · test-cluster · check · bench · chaos · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · test · test-cluster · check · bench · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 # Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo test test-cpp test-cluster check bench chaos golden login
+.PHONY: setup build demo test test-cpp test-cluster check bench chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -43,6 +43,9 @@ bench: setup            ## us, the peers and the limit in one run; prints ratios
 
 chaos: setup            ## kill -9 at random moments of ingest and train; the results stay the same
 	$(PY) -m pytest -m chaos
+
+fuzz: setup             ## thousands of bad inputs, and what came of them; ARGS="--seed S --cases N --case FAMILY:N"
+	@$(PY) -m tests.fuzz $(ARGS)
 
 golden: setup           ## refresh golden files; review the difference before you commit it
 	$(PY) tests/golden/refresh.py

@@ -29,7 +29,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524)
 # Errors of a file that a second try would meet again; others (a stale mount) may pass.
 LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
            errno.ELOOP, errno.ENXIO, errno.EROFS, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL,
-           errno.ENODEV, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE)  # fmt: skip
+           errno.ENODEV)  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def read_json(file: Path, most: int = MOST) -> Any:
 
 def lasting(error: OSError) -> bool:
     """Whether a second try would meet this error again."""
-    return error.errno in LASTING
+    return error.errno in (*LASTING, *FULL)
 
 
 # writing

@@ -48,12 +48,16 @@ def command(*words: object) -> None:
 
 def make(place: Path) -> None:
     """Everything lies in `place`; nothing in it names the place, so it can be copied."""
+    place.mkdir(exist_ok=True)
     _pictures(place)
     _tars(place / "tars")
     (place / "tree.tsv").write_text(TREE)
     (place / "wnids.txt").write_text("n01440764\n")
     (place / "recipe.toml").write_text(RECIPE)
     (place / "site.toml").write_text(SITE)
+    (place / "image.sif").write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(1000))
+    record = {"image": "image.sif", "sha256": "0" * 64, "source": "x", "environment": "y", "signed": False}
+    (place / "image.sif.json").write_text(json.dumps(record, indent=1))
     command("data", "ingest", place / "pictures", place / "data", "--resize", 40, "--workers", 1,
             "--shard-samples", 5)  # fmt: skip
     command(
