@@ -12,8 +12,8 @@ import pytest
 
 GRACE = 10.0  # seconds for what a test has told to end
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-# Of torch and NumPy, here and in what tests start: as many threads as cores in every worker would only wait.
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
+if WORKERS > 1:  # of torch and NumPy, here and in what tests start: more threads than cores would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
 
 
 def pytest_configure() -> None:

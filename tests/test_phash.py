@@ -97,7 +97,7 @@ def faint() -> Iterator[tuple[str, np.ndarray]]:
     yield "first column", same(rows.T[:, ::-1])
     random = np.random.default_rng(7)
     for size in ((64, 64), (128, 128), (90, 300)):
-        for height in (4, 7, 10):
+        for height in (7, 10, 14, 18):
             yield f"noise of {height} in {size}", random.integers(90, 90 + height, (*size, 3), np.uint8)
         coarse = Image.fromarray(random.integers(100, 140, (8, 8, 3), np.uint8))
         yield f"clouds in {size}", np.array(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
