@@ -198,6 +198,7 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
     from hpcscale.data.folder import DataError
     from hpcscale.data.sources import SourceError
     from hpcscale.dedup import embeddings, hashes
+    from hpcscale.models.device import DeviceError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -209,7 +210,7 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
         stop(f"interrupted; {AGAIN}", 75)
     except (hashes.OptionError, ConfigError) as error:
         raise click.UsageError(str(error)) from None
-    except (SourceError, DataError, CheckpointError) as error:
+    except (SourceError, DataError, CheckpointError, DeviceError) as error:
         stop(str(error), 1)
     except OSError as error:
         stop(f"{error}; {AGAIN}", 75)
@@ -244,6 +245,7 @@ def calibrate(
     from hpcscale.data.sources import SourceError
     from hpcscale.data.workers import WorkerDied
     from hpcscale.dedup import calibrate, recall
+    from hpcscale.models.device import DeviceError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -255,7 +257,7 @@ def calibrate(
         stop("interrupted", 75)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    except (SourceError, DataError, CheckpointError) as error:
+    except (SourceError, DataError, CheckpointError, DeviceError) as error:
         stop(str(error), 1)
     except (WorkerDied, OSError) as error:
         stop(f"{error}; run the same command again", 75)

@@ -47,9 +47,11 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
     from hpcscale.data.store import DataError
     from hpcscale.evaluate import EvaluateError, evaluate_run
     from hpcscale.labels.vocabulary import VocabularyError
+    from hpcscale.models.device import DeviceError
     from hpcscale.report.tables import results
 
-    with exit_codes(usage=(ConfigError, EvaluateError, VocabularyError), told=(DataError, CheckpointError)):
+    told = (DataError, CheckpointError, DeviceError)
+    with exit_codes(usage=(ConfigError, EvaluateError, VocabularyError), told=told):
         ranks.init(run)
         folder = evaluate_run(run, which, batch)
     first = ranks.rank() == 0

@@ -42,9 +42,11 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     from hpcscale.data.store import DataError
     from hpcscale.evaluate import EvaluateError
     from hpcscale.labels.vocabulary import VocabularyError
+    from hpcscale.models.device import DeviceError
     from hpcscale.train import device, folder, loop, state
 
-    told = (CheckpointError, DataError, EvaluateError, VocabularyError, folder.RunError, state.Diverged)
+    told = (CheckpointError, DataError, DeviceError, EvaluateError, VocabularyError, folder.RunError,
+            state.Diverged)  # fmt: skip
     with exit_codes(usage=(config.ConfigError,), told=told):
         try:
             device.keep_memory()

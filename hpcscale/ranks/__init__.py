@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcscale.ranks import rendezvous, slurm
+from hpcscale.ranks import device, rendezvous, slurm
 from hpcscale.ranks.exits import LOST, RESUMABLE, STUCK, UNEXPECTED
 from hpcscale.ranks.local import launch, resolves
 from hpcscale.ranks.rendezvous import RankLost
@@ -149,13 +149,19 @@ def size() -> int:
 
 
 def local_rank() -> int:
-    """Number of this process on its node; picks the device, nothing else."""
+    """Number of this process on its node; for the device, see `device_index`."""
     return int(_horovod.local_rank()) if _horovod else 0
 
 
 def local_size() -> int:
     """Number of processes on this node."""
     return int(_horovod.local_size()) if _horovod else 1
+
+
+def device_index(visible: int) -> int:
+    """Index of this rank's GPU among `visible` ones, torch.cuda.device_count(). Raises SlurmError if there
+    is none for it."""
+    return device.choose(visible, local_rank(), local_size())
 
 
 def start_sum(tensor: "Tensor", name: str) -> Any:
