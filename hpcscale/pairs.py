@@ -155,10 +155,10 @@ def unescape(text: str) -> str:
 
 
 def _number(text: str) -> int | float:
-    try:
-        value: int | float = int(text) if re.fullmatch("[0-9]+", text) else float(text)
-    except ValueError:
-        raise ValueError(f"distance {text!r:.40} is not a number") from None
+    """A decimal number; Python's own rules would take 1_000 and nan too."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf)", text):
+        raise ValueError(f"distance {text!r:.40} is not a number")
+    value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"distance {text!r} is not finite")
-    return value
+        raise ValueError(f"distance {text!r:.40} is not finite")
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else value
