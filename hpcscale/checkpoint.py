@@ -108,6 +108,11 @@ def latest(run: Path) -> Checkpoint | None:
     return found
 
 
+def exist(run: Path) -> bool:
+    """Whether any checkpoint was written, whole or not."""
+    return bool(_ours(folder(run), ".json"))
+
+
 def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Iterator[Checkpoint]:
     """The checkpoints of `wanted` steps, newest first, that are what was written; of others the log says why
     not. Reads each whole file once, when it is its turn."""

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from hpcscale import checkpoint, config, evaluations, metrics, pipeline, ranks
 from hpcscale.config import Config
+from hpcscale.data import same
 from hpcscale.data.drop import order_of
+from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
 from hpcscale.labels import vocabulary
@@ -28,6 +30,7 @@ from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.metrics import Metrics, Results
 from hpcscale.models import resnet
+from hpcscale.models.device import choose
 
 Which = Literal["held_out", "validation", "train"]
 PICTURES = 24  # kept as thumbnails
@@ -42,6 +45,15 @@ class NoSet(EvaluateError):
     """Nothing to evaluate: no such set, or no checkpoint."""
 
     code = 2
+
+
+class Subset(NamedTuple):
+    """The samples that are evaluated, and the data that they are a part of."""
+
+    which: Which
+    data: DataSet
+    samples: NDArray[np.int64]  # rising ids
+    order: Order | None  # that they were chosen by; validation data is used whole
 
 
 class Evaluation(NamedTuple):
@@ -108,11 +120,10 @@ def evaluate(
 
 
 def evaluate_set(
-    model: nn.Module, settings: Config, which: Which, labels: Vocabulary, batch: int, device: torch.device
+    model: nn.Module, settings: Config, subset: Subset, labels: Vocabulary, batch: int, device: torch.device
 ) -> Evaluation:
     """Evaluate the model on a set of its configuration, `batch` samples of a rank at a time (collective)."""
-    data = open_set(settings, which)
-    samples = samples_of(settings, which, data)
+    data, samples = subset.data, subset.samples
     share = np.array_split(samples, ranks.size())[ranks.rank()]
     targets = Targets(labels, data.tags, settings.loss.name, batch)
     selected = vocabulary.tag_classes(labels, data.tags)
@@ -126,30 +137,30 @@ def evaluate_set(
         )
 
 
-def open_set(settings: Config, which: Which) -> DataSet:
-    """The data that a set is part of. Raises EvaluateError where none is configured."""
-    if which != "validation":
-        return open_data(settings.data.train)
-    if settings.data.validation is None:
-        raise NoSet("set 'validation': data.validation is not configured; allowed: held_out, train")
-    return open_data(settings.data.validation)
+def open_set(
+    settings: Config, which: Which, data: DataSet | None = None, order: Order | None = None
+) -> Subset:
+    """A set's samples: all of `data.validation`, the part of `data.train` that training never sees
+    (held_out), or the rest of it (train). Rising ids, 8 bytes each.
 
-
-def samples_of(settings: Config, which: Which, data: DataSet) -> NDArray[np.int64]:
-    """The rising ids of a set's samples, 8 bytes each: all of `data.validation`, the part of `data.train`
-    that training never sees (held_out), or the rest of it (train). Raises EvaluateError where there are none.
+    data, order: of `data.train`, where they are there already; with a drop list an order costs a pass over
+    all names. Raises EvaluateError where the set is not configured or has no samples, DataError, ConfigError.
     """
     if which == "validation":
+        if settings.data.validation is None:
+            raise NoSet("set 'validation': data.validation is not configured; allowed: held_out, train")
+        data, order = open_data(settings.data.validation), None
         samples = np.arange(data.samples, dtype=np.int64)
     else:
-        order = order_of(settings, data)
+        data = data or open_data(settings.data.train)
+        order = order or order_of(settings, data)
         if which == "train":
             samples = np.sort(order.samples_at(np.arange(order.length, dtype=np.int64))[0])
         else:
             samples = np.sort(order.held_out_samples())
     if not samples.size:
         raise NoSet(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
-    return samples
+    return Subset(which, data, samples, order)
 
 
 def default_set(settings: Config) -> Which:
@@ -162,33 +173,40 @@ def default_set(settings: Config) -> Which:
 def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Path:
     """Evaluate the newest checkpoint of a run folder and write `RUN/evaluations/<set>-<step>/` (collective).
 
-    which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
-    training batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises
-    ConfigError, VocabularyError, DataError, CheckpointError or EvaluateError, before anything is written.
+    Rank 0 says which configuration and which checkpoint that is, and reads it: beside a running training,
+    others would find newer ones. which: by default `default_set`. batch: samples of one rank at a time, by
+    default its share of the training batch. Rank 0 writes the folder (`evaluations.save`); there is no other
+    effect. Raises ConfigError, also where data or vocabulary are not those that were trained on,
+    VocabularyError, DataError, CheckpointError, DeviceError or EvaluateError, before anything is written.
     """
-    settings = config.read(run / "config.json")
-    which = which or default_set(settings)
-    found = checkpoint.latest(run)
-    if found is None:
-        raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
+    first = ranks.rank() == 0
+    settings = same.settings(config.read(run / "config.json") if first else None)
+    device = choose(settings.train.device)
+    subset = open_set(settings, which or default_set(settings))
     labels = vocabulary.load(settings.data.vocabulary)
     model = resnet.build(settings.model, len(labels.classes))
-    checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)
-    device = _device(settings)
+    contents = same.fingerprint(labels, subset.data, subset.order)
+    found = checkpoint.latest(run) if first else None
+    stated = ranks.broadcast_object([found.step, str(found.file), found.metadata] if found else None)
+    if stated is None:
+        raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
+    step, file, metadata = stated
+    same.refuse_others(metadata, contents, Path(file))
+    if found is not None:
+        checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)
+    model.to(device)
+    ranks.broadcast(model.state_dict().values())
     batch = batch or max(1, settings.train.batch // ranks.size())
-    evaluation = evaluate_set(model.to(device), settings, which, labels, batch, device)
-    if ranks.rank() == 0:
-        save(evaluation, run, settings, which, found.step, labels)
+    evaluation = evaluate_set(model, settings, subset, labels, batch, device)
+    if first:
+        save(evaluation, run, subset, step, labels)
     ranks.barrier()  # collective: when any rank returns, the folder is there
-    return folder_of(run, which, found.step)
+    return folder_of(run, subset.which, step)
 
 
-def save(
-    evaluation: Evaluation, run: Path, settings: Config, which: Which, step: int, labels: Vocabulary
-) -> Path:
+def save(evaluation: Evaluation, run: Path, subset: Subset, step: int, labels: Vocabulary) -> Path:
     """Write the folder of an evaluation made after `step` steps, and return it; one rank calls it."""
-    results = evaluation.results
-    data = open_set(settings, which)
+    results, data = evaluation.results, subset.data
     weights = frequencies(labels)
     positives = np.bincount(results.labels, minlength=weights.size).tolist()
     columns = (
@@ -196,10 +214,11 @@ def save(
         for precisions in (evaluation.precisions, evaluation.baseline_precisions)
     )
     summary = {
-        "set": which,
+        "set": subset.which,
         "step": step,
         "data": str(data.folder),
-        "unreadable": samples_of(settings, which, data).size - results.samples.size,
+        "digest": data.digest,
+        "unreadable": subset.samples.size - results.samples.size,
         "metrics": evaluation.metrics,
         "baseline": evaluation.baseline,
     }
@@ -211,7 +230,7 @@ def save(
         *columns,
         strict=True,
     )
-    folder = folder_of(run, which, step)
+    folder = folder_of(run, subset.which, step)
     thumbnails = (evaluation.thumbnail_samples, evaluation.thumbnails)
     evaluations.save(folder, summary, list(rows), results, data.names(results.samples), thumbnails)
     return folder
@@ -287,9 +306,3 @@ def _thumbnails(images: Tensor) -> NDArray[np.uint8]:
     """images (n, 3, h, w) in [-1, 1] -> (n, SIDE, SIDE, 3)."""
     small = F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", antialias=True)
     return ((small + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # waits
-
-
-def _device(settings: Config) -> torch.device:
-    if settings.train.device == "cpu" or (settings.train.device == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    return torch.device("cuda", ranks.local_rank())

@@ -191,6 +191,11 @@ def _side(data: DataSet, input: Input) -> int:
     return side
 
 
+def check_sizes(data: DataSet, input: Input) -> None:
+    """Raises ConfigError where `input` does not fit the pictures: what the first batch would raise."""
+    _side(data, input)
+
+
 def _resizes(data: DataSet, input: Input) -> bool:
     return input.resize is not None and input.resize != data.stored_size
 

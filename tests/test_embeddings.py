@@ -20,6 +20,7 @@ from hpcscale.data.ingest import ingest
 from hpcscale.data.sources import SourceError
 from hpcscale.dedup import cosine, embeddings
 from hpcscale.dedup.embeddings import embed_source, pool, regions
+from hpcscale.dedup.hashes import OptionError
 from hpcscale.dedup.search import SearchError, search
 from hpcscale.models import resnet
 
@@ -157,6 +158,20 @@ def test_embed_and_search_by_the_command_line(place: Path, tmp_path: Path, monke
     assert calls == ["00000.h5", "00001.h5", "00001.h5"]
     np.testing.assert_allclose(resumed.codes, found.codes, atol=1e-5)
     assert not (tmp_path / "again.h5.parts").exists()
+
+
+def test_other_pictures_of_the_same_names_are_not_the_same(place: Path, tmp_path: Path) -> None:
+    """A finished file, and a part, of one data set are refused for the other."""
+    (tmp_path / "pictures" / "tag").mkdir(parents=True)
+    for number in range(7):
+        Image.new("RGB", (90, 80), (9 * number, 0, 0)).save(tmp_path / "pictures" / "tag" / f"{number}.jpg")
+    ingest(tmp_path / "pictures", tmp_path / "data", resize=72, workers=1)
+    out = tmp_path / "out.h5"
+    embed_source(place / "data", out, place / "run")
+    with pytest.raises(OptionError, match=r"out\.h5: source was .*other pictures"):
+        embed_source(tmp_path / "data", out, place / "run")
+    shutil.copytree(place / "data", tmp_path / "copy")
+    assert len(embed_source(tmp_path / "copy", out, place / "run").names) == 7
 
 
 def test_what_embed_refuses(place: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hpcscale import checkpoint, config, evaluations
 from hpcscale.cli import main
 from hpcscale.data.ingest import ingest
 from hpcscale.data.store import open_data
-from hpcscale.evaluate import evaluate_run, open_set, samples_of
+from hpcscale.evaluate import evaluate_run, open_set
 from hpcscale.labels import build, hierarchy, vocabulary
 from hpcscale.models import resnet
 
@@ -72,7 +72,7 @@ def run_cli(*words):
 
 def test_the_two_sets_are_the_data_and_share_nothing(made):
     settings = config.read(made / "config.json")
-    train, held_out = (samples_of(settings, name, open_set(settings, name)) for name in ("train", "held_out"))
+    train, held_out = (open_set(settings, name).samples for name in ("train", "held_out"))
     assert sorted([*train, *held_out]) == list(range(PICTURES))
     assert held_out.size == 5
 

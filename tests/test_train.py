@@ -51,6 +51,12 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+def begin(run: Path, settings: config.Config) -> None:
+    """As a run leaves its folder that was killed after its first step."""
+    folder.keep(run, settings)
+    (run / "log.jsonl").write_text('{"event": "first_step", "step": 0}\n')
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     found = checkpoint.latest(run)
     assert found is not None
@@ -186,9 +192,10 @@ def test_finished_run_does_nothing_more(recipe: Path, whole: Path, tmp_path: Pat
 
 def test_cadence_may_change_and_steps_may_grow(recipe: Path, tmp_path: Path) -> None:
     settings = tiny.settings(recipe)
-    folder.agree(tmp_path, settings)
+    begin(tmp_path, settings)
     longer = tiny.settings(recipe, train__steps=7, train__keep=9, train__log_every=2, input__threads=3)
     folder.agree(tmp_path, longer)
+    folder.keep(tmp_path, longer)
     assert config.read(tmp_path / "config.json") == longer
 
 
@@ -209,14 +216,14 @@ def test_another_configuration_is_refused_by_key(
     recipe: Path, tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     settings = tiny.settings(recipe)
-    folder.agree(tmp_path, settings)
+    begin(tmp_path, settings)
     with pytest.raises(ConfigError, match=message):
         folder.agree(tmp_path, tiny.settings(recipe, **keys))
     assert config.read(tmp_path / "config.json") == settings
 
 
 def test_steps_may_not_grow_under_a_schedule_that_depends_on_them(recipe: Path, tmp_path: Path) -> None:
-    folder.agree(tmp_path, tiny.settings(recipe, schedule__name="cosine"))
+    begin(tmp_path, tiny.settings(recipe, schedule__name="cosine"))
     with pytest.raises(ConfigError, match=r"train.steps: 6 there, 9 here"):
         folder.agree(tmp_path, tiny.settings(recipe, schedule__name="cosine", train__steps=9))
 
@@ -379,7 +386,7 @@ def test_usage_errors_are_2(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_configuration_of_another_run_is_a_usage_error(recipe: Path, tmp_path: Path) -> None:
-    folder.agree(tmp_path, tiny.settings(recipe))
+    begin(tmp_path, tiny.settings(recipe))
     result = cli(tmp_path, "--config", recipe, "--set", "schedule.lr=1.0")
     assert (result.exit_code, "schedule.lr: 0.002 there, 1.0 here" in result.output) == (2, True)
 

@@ -20,11 +20,12 @@ TAGS = ("apple", "pear", "dog")
 PICTURES = 26
 
 
-def make(folder: Path) -> Path:
-    """Write folder/data, folder/vocabulary.json and folder/tiny.toml; return the recipe."""
+def make(folder: Path, seed: int = 0) -> Path:
+    """Write folder/data, folder/vocabulary.json and folder/tiny.toml; return the recipe. Another seed: other
+    pictures of the same names."""
     source = folder / "pictures"
     source.mkdir()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     lines = []
     for i in range(PICTURES):
         pixels = random.integers(0, 255, (5, 5, 3), np.uint8)

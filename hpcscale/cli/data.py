@@ -39,7 +39,10 @@ def data() -> None:
     "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
 )
 @click.option(
-    "--shard-samples", type=click.IntRange(1), metavar="N", help="Records a shard.  [default: for 1 to 4 GB]"
+    "--shard-samples",
+    type=click.IntRange(1, 1 << 31),
+    metavar="N",
+    help="Records a shard.  [default: for 1 to 4 GB]",
 )
 @click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
               help="Of JPEGs that are written anew.")  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli import review
-from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.cli.terminal import PART, Number, progress_bar, stop
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
@@ -106,8 +106,8 @@ def _line(*cells: str) -> None:
               help="Bits that may differ, inclusive.  [default: pdq 31, phash and dhash 10]")  # fmt: skip
 @click.option("--min-quality", type=click.IntRange(0, 100), metavar="Q",
               help="Leave out pictures of lower quality.  [default: 50 for pdq]")  # fmt: skip
-@click.option("--cosine", type=click.FloatRange(-1, 1), metavar="T", help="Embeddings: the least, inclusive.")
-@click.option("--neighbours", type=click.IntRange(1), metavar="K",
+@click.option("--cosine", type=Number(-1, 1), metavar="T", help="Embeddings: the least, inclusive.")
+@click.option("--neighbours", type=click.IntRange(1, 100_000), metavar="K",
               help="Embeddings: only the K nearest of each.  [default without --cosine: 21]")  # fmt: skip
 @click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
@@ -159,7 +159,7 @@ def search(
 @click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True,
               help="A run folder, for its newest one, or RUN/checkpoints/step-*.safetensors.")  # fmt: skip
 @click.option("--pooling", type=click.Choice(["rmac", "mean"]), default="rmac", show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, metavar="N")
+@click.option("--batch", type=click.IntRange(1, 65536), default=32, show_default=True, metavar="N")
 def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -> None:
     """Write what the network of a checkpoint sees in every picture of the data set SOURCE into the file OUT.
 
@@ -182,8 +182,8 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
 @dedup.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--samples", type=click.IntRange(2), default=500, show_default=True, metavar="N")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="S")
+@click.option("--samples", type=click.IntRange(2, 1_000_000), default=500, show_default=True, metavar="N")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, metavar="S")
 @click.option("--embeddings", type=click.Path(exists=True, path_type=Path), metavar="RUN",
               help="A run folder or checkpoint, whose features are measured too.")  # fmt: skip
 @click.option(
@@ -219,7 +219,7 @@ def calibrate(
 @click.argument("pairs", type=FILE)
 @click.option("--side", type=click.Choice(["a", "b", "within"]), required=True,
               help="Which column loses its pictures; within: all but the first of every group.")  # fmt: skip
-@click.option("--radius", type=click.FloatRange(0), metavar="R", help="Only pairs up to this distance.")
+@click.option("--radius", type=Number(0), metavar="R", help="Only pairs up to this distance.")
 @click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
 @click.option("--out", type=OUT, required=True, help="One name a line.")
 def drop(pairs: Path, side: str, radius: float | None, decisions: Path | None, out: Path) -> None:

@@ -19,11 +19,16 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--ranks", "count", type=click.IntRange(1), default=1, show_default=True, help="Ranks to start here."
+    "--ranks",
+    "count",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Ranks to start here.",
 )
 @click.option(
     "--batch",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 65536),
     metavar="N",
     help="Samples of a rank at a time.  [default: as in training]",
 )

@@ -34,7 +34,7 @@ def labels() -> None:
     help="Tags that count: synset ids, words or both.  [wnids if every record has one, words if none has]",
 )
 @click.option("--select", type=FILE, help="Only tags with one of these senses: a file of wnids, one a line.")
-@click.option("--top", type=click.IntRange(1), help="Only the so many most frequent classes.")
+@click.option("--top", type=click.IntRange(1, 2**31 - 1), help="Only the so many most frequent classes.")
 @click.option(
     "--merge",
     type=click.Choice(["identical", "monosemous", "first-sense"]),

@@ -24,7 +24,7 @@ SHOWN = 20  # missing pictures and disputed pairs that are named on stderr
 @click.option("--a", type=SOURCE, required=True, metavar="SOURCE", help="Pictures of column A (training).")
 @click.option("--b", type=SOURCE, metavar="SOURCE", help="Pictures of column B (test).  [default: as --a]")
 @click.option("--decisions", type=FILE, help="Decisions made before, to begin with.")
-@click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, metavar="N",
+@click.option("--limit", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True, metavar="N",
               help="Show only the N closest pairs.")  # fmt: skip
 @click.option("--method", default="", metavar="TEXT", help="What the distances are, for example PDQ.")
 def gallery(

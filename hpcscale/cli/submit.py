@@ -11,8 +11,10 @@ from hpcscale.cluster import submit as submitting
 @click.option(
     "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, or your site.toml]"
 )
-@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, metavar="N")
-@click.option("--ranks-per-node", type=click.IntRange(1), metavar="N", help="[default: one per GPU, else 1]")
+@click.option("--nodes", type=click.IntRange(1, 100_000), default=1, show_default=True, metavar="N")
+@click.option(
+    "--ranks-per-node", type=click.IntRange(1, 1024), metavar="N", help="[default: one per GPU, else 1]"
+)
 @click.option("--time", metavar="TIME", help="Time limit, as for sbatch, e.g. 8:00:00.  [the site's]")
 @click.option("--after", multiple=True, metavar="JOB", help="Begin when this job has ended well. Repeatable.")
 @click.option("--array", metavar="SPEC", help="Share the work among N tasks; N%LIMIT: so many at a time.")

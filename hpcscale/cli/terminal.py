@@ -1,11 +1,13 @@
 """What commands share: how they end, and how they tell the progress on stderr."""
 
+import math
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -13,10 +15,20 @@ import click
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    share, slash, of = value.partition("/")
-    if not (slash and share.isdecimal() and of.isdecimal() and int(share) < int(of)):
-        raise click.BadParameter(f"{value}: expected I/N with I from 0 to N - 1")
-    return int(share), int(of)
+    found = re.fullmatch("([0-9]{1,7})/([0-9]{1,7})", value)
+    if not (found and int(found[1]) < int(found[2])):
+        raise click.BadParameter(f"{value:.80}: expected I/N with I from 0 to N - 1, N below 10 million")
+    return int(found[1]), int(found[2])
+
+
+class Number(click.FloatRange):
+    """A float within limits; never NaN, which is within all, nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r:.80} is not a finite number", param, ctx)
+        return number
 
 
 PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")

@@ -14,7 +14,12 @@ import click
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
 @click.option(
-    "--ranks", "count", type=click.IntRange(1), default=1, show_default=True, help="Ranks to start here."
+    "--ranks",
+    "count",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Ranks to start here.",
 )
 def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None:
     """Train as the recipe says and write RUN/config.json, log.jsonl, checkpoints/ and evaluations/.

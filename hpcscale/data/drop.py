@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.config import Config
+from hpcscale.config import Config, ConfigError
 from hpcscale.data.folder import DataError
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
@@ -20,10 +20,27 @@ from hpcscale.pairs import unescape
 
 
 def order_of(settings: Config, data: DataSet) -> Order:
-    """The order of a run over `data.train`. Raises DataError for a drop list that does not fit."""
+    """The order of a run over `data.train`; reads the names of all samples where there is a drop list.
+
+    Raises DataError for a drop list that does not fit, ConfigError for a `data.held_out` that leaves nothing
+    to train on or to hold out.
+    """
     file = settings.data.drop
     dropped = dropped_samples(data, file) if file else np.empty(0, np.int64)
-    return Order(data.samples, settings.train.seed, settings.data.held_out, settings.data.split_seed, dropped)
+    held_out = settings.data.held_out
+    left = data.samples - round(held_out * data.samples)
+    found = f"of the {data.samples} samples of {data.folder}"
+    if not left:
+        raise ConfigError(f"data.held_out: {held_out} {found} leaves none to train on; choose less")
+    if held_out and left == data.samples:
+        raise ConfigError(f"data.held_out: {held_out} {found} is none; choose 0 or more")
+    try:
+        order = Order(data.samples, settings.train.seed, held_out, settings.data.split_seed, dropped)
+    except ValueError:
+        raise DataError(f"{file}: drops all samples of {data.folder} that could be trained on") from None
+    if held_out and not order.held_out_length:
+        raise DataError(f"{file}: drops all samples of {data.folder} that were held out")
+    return order
 
 
 def dropped_samples(data: DataSet, file: Path) -> NDArray[np.int64]:

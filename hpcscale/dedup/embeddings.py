@@ -37,7 +37,7 @@ from hpcscale.data.store import DataSet, open_data
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import OptionError, agreeing, part_file
 from hpcscale.files import check_output, compared
-from hpcscale.models import resnet
+from hpcscale.models import device, resnet
 
 Pooling = Literal["rmac", "mean"]
 PART_ROWS = 4096  # 32 MB of features
@@ -59,7 +59,7 @@ class Network(NamedTuple):
 def load_network(place: Path) -> Network:
     """The network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors.
 
-    Raises CheckpointError and ConfigError. Uses a GPU where there is one and the run's `train.device` allows.
+    Runs where the run's `train.device` says. Raises CheckpointError, ConfigError and DeviceError.
     """
     run, found = checkpoint.find(Path(place))
     settings = config.read(run / "config.json")
@@ -68,9 +68,8 @@ def load_network(place: Path) -> Network:
         raise checkpoint.CheckpointError(f"{found.file}: holds no model.fc.bias")
     model = resnet.build(settings.model, len(tensors["fc.bias"]))
     checkpoint.restore(model.state_dict(), tensors, found.file)
-    here = settings.train.device
-    device = torch.device("cuda" if here != "cpu" and torch.cuda.is_available() else "cpu")
-    return Network(model.eval().to(device), settings.input, device, found.sha256, found.step)
+    here = device.choose(settings.train.device)
+    return Network(model.eval().to(here), settings.input, here, found.sha256, found.step)
 
 
 def embed_source(

@@ -7,19 +7,20 @@ import torch
 
 from hpcscale import config, ranks
 from hpcscale.config import Config, ConfigError
+from hpcscale.models import device
 
 
 def prepare(settings: Config) -> torch.device:
-    """The device of this rank; threads and determinism of this process. Raises ConfigError."""
+    """The device of this rank; threads and determinism of this process. Raises ConfigError, DeviceError."""
     if config.share(settings, ranks.size()) == 1 and settings.input.crop <= 32:
         raise ConfigError(
             f"train.batch is {settings.train.batch} for {ranks.size()} ranks and input.crop "
             f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "
             "choose a larger batch or crop"
         )
-    wanted = settings.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is 'cuda', but torch finds no GPU; allowed here: auto, cpu")
+    # cuBLAS reads it when it starts; without, its sums may differ from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    chosen = device.choose(settings.train.device)
     torch.set_num_threads(
         settings.train.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size())
     )
@@ -27,11 +28,7 @@ def prepare(settings: Config) -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # A pass over memory for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if wanted == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", ranks.local_rank())
-    torch.cuda.set_device(device)
-    return device
+    return chosen
 
 
 def keep_memory() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcscale import config, files
+from hpcscale import checkpoint, config, files
 from hpcscale.config import Config, ConfigError
 from hpcscale.train import schedule
 
@@ -43,6 +43,9 @@ FREE = {
 }
 
 
+FILES = ("log.jsonl", "checkpoints", "evaluations")  # which nothing else writes
+
+
 class RunError(files.FileError):
     """A run folder that cannot be used now; the message names it."""
 
@@ -66,13 +69,13 @@ def lock(run: Path) -> Iterator[None]:
 
 
 def agree(run: Path, settings: Config) -> None:
-    """Write RUN/config.json, or check that a run goes on as it began.
+    """Check that a run goes on as it began; one that never came to its first step has not.
 
     Raises RunError where files of a run are there without it, and ConfigError with every key that differs,
     unless it is one of FREE, or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
-    if file.exists():
+    if file.exists() and _begun(run):
         before = config.read(file)
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
         free = set(FREE)
@@ -86,9 +89,21 @@ def agree(run: Path, settings: Config) -> None:
                 + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(FREE))}; "
                 "train.steps may grow unless the schedule is 'equal' or 'cosine'"
             )
-    elif others := [name for name in ("log.jsonl", "checkpoints", "evaluations") if (run / name).exists()]:
+    elif not file.exists() and (others := [name for name in FILES if (run / name).exists()]):
         raise RunError(f"{run}: holds {others[0]} but no config.json; choose another folder")
-    files.write_file(file, config.dump(settings).encode())
+
+
+def keep(run: Path, settings: Config) -> None:
+    """Write RUN/config.json, once all that it names has been found to be what it was."""
+    files.write_file(run / "config.json", config.dump(settings).encode())
+
+
+def _begun(run: Path) -> bool:
+    """Whether a step was done here."""
+    return checkpoint.exist(run) or any(
+        event["step"] > 0 or event.get("event") == "first_step"
+        for event in map(json.loads, _lines(run / "log.jsonl"))
+    )
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,9 +144,9 @@ class Log:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Lines that are whole: a killed process may leave half of one."""
+    """Lines that are whole, and of a step: a killed process may leave half of one."""
     if file.exists():
         for line in file.read_text(errors="replace").splitlines(keepends=True):
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                json.loads(line)["step"]
-                yield line
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                if isinstance(json.loads(line)["step"], int):
+                    yield line

@@ -9,14 +9,17 @@ evaluated are those of rank 0.
 
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from hpcscale import evaluate, pipeline, ranks
 from hpcscale.config import Config
+from hpcscale.data import same
 from hpcscale.data.drop import order_of
-from hpcscale.data.store import open_data
+from hpcscale.data.order import Order
+from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
@@ -39,17 +42,28 @@ class Interrupted(Told):
     code = ranks.RESUMABLE
 
 
+class Inputs(NamedTuple):
+    """What a run reads."""
+
+    data: DataSet
+    vocabulary: Vocabulary
+    order: Order
+    evaluated: evaluate.Subset | None  # None: only evaluated by hand
+
+
 def train(settings: Config, run: Path) -> None:
     """Train until `train.steps` steps are done (collective).
 
     Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, or the flag of a job, when all is saved; Diverged on
     all ranks in the same step when neither skipping steps nor going back helps; SlurmError, RankLost,
-    ConfigError, RunError, DataError, VocabularyError, CheckpointError and EvaluateError with what is wrong.
+    ConfigError, DeviceError, RunError, DataError, VocabularyError, CheckpointError and EvaluateError with
+    what is wrong.
     Determinism is switched on for the process.
     """
     clock = {"imported": process_age()}
     ranks.init(run)
     clock["met"] = process_age()
+    settings = same.settings(settings)
     with ExitStack() as stack:
         device = prepare(settings)
         first, attempt = ranks.rank() == 0, ranks.attempt(run)
@@ -58,13 +72,12 @@ def train(settings: Config, run: Path) -> None:
         )
         stuck = (attempt or run) / f"stack.{ranks.rank()}.txt"
         watchdog = stack.enter_context(Watchdog(settings.watchdog, stuck))
+        # Before anything is made: what cannot be used leaves no trace.
+        data, vocabulary, order, evaluated = open_inputs(settings)
         if first:
             stack.enter_context(folder.lock(run))
             folder.agree(run, settings)
         train_ = settings.train
-        data = open_data(settings.data.train)
-        vocabulary = vocabulary_file.load(settings.data.vocabulary)
-        order = order_of(settings, data)
         share = train_.batch // ranks.size()
         # Two buffers in turn: a GPU may still copy the rows of the step before.
         rows = torch.zeros(2, share, len(vocabulary.classes), pin_memory=device.type == "cuda")
@@ -76,8 +89,10 @@ def train(settings: Config, run: Path) -> None:
         torch.manual_seed(train_.seed)
         model = resnet.build(settings.model, len(vocabulary.classes)).to(device)
         optimizer = optim.build(model, settings.optimizer)
-        contents = state.fingerprint(data, vocabulary, order)
+        contents = same.fingerprint(vocabulary, data, order)
         step, kept = state.resume(run, model, optimizer, contents)
+        if first:
+            folder.keep(run, settings)
         gradients, guard = GradientBuckets(model.parameters()), Guard(model)
         history = History(settings.divergence, kept.get("divergence"))
         report = stack.enter_context(Report(run, settings, step, kept.get("window", (0.0, 0)), clock))
@@ -132,8 +147,8 @@ def train(settings: Config, run: Path) -> None:
                 go_back(run, step, train_.checkpoint_every, model, optimizer, history, report)
             # An evaluation comes before the checkpoint of its step, so that a kill in between does not lose
             # it.
-            if evaluates:
-                assess(model, settings, run, vocabulary, share, device, step, report)
+            if evaluates and evaluated is not None:
+                assess(model, settings, run, evaluated, vocabulary, share, device, step, report)
             if saves or stopping:
                 report.write_bad_samples(step)
                 kept = {"window": report.window(), "divergence": history.state()}
@@ -145,26 +160,40 @@ def train(settings: Config, run: Path) -> None:
             raise Interrupted(f"{run}: stopped after step {step}; the same command goes on from there")
 
 
+def open_inputs(settings: Config) -> Inputs:
+    """Open all that the configuration names, and check that it goes together; reads the drop list, once.
+
+    Raises ConfigError, DataError, VocabularyError and EvaluateError.
+    """
+    data = open_data(settings.data.train)
+    pipeline.check_sizes(data, settings.input)
+    vocabulary = vocabulary_file.load(settings.data.vocabulary)
+    order = order_of(settings, data)
+    which = evaluate.default_set(settings)
+    if which == "train":
+        return Inputs(data, vocabulary, order, None)
+    evaluated = evaluate.open_set(settings, which, data, order)
+    pipeline.check_sizes(evaluated.data, settings.input)
+    return Inputs(data, vocabulary, order, evaluated)
+
+
 def assess(
     model: nn.Module,
     settings: Config,
     run: Path,
+    subset: evaluate.Subset,
     vocabulary: Vocabulary,
     batch: int,
     device: torch.device,
     step: int,
     report: Report,
 ) -> None:
-    """Evaluate on the validation data, or else on the held-out part; without either do nothing
-    (collective)."""
-    which = evaluate.default_set(settings)
-    if which == "train":
-        return
+    """Evaluate on the validation data, or else on the held-out part (collective)."""
     ranks.broadcast(model.buffers())  # the running averages of rank 0
-    evaluation = evaluate.evaluate_set(model, settings, which, vocabulary, batch, device)
+    evaluation = evaluate.evaluate_set(model, settings, subset, vocabulary, batch, device)
     if ranks.rank() == 0:
-        evaluate.save(evaluation, run, settings, which, step, vocabulary)
-    report.evaluation(step, which, dict(evaluation.metrics))
+        evaluate.save(evaluation, run, subset, step, vocabulary)
+    report.evaluation(step, subset.which, dict(evaluation.metrics))
 
 
 def _due(step: int, every: int) -> bool:

@@ -4,9 +4,6 @@ Network, optimizer, the report's window, and the fingerprint of what was trained
 is the number of steps, and nothing else: the order of samples is a pure function.
 """
 
-import hashlib
-import importlib.metadata
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,8 @@ import torch
 from torch import nn
 
 from hpcscale import checkpoint, ranks
-from hpcscale.config import ConfigError
-from hpcscale.data.order import Order
-from hpcscale.data.store import DataSet
+from hpcscale.data import same
 from hpcscale.files import Told
-from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.train import optim
 
 
@@ -27,28 +21,16 @@ class Diverged(Told):
     known."""
 
 
-def fingerprint(data: DataSet, vocabulary: Vocabulary, order: Order) -> dict[str, Any]:
-    """What must be the same for a run to go on, wherever it lies; kept in every checkpoint."""
-    classes = json.dumps([vocabulary.classes, vocabulary.parents]).encode()
-    return {
-        "data": data.plan.digest,
-        "classes": hashlib.sha256(classes).hexdigest(),
-        "dropped": hashlib.sha256(order.dropped.tobytes()).hexdigest(),
-        "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
-    }
-
-
 def resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, contents: dict[str, Any]
 ) -> tuple[int, dict[str, Any]]:
     """Steps done, and `window` of the report and `divergence` as `save` was given them, if at all; weights
-    and optimizer state are rank 0's on all ranks (collective)."""
+    and optimizer state are rank 0's on all ranks (collective). `contents`: `same.fingerprint`. Raises
+    ConfigError where a checkpoint was trained on others, and CheckpointError."""
     found = checkpoint.latest(run) if ranks.rank() == 0 else None
     step, kept = 0, {}
     if found is not None:
-        for key, place in (("data", "data.train"), ("classes", "data.vocabulary"), ("dropped", "data.drop")):
-            if found.metadata[key] != contents[key]:
-                raise ConfigError(f"{place}: not the contents that {found.file} was trained on")
+        same.refuse_others(found.metadata, contents, found.file)
         step, kept = found.step, {key: found.metadata.get(key) for key in ("window", "divergence")}
     _distribute(found, model, optimizer)
     step, kept = ranks.broadcast_object([step, kept])
