@@ -1,10 +1,13 @@
 """The command line: a file per command group. A command parses, imports late, calls one function, prints."""
 
 import importlib
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 import hpcscale
+from hpcscale import text
 
 COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
             "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
@@ -25,6 +28,17 @@ class LateGroup(click.Group):
         module = importlib.import_module(f"hpcscale.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        if args is None:  # a process of its own
+            text.use_utf8()
+        return super().main(args, *rest, **extra)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        text.guard_streams()
+        if broken := [arg for arg in args if "\0" in arg]:
+            raise click.UsageError(f"{broken[0]!r:.80}: no path and no value holds a NUL", context)
+        return super().parse_args(context, args)
 
 
 @click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"]})

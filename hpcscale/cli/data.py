@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.text import shown as shown_name
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -125,7 +126,7 @@ def verify(out: Path, as_json: bool) -> None:
     with progress_bar() as progress:
         problems = verifying.verify(out, progress)
     for problem in problems:
-        click.echo(str(problem), err=True)
+        click.echo(shown_name(problem), err=True)
     if as_json:
         click.echo(json.dumps({"problems": [problem._asdict() for problem in problems]}))
     elif not problems:
@@ -156,7 +157,9 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
     for tile in shown:
-        click.echo(f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {', '.join(tile.tags)}")
+        tags = ", ".join(tag if len(tag) <= 80 else f"{tag[:79]}…" for tag in tile.tags)
+        line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {tags}"
+        click.echo(shown_name(line))
     click.echo(sheet)
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hpcscale.data.store import DataSet
+from hpcscale.text import shown as shown_name
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
+LETTERS = 120  # of the tags that are looked at
 COLUMNS = 8
 
 
@@ -46,9 +48,9 @@ def contact_sheet(data: DataSet, samples: NDArray[np.int64]) -> tuple[Image.Imag
         tags = [data.tags[tag] for tag in ids[offsets[position] : offsets[position + 1]]]
         left, top = GAP + position % columns * (TILE + GAP), GAP + position // columns * height
         size = _paste(sheet, jpeg, left, top)
-        lines = textwrap.wrap(_printable(", ".join(tags) or "(no tag)"), 27)[:LINES]
+        lines = textwrap.wrap(shown_name(_start(tags)) or "(no tag)", 27)[:LINES]
         draw.multiline_text((left, top + TILE + 1), "\n".join(lines), fill="black", font=font, spacing=1)
-        shown.append(Shown(int(samples[position]), _printable(name), tags, *size, len(jpeg)))
+        shown.append(Shown(int(samples[position]), name, tags, *size, len(jpeg)))
     return sheet, shown
 
 
@@ -68,6 +70,6 @@ def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> 
     return size
 
 
-def _printable(text: str) -> str:
-    """Without the surrogates by which Python carries bytes of a file name that are not UTF-8."""
-    return text.encode(errors="replace").decode()
+def _start(tags: list[str]) -> str:
+    """As many tags as fit under a picture; a tag may have millions of letters."""
+    return ", ".join(tag[:LETTERS] for tag in tags[:LETTERS])[:LETTERS]
