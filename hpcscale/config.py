@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hpcscale.files import FileError, read_json, read_text
+
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"
 
@@ -192,8 +194,8 @@ def share(settings: Config, ranks: int) -> int:
 
 def read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(file))
+    except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
@@ -235,14 +237,15 @@ def override_into(values: dict[str, Any], override: str) -> None:
 
 def dump(config: Config) -> str:
     """The resolved configuration as JSON text; `read` gives the same Config back."""
-    return config.model_dump_json(indent=2) + "\n"
+    # Not pydantic's own JSON text, which cannot hold a path that is not UTF-8.
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
 
 
 def read(file: Path) -> Config:
     """Read the resolved JSON of a run folder."""
     try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        values = read_json(file)
+    except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     return check(Config, values, str(file))
 

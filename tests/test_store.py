@@ -157,7 +157,8 @@ def test_a_wrong_tag_id_never_reaches_a_reader(copy: Path, wrong: int) -> None:
         shard["tag_ids"][3] = wrong
         row = int(np.searchsorted(shard["tag_offsets"][:], 3, side="right")) - 1
     data = open_data(copy)
-    with pytest.raises(DataError, match=rf"shard-00001\.h5: sample {row} \(pictüre .*\) has the tag id {wrong}"):
+    message = rf"shard-00001\.h5: sample {row} \(pictüre .*\) has the tag id {wrong}"
+    with pytest.raises(DataError, match=message):
         data.tag_rows(np.arange(data.samples))
     data.tag_rows(np.arange(5))  # other shards can be read
 

@@ -147,7 +147,9 @@ def check_rows(file: Path, shard: Shard, plan: Plan) -> None:
     sample. Raises DataError, which names the sample."""
     for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
         if len(falling := np.flatnonzero(np.diff(getattr(shard, name)) < 0)):
-            raise DataError(f"{file}: sample {falling[0]}: {name} fall here; `hpcscale data verify` tells more")
+            raise DataError(
+                f"{file}: sample {falling[0]}: {name} fall here; `hpcscale data verify` tells more"
+            )
     ids = shard.tag_ids
     if ids.size and not 0 <= ids.min() <= ids.max() < plan.tags:
         wrong = np.flatnonzero((ids < 0) | (ids >= plan.tags))[0]

@@ -22,9 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
 from hpcscale.pipeline import BadSample
+from hpcscale.text import bare_stderr, shown_lines
 from hpcscale.train import schedule
 from hpcscale.train.folder import Log
-from hpcscale.text import bare_stderr, shown_lines
 
 
 class Report:
