@@ -47,8 +47,8 @@ def markdown(text: object) -> str:
 
 
 def guard_streams() -> None:
-    """Let nothing through to stdout and stderr that a terminal obeys, whichever command, error or warning says
-    it; and let no print fail for its letters. Bytes written to a stream's buffer are data and not looked at.
+    """Let nothing through to stdout and stderr that a terminal obeys, whichever command, error or warning
+    says it; and let no print fail for its letters. Bytes written to a stream's buffer are not looked at.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not hasattr(stream, "guarded"):
@@ -70,7 +70,7 @@ def bare_stderr() -> TextIO:
 
 
 def use_utf8() -> None:
-    """Start this process anew in Python's UTF-8 mode where the locale is for other letters: names of files then
-    mean the same bytes everywhere, and in processes that this one starts."""
+    """Start this process anew in Python's UTF-8 mode where the locale is for other letters: names of files
+    then mean the same bytes everywhere, and in processes that this one starts."""
     if sys.getfilesystemencoding() != "utf-8":
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})

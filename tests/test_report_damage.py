@@ -17,8 +17,9 @@ from hpcscale.leaks import LeakError
 from hpcscale.report import figures, report, summary
 
 NAMES = [
-    "$ave 50% now$", "<img src=x onerror=alert(1)>", "a|b", "[x](javascript:1)", "=1+1", "+1", "-1", "@sum", "\tt",
-    "\r", "line\r\nbreak", "'q", "''", "\x1b[31mred", "\u202etac", "漢字", "مرحبا", "_hidden", "w" * 3000, "{$}",
+    "$ave 50% now$", "<img src=x onerror=alert(1)>", "a|b", "[x](javascript:1)", "=1+1", "+1", "-1", "@sum",
+    "\tt", "\r", "line\r\nbreak", "'q", "''", "\x1b[31mred", "\u202etac", "漢字", "مرحبا", "_hidden",
+    "w" * 3000, "{$}",
 ]  # fmt: skip
 
 

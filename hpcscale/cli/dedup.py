@@ -95,8 +95,8 @@ def print_(out: Path, quarantine: bool) -> None:
     """Print the file OUT of `dedup hash` as TSV: name, quality, hash in hexadecimal.
 
     PDQ in the order of Meta's text form, pHash and dHash as imagehash prints them; quality is PDQ's, else
-    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r, and what else
-    a terminal obeys \\uNNNN.
+    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r, and what
+    else a terminal obeys \\uNNNN.
     """
     from hpcscale.data.codes import quarantined, read_codes
     from hpcscale.data.folder import DataError

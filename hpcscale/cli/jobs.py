@@ -82,9 +82,7 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
                 click.echo(f"==> {file.name} <==")
             last, read[file] = file, read.get(file, 0) + len(text)
             if sys.stdout.isatty():
-                click.echo(
-                    text.decode(errors="surrogateescape"), nl=False
-                )  # what a terminal obeys is escaped
+                click.echo(text.decode(errors="surrogateescape"), nl=False)
             else:
                 sys.stdout.buffer.write(text)
             sys.stdout.flush()
