@@ -110,8 +110,8 @@ def test_every_command_prints_any_name_in_any_locale(source, tmp_path, locale):
         assert done.returncode == code, printed
         assert "Traceback" not in printed
         assert not re.search(OBEYED, printed)
-    assert sorted(os.listdir(os.fsencode(tmp_path))) == [
-        b"c\xff", b"o\xff", b"s\xff\xc3\xa9", b"sheet.png", b"tree.tsv", b"v\xff.json"]  # fmt: skip
+    made = {b"c\xff", b"o\xff", b"s\xff\xc3\xa9", b"sheet.png", b"tree.tsv", b"v\xff.json"}
+    assert set(os.listdir(os.fsencode(tmp_path))) == made
 
 
 def test_what_a_name_holds_ends_no_line(source, tmp_path):
