@@ -286,7 +286,8 @@ def _value(text: str, where: str) -> Any:
 
 def dump(config: Config) -> str:
     """The resolved configuration as JSON text; `read` gives the same Config back."""
-    return config.model_dump_json(indent=2) + "\n"
+    # Not pydantic's own JSON text, which cannot hold a path that is not UTF-8.
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
 
 
 def read(file: Path) -> Config:

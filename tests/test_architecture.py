@@ -26,7 +26,10 @@ ROWS = (
     ("files", "text"),
     ("_ops", "__init__"),
 )
-NARROW = {"report": {"config", "leaks", "evaluations", "files", "text"}, "cluster": {"config", "files", "text"}}
+NARROW = {
+    "report": {"config", "leaks", "evaluations", "files", "text"},
+    "cluster": {"config", "files", "text"},
+}
 ONLY = {
     "horovod": "hpcscale/ranks/",
     "nvidia": "hpcscale/pipeline.py",

@@ -151,6 +151,26 @@ def test_a_wrong_tag_id_is_named(copy: Path) -> None:
     assert "pictüre 4.jpg): has a tag id outside [0, 11)" in str(problems[0])
 
 
+@pytest.mark.parametrize("wrong", [-1, 11, 1 << 30])
+def test_a_wrong_tag_id_never_reaches_a_reader(copy: Path, wrong: int) -> None:
+    with h5py.File(copy / "shard-00001.h5", "r+") as shard:
+        shard["tag_ids"][3] = wrong
+        row = int(np.searchsorted(shard["tag_offsets"][:], 3, side="right")) - 1
+    data = open_data(copy)
+    message = rf"shard-00001\.h5: sample {row} \(pictüre .*\) has the tag id {wrong}"
+    with pytest.raises(DataError, match=message):
+        data.tag_rows(np.arange(data.samples))
+    data.tag_rows(np.arange(5))  # other shards can be read
+
+
+@pytest.mark.parametrize("name", ["jpeg_offsets", "tag_offsets", "name_offsets"])
+def test_falling_offsets_never_reach_a_reader(copy: Path, name: str) -> None:
+    with h5py.File(copy / "shard-00001.h5", "r+") as shard:
+        shard[name][2] = -(1 << 40)
+    with pytest.raises(DataError, match=rf"shard-00001\.h5: sample 1: {name} fall here"):
+        open_data(copy).names(np.arange(SAMPLES))
+
+
 def test_falling_offsets_are_named(copy: Path) -> None:
     with h5py.File(copy / "shard-00000.h5", "r+") as shard:
         shard["jpeg_offsets"][2] = 0

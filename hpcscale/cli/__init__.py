@@ -3,12 +3,14 @@
 import contextlib
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 import hpcscale
+from hpcscale import text
 from hpcscale.cli.outcome import told
 
 COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
@@ -30,6 +32,17 @@ class LateGroup(click.Group):
         module = importlib.import_module(f"hpcscale.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        if args is None:  # a process of its own
+            text.use_utf8()
+        return super().main(args, *rest, **extra)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        text.guard_streams()
+        if broken := [arg for arg in args if "\0" in arg]:
+            raise click.UsageError(f"{broken[0]!r:.80}: no path and no value holds a NUL", context)
+        return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
         with told():

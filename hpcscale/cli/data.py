@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -129,7 +130,7 @@ def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
         if decode and not problems:
             problems = _undecodable(out, workers or len(os.sched_getaffinity(0)), progress)
     for problem in problems:
-        click.echo(str(problem), err=True)
+        click.echo(shown_name(problem), err=True)
     if as_json:
         click.echo(json.dumps({"problems": [problem._asdict() for problem in problems]}))
     elif not problems:
@@ -182,9 +183,9 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
     for tile in shown:
-        click.echo(
-            f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.printable(tile.tags)}"
-        )
+        tags = ", ".join(tag if len(tag) <= 80 else f"{tag[:79]}…" for tag in tile.tags)
+        line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {tags}"
+        click.echo(shown_name(line))
     click.echo(sheet)
 
 

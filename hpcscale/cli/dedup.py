@@ -8,6 +8,7 @@ import click
 
 from hpcscale.cli import review
 from hpcscale.cli.terminal import PART, Number, progress_bar, stop
+from hpcscale.text import shown
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
@@ -64,7 +65,7 @@ def _name_unreadable(out: Path, codes: "Codes") -> None:
     for number, picture in enumerate(quarantined(codes)):
         if number == SHOWN:
             break
-        click.echo(f"{picture['name']}: {picture['reason']}", err=True)
+        click.echo(shown(f"{picture['name']}: {picture['reason']}"), err=True)
     if unreadable:
         more = f", {unreadable - SHOWN} more in its quarantine" if unreadable > SHOWN else ""
         stop(f"{out}: {unreadable} pictures could not be read{more}", 1)
@@ -79,7 +80,8 @@ def print_(out: Path, quarantine: bool) -> None:
     """Print the file OUT of `dedup hash` as TSV: name, quality, hash in hexadecimal.
 
     PDQ in the order of Meta's text form, pHash and dHash as imagehash prints them; quality is PDQ's, else
-    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r.
+    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r, and what
+    else a terminal obeys \\uNNNN.
     """
     from hpcscale.data.codes import quarantined, read_codes
     from hpcscale.pairs import escape
@@ -89,7 +91,7 @@ def print_(out: Path, quarantine: bool) -> None:
         stop(f"{out}: holds embeddings, which have no text form", 2)
     if quarantine:
         for picture in quarantined(codes):
-            _line(escape(picture["name"]), picture["reason"])
+            _line(escape(picture["name"]), escape(picture["reason"]))
         return
     for name, quality, code in zip(codes.names, codes.quality, codes.codes, strict=True):
         _line(escape(name), str(quality), "".join(f"{word:016x}" for word in code.tolist()))

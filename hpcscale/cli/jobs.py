@@ -118,7 +118,10 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
             if last != file and "_" in file.name:
                 click.echo(f"==> {file.name} <==")
             last, read[file] = file, read.get(file, 0) + len(text)
-            sys.stdout.buffer.write(text)
+            if sys.stdout.isatty():
+                click.echo(text.decode(errors="surrogateescape"), nl=False)
+            else:
+                sys.stdout.buffer.write(text)
             sys.stdout.flush()
         if over:  # known before the last look at the files
             return

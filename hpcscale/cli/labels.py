@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.text import shown as shown_name
+
 if TYPE_CHECKING:
     from hpcscale.labels.build import Records
     from hpcscale.labels.vocabulary import Vocabulary
@@ -144,7 +146,7 @@ def _report(vocabulary: "Vocabulary", tags: tuple[str, ...]) -> None:
         tags = tuple(tag for tag in tags if bool(WNID.fullmatch(tag)) == (use == "wnids"))
     selected = tag_classes(vocabulary, tags)
     if unused := [tag for tag, c in zip(tags, selected, strict=True) if c < 0]:
-        examples = ", ".join(map(repr, unused[:5])) + (", ..." if len(unused) > 5 else "")
+        examples = ", ".join(f"{tag!r:.80}" for tag in unused[:5]) + (", ..." if len(unused) > 5 else "")
         click.echo(f"{len(unused)} of {len(tags)} tags select no class: {examples}", err=True)
     if bare := vocabulary.samples - vocabulary.labelled:
         click.echo(f"{bare} of {vocabulary.samples} samples have no class", err=True)
@@ -161,21 +163,23 @@ def _print_summary(found: dict[str, Any], file: Path) -> None:
     click.echo(f"{file}")
     click.echo(f"  {found['classes']} classes, {found['roots']} without parents")
     click.echo(f"  {found['empty_classes']} classes without samples")
-    click.echo(f"  depth {found['depth']}, at most {found['fan_out']} children ({found['widest']})")
+    widest = shown_name(found["widest"])
+    click.echo(f"  depth {found['depth']}, at most {found['fan_out']} children ({widest})")
     click.echo(f"  {found['tags']} tags select a class")
     click.echo(f"  {found['labelled']} of {found['samples']} samples have a class")
     click.echo(f"  {found['labels_per_sample']:.2f} classes in each of those, with ancestors")
-    click.echo("  built with " + ", ".join(f"{key}: {value}" for key, value in found["about"].items()))
+    about = ", ".join(f"{key}: {value}" for key, value in found["about"].items())
+    click.echo(f"  built with {shown_name(about)}")
 
 
 def _print_class(found: dict[str, Any]) -> None:
-    click.echo(f"{found['name']}  (class {found['id']}, {found['count']} of {found['samples']} samples)")
+    lines = [f"{found['name']}  (class {found['id']}, {found['count']} of {found['samples']} samples)"]
     if found["senses"]:
-        click.echo(f"  senses    {', '.join(found['senses'])}")
-    click.echo(f"  tags      {', '.join(found['tags']) or 'none'}")
-    click.echo(f"  parents   {', '.join(found['parents']) or 'none'}")
+        lines.append(f"  senses    {', '.join(found['senses'])}")
+    lines.append(f"  tags      {', '.join(found['tags']) or 'none'}")
+    lines.append(f"  parents   {', '.join(found['parents']) or 'none'}")
     for above in found["ancestors"]:
         below = f" < {', '.join(above['parents'])}" if above["parents"] else ""
-        click.echo(f"  ancestor  {above['name']}{below}  ({above['count']})")
-    for child in found["children"]:
-        click.echo(f"  child     {child['name']}  ({child['count']})")
+        lines.append(f"  ancestor  {above['name']}{below}  ({above['count']})")
+    lines += [f"  child     {child['name']}  ({child['count']})" for child in found["children"]]
+    click.echo("\n".join(map(shown_name, lines)))

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from hpcscale.text import bare_stderr
+
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
@@ -63,7 +65,7 @@ def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
                TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
     tasks: dict[str, TaskID] = {}
     begins: dict[str, tuple[float, int]] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(file=bare_stderr())) as bars:
 
         def progress(stage: str, done: int, total: int | None) -> None:
             now = time.monotonic()

@@ -5,7 +5,6 @@ In: a DataSet and sample ids. Out: a picture, for `data show`.
 
 import io
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 from hpcscale.data.jpeg import tidy
 from hpcscale.data.store import DataSet
 from hpcscale.files import write_file
+from hpcscale.text import shown as shown_name
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
+LETTERS = 120  # of the tags that are looked at
 COLUMNS = 8
-LETTERS = 200  # of a name or of tags that are shown
 
 
 class Shown(NamedTuple):
@@ -52,9 +52,9 @@ def contact_sheet(data: DataSet, samples: NDArray[np.int64]) -> tuple[Image.Imag
         tags = [data.tags[tag] for tag in ids[offsets[position] : offsets[position + 1]]]
         left, top = GAP + position % columns * (TILE + GAP), GAP + position // columns * height
         size = _paste(sheet, jpeg, left, top)
-        lines = textwrap.wrap(printable(tags) or "(no tag)", 27)[:LINES]
+        lines = textwrap.wrap(shown_name(_start(tags)) or "(no tag)", 27)[:LINES]
         draw.multiline_text((left, top + TILE + 1), "\n".join(lines), fill="black", font=font, spacing=1)
-        shown.append(Shown(int(samples[position]), printable([name]), tags, *size, len(jpeg)))
+        shown.append(Shown(int(samples[position]), name, tags, *size, len(jpeg)))
     return sheet, shown
 
 
@@ -83,12 +83,6 @@ def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> 
     return size
 
 
-def printable(texts: Iterable[str]) -> str:
-    """The texts as one line of at most `LETTERS` letters; what cannot be shown is escaped, surrogates too."""
-    shown = ""
-    for text in texts:
-        shown += (", " if shown else "") + text[: LETTERS + 1]
-        if len(shown) > LETTERS:
-            shown = shown[: LETTERS - 3] + "..."
-            break
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+def _start(tags: list[str]) -> str:
+    """As many tags as fit under a picture; a tag may have millions of letters."""
+    return ", ".join(tag[:LETTERS] for tag in tags[:LETTERS])[:LETTERS]

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
 from hpcscale.pipeline import BadSample
+from hpcscale.text import bare_stderr, shown_lines
 from hpcscale.train import schedule
 from hpcscale.train.folder import Log
 
@@ -55,8 +56,8 @@ class Report:
         began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        console = Console(stderr=True)
-        if console.is_terminal:
+        if sys.stderr.isatty():
+            console = Console(file=bare_stderr())
             self.bar = self.stack.enter_context(Progress(*columns, console=console))
             self.task = self.bar.add_task("", total=train.steps, completed=self.first)
         elif self.first:
@@ -160,7 +161,7 @@ class Report:
 
     def say(self, text: str) -> None:
         if self.bar:
-            self.bar.console.print(text, markup=False, highlight=False)
+            self.bar.console.print(shown_lines(text), markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
