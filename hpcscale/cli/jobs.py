@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from hpcscale.cli.terminal import ANY
 from hpcscale.cluster import jobs as reading
 from hpcscale.cluster import slurm
 
 FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
-                        type=click.Path(path_type=Path))  # fmt: skip
+                        type=ANY)  # fmt: skip
 JOB = click.option("--job", metavar="ID", help="[default: the newest]")
 LOOK = 5.0  # seconds between two questions to Slurm
 

@@ -48,9 +48,12 @@ def outcome(error: BaseException) -> tuple[str, int]:
     return "", 0
 
 
-def ending(message: str, code: int) -> click.ClickException:
+def ending(message: str, code: int) -> Exception:
     if code == 2:
         return click.UsageError(message)
+    if code == RESUMABLE:  # no error
+        click.echo(message, err=True)
+        return click.exceptions.Exit(code)
     exception = click.ClickException(message)
     exception.exit_code = code
     return exception

@@ -147,6 +147,10 @@ def attempt(family: Family, world: Path, place: Path, random: Random) -> dict[st
         kind, found = problem.kind, str(problem)
         if problem.__cause__ is not None:
             found += f" [{_where(problem.__cause__)}]"
+    except Exception as error:  # of a function that the family calls itself
+        kind, found = "traceback", f"{type(error).__name__}: {str(error)[:200]} [{_where(error)}]"
+        if found.endswith("[?]"):
+            raise
     except Hang as hang:
         kind, found = "hang", f"{HANG} s [{_where(hang)}]"
     finally:
