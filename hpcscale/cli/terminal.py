@@ -58,7 +58,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
         with _bar() as progress:
             yield progress
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set by Python
 
 
 @contextmanager
