@@ -147,3 +147,15 @@ def test_pipes_and_devices_are_refused_by_every_command(
         assert result.exit_code == 2, result.output
         assert f"{wrong}' is neither a regular file nor a folder" in " ".join(result.output.split())
     assert os.listdir() == ["pipe"]
+
+
+def test_folders_without_a_name_have_jobs_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out.job" / "jobs").mkdir(parents=True)
+    for folder, path in (("out", "."), ("out/deep", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        result = CliRunner().invoke(main, ["cancel", path])
+        assert (result.exit_code, "no job waits or runs" in result.output) == (0, True), result.output
+    assert CliRunner().invoke(main, ["status", "/"]).exit_code == 2

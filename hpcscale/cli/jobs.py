@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hpcscale.cli import words
 from hpcscale.cli.terminal import ANY
 from hpcscale.cluster import jobs as reading
 from hpcscale.cluster import slurm
@@ -21,7 +22,7 @@ LOOK = 5.0  # seconds between two questions to Slurm
 
 def folder_of(path: Path) -> Path:
     """A run, an OUT.job, or the OUT that it belongs to."""
-    beside = path.with_name(path.name + ".job")
+    beside = words.beside(path)
     for folder in (path, beside):
         if (folder / "jobs").is_dir():
             return folder
