@@ -18,6 +18,8 @@ from typing import NamedTuple
 import click
 import numpy as np
 
+from hpcscale.cli.outcome import told
+
 
 class Photograph(NamedTuple):
     name: str  # in skimage.data
@@ -91,6 +93,7 @@ def hpcscale(*words: str | Path) -> None:
     "--manifest", type=click.Path(path_type=Path, exists=True), help="Paths and tags of your pictures."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@told()
 def main(data: Path | None, manifest: Path | None, out: Path) -> None:
     """Photographs to shards, to a label hierarchy, to a ResNet trained on two ranks, to a report."""
     start = time.monotonic()

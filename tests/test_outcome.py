@@ -109,3 +109,53 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, "Traceback" in done.stderr, "Error" in done.stderr) == (1, False, False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data ingest PIPE out",
+        "data ingest . out --manifest PIPE",
+        "data info PIPE",
+        "data show . --out PIPE",
+        "labels build out.json --data . --parents PIPE",
+        "labels show PIPE",
+        "dedup hash PIPE out.h5",
+        "dedup print PIPE",
+        "dedup search PIPE",
+        "dedup drop PIPE --side a --out out",
+        "dedup gallery PIPE out.html --a .",
+        "dedup decisions merge PIPE --out out",
+        "dedup audit . --pairs PIPE",
+        "dedup embed . out.h5 --checkpoint PIPE",
+        "dedup calibrate PIPE out",
+        "train run --config PIPE",
+        "evaluate PIPE",
+        "report PIPE",
+        "image info PIPE",
+        "image build cpu --out PIPE",
+        "submit --dry-run -- train run --config PIPE",
+    ],
+)
+def test_pipes_and_devices_are_refused_by_every_command(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for wrong in ("pipe", "/dev/zero"):
+        result = CliRunner().invoke(main, words.replace("PIPE", wrong).split())
+        assert result.exit_code == 2, result.output
+        assert f"{wrong}' is neither a regular file nor a folder" in " ".join(result.output.split())
+    assert os.listdir() == ["pipe"]
+
+
+def test_folders_without_a_name_have_jobs_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out.job" / "jobs").mkdir(parents=True)
+    for folder, path in (("out", "."), ("out/deep", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        result = CliRunner().invoke(main, ["cancel", path])
+        assert (result.exit_code, "no job waits or runs" in result.output) == (0, True), result.output
+    assert CliRunner().invoke(main, ["status", "/"]).exit_code == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcscale.cli.terminal import PART, progress_bar, stop
+from hpcscale.cli.terminal import FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from hpcscale.data.verify import Problem, Progress
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SHOWN = 10  # kinds of losses that are named
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -28,8 +26,8 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("source", type=SOURCE)
+@click.argument("out", type=OUT_FOLDER)
 @click.option(
     "--manifest", type=FILE, help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"
 )
@@ -163,7 +161,7 @@ def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem
 
 @data.command()
 @click.argument("out", type=FOLDER)
-@click.option("--out", "sheet", type=click.Path(dir_okay=False, path_type=Path), default=Path("sheet.png"),
+@click.option("--out", "sheet", type=OUT, default=Path("sheet.png"),
               show_default=True, help="Where the contact sheet goes (PNG).")  # fmt: skip
 @click.option(
     "--count", type=click.IntRange(1, 400), default=48, show_default=True, help="Pictures, evenly chosen."

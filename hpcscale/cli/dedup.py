@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcscale.cli import review
-from hpcscale.cli.terminal import PART, Number, progress_bar, stop
+from hpcscale.cli.terminal import FILE, OUT, OUT_FOLDER, PART, SOURCE, Number, progress_bar, stop
 from hpcscale.text import shown
 
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(dir_okay=False, path_type=Path)
 SHOWN = 20  # unreadable pictures that are named on stderr; the file lists all
 
 
@@ -28,7 +26,7 @@ for command in (review.gallery, review.decisions, review.audit):
 
 
 @dedup.command("hash")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=SOURCE)
 @click.argument("out", type=OUT)
 @click.option("--method", type=click.Choice(["pdq", "phash", "dhash"]), default="pdq", show_default=True)
 @click.option(
@@ -156,9 +154,9 @@ def search(
 
 
 @dedup.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=SOURCE)
 @click.argument("out", type=OUT)
-@click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True,
+@click.option("--checkpoint", type=SOURCE, required=True,
               help="A run folder, for its newest one, or RUN/checkpoints/step-*.safetensors.")  # fmt: skip
 @click.option("--pooling", type=click.Choice(["rmac", "mean"]), default="rmac", show_default=True)
 @click.option("--batch", type=click.IntRange(1, 65536), default=32, show_default=True, metavar="N")
@@ -182,11 +180,11 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
 
 
 @dedup.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("source", type=SOURCE)
+@click.argument("out_dir", type=OUT_FOLDER)
 @click.option("--samples", type=click.IntRange(2, 1_000_000), default=500, show_default=True, metavar="N")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, metavar="S")
-@click.option("--embeddings", type=click.Path(exists=True, path_type=Path), metavar="RUN",
+@click.option("--embeddings", type=SOURCE, metavar="RUN",
               help="A run folder or checkpoint, whose features are measured too.")  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"

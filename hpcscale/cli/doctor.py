@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from hpcscale.cli.terminal import FOLDER
+
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.argument("folder", type=FOLDER, default=".")
 @click.option(
     "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]"
 )

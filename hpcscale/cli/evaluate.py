@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from hpcscale.cli.terminal import FOLDER
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=FOLDER)
 @click.option(
     "--set",
     "which",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+from hpcscale.cli.terminal import ANY, FILE
 
 
 @click.group()
@@ -15,7 +15,7 @@ def image() -> None:
 
 @image.command()
 @click.argument("kind", type=click.Choice(("cpu", "cuda")))
-@click.option("--out", type=click.Path(path_type=Path), help="The image file.  [default: hpcscale-KIND.sif]")
+@click.option("--out", type=ANY, help="The image file.  [default: hpcscale-KIND.sif]")
 @click.option("--mirror", help="Debian mirror, for cpu.  [default: the one apt uses here]")
 @click.option("--sign", is_flag=True, help="Sign it with your key (apptainer key newpair makes one).")
 @click.option("--fresh", is_flag=True, help="Build from nothing even if the file is there already.")

@@ -12,19 +12,21 @@ from typing import Any
 
 import click
 
+from hpcscale.cli import words
+from hpcscale.cli.terminal import ANY
 from hpcscale.cluster import jobs as reading
 from hpcscale.cluster import records, slurm
 
 FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
-                        type=click.Path(path_type=Path))  # fmt: skip
+                        type=ANY)  # fmt: skip
 JOB = click.option("--job", metavar="ID", callback=lambda _, __, value: job_id(value),
-                   help="This one alone, or one task of an array, ID_TASK.")  # fmt: skip
+                   help="Or one task of an array, ID_TASK.  [default: the newest]")  # fmt: skip
 LOOK = 5.0  # seconds between two questions to Slurm
 
 
 def folder_of(path: Path) -> Path:
     """A run, an OUT.job, or the OUT that it belongs to."""
-    beside = path.with_name(path.name + ".job")
+    beside = words.beside(path)
     for folder in (path, beside):
         if (folder / "jobs").is_dir():
             return folder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from hpcscale.labels.vocabulary import Vocabulary
 
 CHUNK = 1 << 16  # records read at a time
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.group()
@@ -25,10 +24,10 @@ def labels() -> None:
 
 
 @labels.command()
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OUT)
 @click.option("--data", type=FOLDER, help="Data set, as `data ingest` writes it.")
 @click.option("--manifest", type=FILE, help="Manifest of pictures and tags, instead of a data set.")
-@click.option("--wordnet", type=click.Path(path_type=Path), help="WordNet's folder.  [/usr/share/wordnet]")
+@click.option("--wordnet", type=ANY, help="WordNet's folder.  [/usr/share/wordnet]")
 @click.option("--parents", type=FILE, help="Your own hierarchy: class, parent (.tsv, .csv, .jsonl).")
 @click.option(
     "--use",

@@ -49,14 +49,10 @@ def outcome(error: BaseException) -> tuple[str, int]:
 
 
 def ending(message: str, code: int) -> Exception:
-    if code == 2:
-        return click.UsageError(message)
-    if code == RESUMABLE:  # no error
-        click.echo(message, err=True)
-        return click.exceptions.Exit(code)
-    exception = click.ClickException(message)
-    exception.exit_code = code  # type: ignore[misc]  # click states it for the class
-    return exception
+    if code in (1, 2):
+        return click.ClickException(message) if code == 1 else click.UsageError(message)
+    click.echo(message, err=True)  # no error of this command
+    return click.exceptions.Exit(code)
 
 
 @contextmanager

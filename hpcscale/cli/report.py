@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
+from hpcscale.cli.terminal import FOLDER, OUT
+
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
-)
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT,
     help="File of the comparison of several runs.  [default: comparison.md beside the first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:

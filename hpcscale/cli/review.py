@@ -11,16 +11,14 @@ from typing import cast
 
 import click
 
-from hpcscale.cli.terminal import progress_bar, stop
+from hpcscale.cli.terminal import FILE, FOLDER, OUT, SOURCE, progress_bar, stop
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-SOURCE = click.Path(exists=True, path_type=Path)
 SHOWN = 20  # missing pictures and disputed pairs that are named on stderr
 
 
 @click.command()
 @click.argument("pairs", type=FILE)
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", type=OUT)
 @click.option("--a", type=SOURCE, required=True, metavar="SOURCE", help="Pictures of column A (training).")
 @click.option("--b", type=SOURCE, metavar="SOURCE", help="Pictures of column B (test).  [default: as --a]")
 @click.option("--decisions", type=FILE, help="Decisions made before, to begin with.")
@@ -57,7 +55,7 @@ def decisions() -> None:
 
 @decisions.command()
 @click.argument("files", type=FILE, nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSONL.")
+@click.option("--out", type=OUT, required=True, help="JSONL.")
 def merge(files: tuple[Path, ...], out: Path) -> None:
     """Join the decisions in FILES of several reviewers.
 
@@ -81,7 +79,7 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=FOLDER)
 @click.option("--pairs", type=FILE, required=True, help="Pairs of training and test pictures (TSV).")
 @click.option("--set", "which", type=click.Choice(["held_out", "validation", "train"]),
               help="Which evaluation of RUN.  [default: first of validation, held_out, train]")  # fmt: skip

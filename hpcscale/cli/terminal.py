@@ -1,12 +1,15 @@
 """What commands share: how they end, and how they tell the progress on stderr."""
 
 import math
+import os
 import re
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -33,6 +36,25 @@ class Number(click.FloatRange):
         return number
 
 
+class Place(click.Path):
+    """A path, of which a pipe, a device or a socket is refused at once: it would be waited for, for ever."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        with suppress(OSError, ValueError):  # click tells these
+            mode = os.stat(value).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                self.fail(
+                    f"{os.fsdecode(value)!r} is neither a regular file nor a folder.", parameter, context
+                )
+        return super().convert(value, parameter, context)
+
+
+FILE = Place(exists=True, dir_okay=False, path_type=Path)
+FOLDER = Place(exists=True, file_okay=False, path_type=Path)
+SOURCE = Place(exists=True, path_type=Path)  # a file or a folder
+OUT = Place(dir_okay=False, path_type=Path)
+OUT_FOLDER = Place(file_okay=False, path_type=Path)
+ANY = Place(path_type=Path)
 PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
 
 
@@ -50,7 +72,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
         with _bar() as progress:
             yield progress
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set by Python
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from hpcscale.cli.terminal import ANY, OUT_FOLDER
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--config", "file", required=True, type=click.Path(path_type=Path), help="Recipe, TOML.")
+@click.argument("run", type=OUT_FOLDER)
+@click.option("--config", "file", required=True, type=ANY, help="Recipe, TOML.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )

@@ -46,11 +46,17 @@ def read(words: Sequence[str], exists: bool) -> Command:
         paths = [path for path in paths if path != values["file"]] + own
     return Command(
         words=tuple(words),
-        folder=run or out.with_name(out.name + ".job"),
+        folder=run or beside(out),
         paths=tuple(paths),
         parts=any(parameter.name == "part" for parameter in command.params),
         recipe=settings,
     )
+
+
+def beside(out: Path) -> Path:
+    """OUT.job, where the jobs of a command that writes OUT are kept."""
+    out = out if out.name not in ("", "..") else out.resolve()  # "." has no name
+    return out.parent / f"{out.name}.job"
 
 
 def _without_a_look(parameter: click.Parameter) -> click.Parameter:

@@ -79,7 +79,9 @@ def jobs(case: Case) -> None:
     folder.mkdir()
     record = {
         "job": "7", "command": ["report", "run"], "cwd": str(case.place), "site": {"image": "image.sif"},
-        "request": {"site": str(case.place / "site.toml"), "nodes": 1}, "submitted": 1.0, "commit": "abc",
+        "request": {"site": str(case.place / "site.toml"), "nodes": 1, "ranks_per_node": None, "time": None,
+                    "after": [], "array": None},
+        "submitted": 1, "commit": "abc", "array": None, "config": None,
     }  # fmt: skip
     (folder / "7.json").write_text(json.dumps(record))
     (folder / "7.sbatch").write_text("#!/bin/bash\n")

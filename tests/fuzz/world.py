@@ -118,7 +118,8 @@ def _run(run: Path) -> None:
     recipe = run.parent / "recipe.toml"
     (run / "config.json").write_text(config.dump(config.load(recipe, [])))
     events = [{"event": "start", "step": 0, "time": 1.0}]
-    events += [{"event": "step", "step": step, "loss": 1 / step, "lr": 0.1, "samples_per_second": 9.0,
+    events += [{"event": "step", "step": step, "samples": 2 * step, "loss": 1 / step, "lr": 0.1,
+                "seconds": 1.0, "samples_per_second": 9.0,
                 "compute": 0.5, "allreduce": 0.1, "wait": 0.1, "rest": 0.3} for step in (1, 2)]  # fmt: skip
     events += [{"event": "evaluation", "step": 2, "set": "held_out", "metrics": {"map100": 0.5}}]
     events += [{"event": "end", "step": 2, "reason": "finished"}]
