@@ -191,12 +191,11 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
 
     try:
         sheets.check_sheet(sheet, out)
-    except FileError as error:
-        raise click.UsageError(str(error)) from None
-    try:
         opened = open_data(out)
         picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
         sheets.write_sheet(picture, sheet)
+    except FileError as error:
+        raise click.UsageError(str(error)) from None
     except (DataError, OSError) as error:
         stop(str(error), 1)
     if as_json:

@@ -33,9 +33,10 @@ from hpcscale.data.folder import (
     tag_lines,
 )
 from hpcscale.data.listing import append, finish, finished
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.rows import Rows
 from hpcscale.data.shares import Part, check_part, locked, share
-from hpcscale.data.sources import Record, Source, SourceError, find_source
+from hpcscale.data.sources import Source, find_source
 from hpcscale.data.store import write_shard
 from hpcscale.data.survey import Survey, survey_source, walk
 from hpcscale.data.transcode import Stored, encoder, store_picture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.sources import Record, SourceError
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.store import DTYPES, record_digest
 from hpcscale.data.transcode import Stored
 

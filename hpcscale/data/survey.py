@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcscale.data.folder import digest, tag_lines
-from hpcscale.data.sources import Record, Source, SourceError
+from hpcscale.data.record import Record, SourceError
+from hpcscale.data.sources import Source
 from hpcscale.data.verify import Progress
 
 _log = logging.getLogger(__name__)

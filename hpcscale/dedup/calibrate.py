@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.sources import Record, SourceError
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
 from hpcscale.dedup.hashes import find_pictures

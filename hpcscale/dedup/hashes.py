@@ -23,8 +23,9 @@ import numpy as np
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
+from hpcscale.data.record import Record, SourceError
 from hpcscale.data.shares import Part, check_part, locked, share
-from hpcscale.data.sources import Record, SourceError, find_source
+from hpcscale.data.sources import find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers

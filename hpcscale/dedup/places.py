@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from hpcscale.data.jpeg import BadPicture
 from hpcscale.data.sources import find_source
 from hpcscale.data.store import open_data
-from hpcscale.data.transcode import BadPicture, read_picture, upright
+from hpcscale.data.transcode import read_picture, upright
 
 NAMES = 1 << 16  # of a data set, looked through at a time
 

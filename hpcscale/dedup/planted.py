@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from hpcscale import ops
-from hpcscale.data.transcode import BadPicture, read_picture, upright
+from hpcscale.data.jpeg import BadPicture
+from hpcscale.data.transcode import read_picture, upright
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}
