@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from hpcscale.cli import main
 from hpcscale.data.codes import WORDS, Codes, write_codes
-from hpcscale.dedup import blocks
+from hpcscale.dedup import blocks, stars
 from hpcscale.dedup import search as module
+from hpcscale.dedup.groups import drop, groups
 from hpcscale.dedup.search import SearchError, search
+from hpcscale.pairs import read_pairs
 
 
 def codes_file(
@@ -87,6 +89,60 @@ def test_stdout_has_the_same_lines_and_low_quality_is_told(tmp_path: Path) -> No
     assert result.stdout == brute(a, None, 31, 50)
     low = int((a.quality < 50).sum())
     assert f"{low} pictures of too low quality left out" in result.stderr
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 18])
+@pytest.mark.parametrize("radius", [0, 20, 60])
+def test_groups_are_those_of_the_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: int, piece: int
+) -> None:
+    monkeypatch.setattr(stars, "PIECE", piece)
+    codes = codes_file(tmp_path / "a.h5", 120, 1, originals=25)
+    twice = Codes([f"{i}\n" for i in range(240)], np.concatenate([codes.codes[::-1], codes.codes]),
+                  np.concatenate([codes.quality, codes.quality]), "pdq")  # fmt: skip
+    write_codes(tmp_path / "b.h5", twice)
+    search(tmp_path / "b.h5", None, tmp_path / "pairs.tsv", radius)
+    expected = groups(read_pairs(tmp_path / "pairs.tsv"))
+    result = CliRunner().invoke(
+        main, ["dedup", "search", str(tmp_path / "b.h5"), "--groups", "--radius", str(radius),
+               "--out", str(tmp_path / "stars.tsv")])  # fmt: skip
+    found = list(read_pairs(tmp_path / "stars.tsv"))
+    assert groups(found) == [sorted(group, key=int) for group in expected] != []
+    assert len(found) == sum(len(group) - 1 for group in expected)
+    assert f"{len(found)} pictures beside the first of a group" in result.stdout
+    for pair in found[:20]:
+        i, j = (int(name) for name in (pair.a, pair.b))
+        assert pair.distance == np.bitwise_count(twice.codes[i] ^ twice.codes[j]).sum()
+    for within in ("pairs", "stars"):
+        drop(tmp_path / f"{within}.tsv", "within", tmp_path / within)
+    assert (tmp_path / "pairs").read_bytes() == (tmp_path / "stars").read_bytes() != b""
+
+
+def test_many_pairs_are_told_while_they_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    same = Codes(
+        [str(i) for i in range(400)], np.zeros((400, 4), np.uint64), np.full(400, 99, np.uint8), "pdq"
+    )
+    write_codes(tmp_path / "a.h5", same)
+    search(tmp_path / "a.h5", None, tmp_path / "few.tsv")
+    assert caplog.messages == []  # 79,800 pairs
+    monkeypatch.setattr(blocks, "MANY", 1000)
+    search(tmp_path / "a.h5", None, tmp_path / "many.tsv")
+    assert "79800 pairs so far" in caplog.messages[-1]
+    assert "--groups" in caplog.messages[-1]
+    caplog.clear()
+    search(tmp_path / "a.h5", tmp_path / "a.h5", tmp_path / "two.tsv")
+    assert "pairs so far" in caplog.messages[0]
+    assert "--groups" not in caplog.messages[0]
+
+
+@pytest.mark.parametrize("option", [["B"], ["--part", "0/2"], ["--cosine", "0.5"], ["--neighbours", "3"]])
+def test_groups_are_of_one_file_of_hashes(tmp_path: Path, option: list[str]) -> None:
+    codes_file(tmp_path / "a.h5", 5, 1)
+    option = [str(tmp_path / "a.h5") if word == "B" else word for word in option]
+    result = CliRunner().invoke(main, ["dedup", "search", str(tmp_path / "a.h5"), *option, "--groups"])
+    assert (result.exit_code, "--groups is for one file" in result.output) == (2, True)
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

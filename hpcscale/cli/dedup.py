@@ -109,6 +109,7 @@ def _line(*cells: str) -> None:
 @click.option("--cosine", type=Number(-1, 1), metavar="T", help="Embeddings: the least, inclusive.")
 @click.option("--neighbours", type=click.IntRange(1, 100_000), metavar="K",
               help="Embeddings: only the K nearest of each.  [default without --cosine: 21]")  # fmt: skip
+@click.option("--groups", is_flag=True, help="Within A: groups in the place of pairs, see below.")
 @click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 @PART
@@ -119,6 +120,7 @@ def search(
     min_quality: int | None,
     cosine: float | None,
     neighbours: int | None,
+    groups: bool,
     out: Path | None,
     threads: int | None,
     part: tuple[int, int] | None,
@@ -129,16 +131,25 @@ def search(
     separated by tabs, sorted by the places of the two pictures in their files. The search is exact. The
     distance of embeddings is 1 - cosine; neighbours come nearest first.
 
+    A thousand equal pictures are half a million pairs. With --groups, a line tells for every picture but the
+    first of its group that first one, itself and their distance; `drop --side within` takes these lines too.
+
     On a cluster, N array tasks with --part 0/N to (N-1)/N and --out share the work, each writing into
     OUT.parts; when they have ended, the command without --part does what is left, and writes OUT.
     """
     from hpcscale.dedup import search as searching
+    from hpcscale.dedup import stars
 
+    if groups and (b, cosine, neighbours, part) != (None,) * 4:
+        raise click.UsageError("--groups is for one file of hashes, without --cosine, --neighbours or --part")
     try:
         with progress_bar() as progress:
-            found = searching.search(
-                a, b, out, radius, min_quality, threads, progress, cosine, neighbours, part
-            )
+            if groups:
+                found = stars.search_groups(a, out, radius, min_quality, threads, progress)
+            else:
+                found = searching.search(
+                    a, b, out, radius, min_quality, threads, progress, cosine, neighbours, part
+                )
     except KeyboardInterrupt:
         if out is None:
             stop("interrupted; with --out it could be resumed", 75)
@@ -147,7 +158,7 @@ def search(
         click.echo(f"{out}: part {part[0]}/{part[1]}: {found.pairs} pairs")
         return
     if out:
-        click.echo(f"{out}: {found.pairs} pairs")
+        click.echo(f"{out}: {found.pairs} {'pictures beside the first of a group' if groups else 'pairs'}")
     for file, low in ((a, found.left_out_a), (b, found.left_out_b)):
         if file and low:
             click.echo(f"{file}: {low} pictures of too low quality left out, see --min-quality", err=True)

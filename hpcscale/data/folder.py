@@ -133,7 +133,7 @@ def read_manifest(folder: Path) -> list[Entry]:
         lines = read_bytes(file).split(b"\n")[:-1]
     except FileNotFoundError:
         lines = []
-    except FileError as error:
+    except (OSError, FileError) as error:
         raise DataError(str(error)) from None
     entries: list[Entry] = []
     for number, line in enumerate(lines):

@@ -313,7 +313,7 @@ def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
         )
     for entry in entries:
         file = folder / entry.file
-        size = file.stat().st_size if file.is_file() else None
+        size = os.path.getsize(file) if os.path.isfile(file) else None
         if size != entry.bytes:
             found = "is missing" if size is None else f"has {size} bytes"
             raise DataError(f"{file}: {found}, manifest.jsonl says {entry.bytes} bytes")

@@ -81,19 +81,22 @@ def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -
             if not found:
                 found += check_entry(entry, entry_of(file, file, shard))
             quarantine.update(shard.quarantine.tobytes())
-        except DataError as error:
+        except (DataError, OSError, FileError) as error:
             found.append(Problem(entry.file, None, "", str(error)))
         problems += found
     if len(entries) != plan.shards:
         problems.append(Problem("manifest.jsonl", None, "", f"lists {len(entries)} of {plan.shards} shards"))
     elif not problems:
-        listed = folder / "quarantine.jsonl"
-        if not listed.exists():
-            problems.append(Problem("quarantine.jsonl", None, "", "is missing: the ingest has not ended"))
-        elif file_digest(listed) != quarantine.hexdigest():
-            problems.append(
-                Problem("quarantine.jsonl", None, "", "does not list what the shards' quarantines list")
-            )
+        problem = ""
+        try:
+            if file_digest(folder / "quarantine.jsonl") != quarantine.hexdigest():
+                problem = "does not list what the shards' quarantines list"
+        except FileNotFoundError:
+            problem = "is missing: the ingest has not ended"
+        except (OSError, FileError) as error:
+            problem = f"cannot be read: {error}"
+        if problem:
+            problems.append(Problem("quarantine.jsonl", None, "", problem))
     progress("verify", len(entries), len(entries))
     return problems
 

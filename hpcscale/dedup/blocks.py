@@ -14,6 +14,7 @@ the former and take over the latter. The lines do not depend on it.
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -33,7 +34,10 @@ from hpcscale.pairs import escape
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
 LEAST = 1 << 12  # codes of a block: shorter ones are not worth a job of their own
+MANY = 100_000  # pairs, at least, before there is a warning
 ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
+
+_log = logging.getLogger(__name__)
 
 Found = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row, row, distance
 Share = Callable[[float], None]  # takes the share that is done
@@ -66,10 +70,26 @@ class Search(NamedTuple):
     digits: Callable[[int], str]  # a distance as text
 
 
+class _Many:
+    """Warns, at every doubling, where pairs are so many that pictures must be there many times."""
+
+    def __init__(self, search: Search) -> None:
+        pictures = len(search.a.codes) + len(search.b.codes if search.b else ())
+        self.pairs, self.next = 0, max(MANY, 20 * pictures)
+        self.advice = "; --groups writes a line a picture instead" if search.b is None else ""
+
+    def add(self, pairs: int) -> None:
+        self.pairs += pairs
+        if self.pairs >= self.next:
+            self.next = 2 * self.pairs
+            _log.warning("%d pairs so far: many of the pictures are alike%s", self.pairs, self.advice)
+
+
 def run(search: Search, out: Path | None, part: Part | None, progress: Progress) -> int:
     """Do all of the search, or the share of one task. Returns the number of pairs. Raises SearchError."""
     if part is not None and out is None:
         raise SearchError("a part needs --out, next to which the tasks leave what they find")
+    many = _Many(search)
     length = search.block if part is None else _shorter(search, part[1])
     with _work_folder(out, search.task, length, part) as (folder, block, alone):
         every = jobs(search, block)
@@ -83,11 +103,11 @@ def run(search: Search, out: Path | None, part: Part | None, progress: Progress)
             if not file.exists():
                 if alone:
                     remove_asides(file)
-                _do(search, job, block, file, share)
+                _do(search, job, block, file, share, many)
         progress("search", 1000 * len(mine), 1000 * len(mine))
         if part is not None:
             return sum((folder / job.file).stat().st_size for job in mine) // ROW
-        with _target(out) as stream:
+        with target(out) as stream:
             return _write(search, every, block, folder, stream)
 
 
@@ -133,7 +153,7 @@ def _work_folder(
             remove_parts(out)
 
 
-def _do(search: Search, job: Job, block: int, file: Path, share: Share) -> None:
+def _do(search: Search, job: Job, block: int, file: Path, share: Share, many: "_Many") -> None:
     """Write what a job finds."""
     temporary = aside(file)
     try:
@@ -141,6 +161,7 @@ def _do(search: Search, job: Job, block: int, file: Path, share: Share) -> None:
 
             def found(pairs: NDArray[np.int64]) -> None:
                 stream.write(pairs.astype("<i8", copy=False).data)
+                many.add(len(pairs))
 
             search.find(job, block, found, share)
         commit(temporary, file)
@@ -152,7 +173,7 @@ def _do(search: Search, job: Job, block: int, file: Path, share: Share) -> None:
 
 
 @contextmanager
-def _target(out: Path | None) -> Iterator[IO[bytes]]:
+def target(out: Path | None) -> Iterator[IO[bytes]]:
     """Stdout, or a file that is renamed to `out` when all went well."""
     if out is None:
         yield sys.stdout.buffer

@@ -91,14 +91,19 @@ def search(
         )
     if cosine is not None or neighbours is not None:
         raise SearchError(f"{a} holds {first.method}: use a radius; cosine and neighbours are of embeddings")
-    bits = 64 * WORDS[first.method]
-    radius = RADIUS[first.method] if radius is None else radius
-    if not 0 <= radius <= bits:
-        raise SearchError(f"radius must be between 0 and {bits} for {first.method}, found {radius}")
+    radius = checked_radius(first.method, RADIUS[first.method] if radius is None else radius)
     quality = MIN_QUALITY[first.method] if min_quality is None else min_quality
     pairs = run(_by_radius(first, second, radius, quality, threads), out, part, progress)
     low = [int((codes.quality < quality).sum()) for codes in (first, second or first)]
     return Searched(pairs, *low)
+
+
+def checked_radius(method: str, radius: int) -> int:
+    """Raises SearchError."""
+    bits = 64 * WORDS[method]
+    if not 0 <= radius <= bits:
+        raise SearchError(f"radius must be between 0 and {bits} for {method}, found {radius}")
+    return radius
 
 
 def _by_radius(a: Codes, b: Codes | None, radius: int, quality: int, threads: int) -> Search:

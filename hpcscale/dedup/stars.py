@@ -1,0 +1,86 @@
+"""A hash file -> the groups of its pictures, each as a star: a line for every picture but the group's first.
+
+In: one hash file. Out: a pairs file (pairs.py): the first picture of the group, another one of it, and the
+distance of these two, sorted by the places of both in the file. A group is what pairs within the radius
+connect, as groups.py has it, so the distance in a line may be larger than the radius.
+
+n equal pictures are n * (n - 1) / 2 pairs, but n - 1 lines here, and each code is searched for once, however
+many pictures have it. Memory: about 100 bytes a picture. Not resumed, not shared by tasks.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale import ops
+from hpcscale.data.codes import POOLINGS, read_codes
+from hpcscale.data.verify import Progress
+from hpcscale.dedup.blocks import SearchError, target
+from hpcscale.dedup.search import MIN_QUALITY, RADIUS, Searched, checked_radius
+from hpcscale.pairs import escape
+
+PIECE = 1 << 18  # pairs joined at a time, at least
+
+
+def search_groups(
+    a: Path,
+    out: Path | None,
+    radius: int | None = None,
+    min_quality: int | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Searched:
+    """Write the groups of `a` to `out` (None: stdout); the options are those of `search`. `Searched.pairs`
+    counts the lines. Raises DataError and SearchError.
+    """
+    codes = read_codes(a)
+    if codes.method in POOLINGS:
+        raise SearchError(f"{a} holds embeddings: groups are of hashes")
+    radius = checked_radius(codes.method, RADIUS[codes.method] if radius is None else radius)
+    quality = MIN_QUALITY[codes.method] if min_quality is None else min_quality
+    rows = np.flatnonzero(codes.quality >= quality)
+    kept = codes.codes[rows]
+    first = _first_of_groups(kept, radius, threads or len(os.sched_getaffinity(0)), progress)
+    others = np.flatnonzero(first != np.arange(len(rows)))
+    others = others[np.lexsort((others, first[others]))]
+    distances = np.bitwise_count(kept[first[others]] ^ kept[others]).sum(1)
+    with target(out) as stream:
+        for i, j, distance in zip(rows[first[others]], rows[others], distances.tolist(), strict=True):
+            line = f"{escape(codes.names[i])}\t{escape(codes.names[j])}\t{distance}\n"
+            stream.write(os.fsencode(line))
+    return Searched(len(others), int((codes.quality < quality).sum()), 0)
+
+
+def _first_of_groups(
+    codes: NDArray[np.uint64], radius: int, threads: int, progress: Progress
+) -> NDArray[np.int64]:
+    """For every row  # (n,): the first row of its group."""
+    _, first, which = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # distinct codes, in the order of their first rows
+    first = first[order]
+    which = np.argsort(order)[which.reshape(-1)]
+    root = np.arange(len(first))
+    waiting: list[NDArray[np.int64]] = []
+
+    def found(pairs: NDArray[np.int64]) -> None:
+        waiting.append(pairs)
+        if sum(map(len, waiting)) >= max(PIECE, len(root)):  # a join costs a pass over all codes
+            join()
+
+    def join() -> None:
+        pairs = np.concatenate([np.empty((0, 3), np.int64), *waiting])
+        waiting.clear()
+        while len(pairs := pairs[root[pairs[:, 0]] != root[pairs[:, 1]]]):
+            ends = root[pairs[:, :2]]
+            np.minimum.at(root, ends.max(1), ends.min(1))
+            while not np.array_equal(up := root[root], root):
+                root[:] = up
+
+    def share(done: float) -> None:
+        progress("search", int(1000 * done), 1000)
+
+    ops.self_join(np.ascontiguousarray(codes[first]), radius, threads, found=found, progress=share)
+    join()
+    return np.asarray(first[root[which]])
