@@ -19,7 +19,8 @@ from hpcscale.data.codes import POOLINGS, read_codes
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import SearchError, target
 from hpcscale.dedup.search import MIN_QUALITY, RADIUS, Searched, checked_radius
-from hpcscale.pairs import escape
+from hpcscale.files import check_output
+from hpcscale.pairs import escape, is_pairs
 
 PIECE = 1 << 18  # pairs joined at a time, at least
 
@@ -35,6 +36,8 @@ def search_groups(
     """Write the groups of `a` to `out` (None: stdout); the options are those of `search`. `Searched.pairs`
     counts the lines. Raises DataError and SearchError.
     """
+    if out is not None:
+        check_output(out, [a], is_pairs)
     codes = read_codes(a)
     if codes.method in POOLINGS:
         raise SearchError(f"{a} holds embeddings: groups are of hashes")
