@@ -154,6 +154,7 @@ def test_a_tampered_image_is_refused_before_it_runs(site: Site, record: str) -> 
 def test_the_image_sees_what_is_allowed_and_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TOKEN", "APPTAINERENV_TOKEN", "SINGULARITYENV_TOKEN", "SECRET", "NCCL_DEBUG", "MINE"):
         monkeypatch.setenv(name, "x, $(touch bad) `y`=\n'\"")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # of whoever runs the tests
     monkeypatch.setenv("HPCSCALE_PASS", "MINE UNSET")
     monkeypatch.setenv("HPCSCALE_BINDS", "/tmp:/t:ro\n/a b")
     site.train("exit 0", "--ntasks-per-node=2", "--cpus-per-task=3")

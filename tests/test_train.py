@@ -131,7 +131,7 @@ def test_every_signal_saves_and_the_same_call_ends_with_the_same_bits(
     for stops, number in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGUSR1), 1):
 
         def signalling(*arguments: Any, by: int = number, **keys: Any) -> Iterator[pipeline.Batch]:
-            os.kill(os.getpid(), by)
+            signal.raise_signal(by)
             yield from real(*arguments, **keys)
 
         before = signal.getsignal(number)
@@ -162,10 +162,10 @@ def test_in_a_job_only_the_first_signal_does_anything() -> None:
 
 def test_second_signal_acts_at_once() -> None:
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_damaged_checkpoint_is_passed_over_with_the_same_end(
