@@ -128,8 +128,11 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
     with h5py.File(
         temporary, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=8
     ) as target:
+        # Places in the file are dealt out here: later, they would depend on which part first has some bytes.
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         for name, dtype in dtypes.items():
-            target.create_dataset(name, sizes[name], dtype, fill_time="never")
+            target.create_dataset(name, sizes[name], dtype, fill_time="never", dcpl=early)
 
         def put(name: str, values: NDArray[Any]) -> None:
             values = np.ascontiguousarray(values, dtypes[name])
