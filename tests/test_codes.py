@@ -84,6 +84,13 @@ def test_parts_are_joined_in_order(tmp_path: Path) -> None:
     assert [picture["name"] for picture in quarantined(found)] == ["x", "y"]
     write_codes(tmp_path / "at once", whole)
     assert (tmp_path / "at once").read_bytes() == (tmp_path / "merged").read_bytes()
+    files.insert(0, tmp_path / "nothing")
+    write_codes(files[0], some_codes([], quarantine=lines[0]))  # places do not depend on who has bytes first
+    quarantine = np.frombuffer(lines[0] + b"".join(lines), np.uint8)
+    digests = np.concatenate([read_codes(files[0]).digests, whole.digests])
+    merge_codes(tmp_path / "merged", files, "joined")
+    write_codes(tmp_path / "at once", whole._replace(quarantine=quarantine, digests=digests))
+    assert (tmp_path / "at once").read_bytes() == (tmp_path / "merged").read_bytes()
 
 
 def test_every_flipped_bit_and_every_cut_is_refused_by_name(tmp_path: Path) -> None:

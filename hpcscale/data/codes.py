@@ -126,8 +126,11 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
     ends = dict.fromkeys(dtypes, 0)
     temporary = aside(file)
     with h5py.File(temporary, "w", **WRITTEN) as target:
+        # Places in the file are dealt out here: later, they would depend on which part first has some bytes.
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         for name, dtype in dtypes.items():
-            target.create_dataset(name, sizes[name], dtype, fill_time="never")
+            target.create_dataset(name, sizes[name], dtype, fill_time="never", dcpl=early)
 
         def put(name: str, values: NDArray[Any]) -> None:
             values = np.ascontiguousarray(values, dtypes[name])
