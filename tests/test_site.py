@@ -143,11 +143,11 @@ def test_what_is_no_image_is_refused(login: Login, content: bytes | None) -> Non
 
 
 def test_a_program_that_only_the_nodes_may_have(login: Login) -> None:
-    login.write_site('apptainer = "singularity"\n')
+    login.write_site('apptainer = "apptainer-of-nodes"\n')
     done = login.run("submit", "--site", "./site.toml", *TRAIN)
     assert (done.exit_code, done.stdout) == (0, "1\n")
-    assert "no 'singularity' on PATH here" in done.stderr
-    login.write_site('apptainer = "singularity"\nmodules = ["singularity"]\n')
+    assert "no 'apptainer-of-nodes' on PATH here" in done.stderr
+    login.write_site('apptainer = "apptainer-of-nodes"\nmodules = ["apptainer"]\n')
     assert login.run("submit", "--site", "./site.toml", "--dry-run", *TRAIN).stderr == ""
 
 

@@ -58,13 +58,13 @@ def test_the_job_is_known_whatever_sbatch_says(login: Login, then: str) -> None:
 
 def test_an_sbatch_that_gives_no_answer_in_time(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its child keeps the output open after it is killed."""
-    monkeypatch.setattr(slurm, "SECONDS", 5.0)
+    monkeypatch.setattr(slurm, "SECONDS", 15.0)
     (login.cluster.folder / "sbatch-then").write_text("sleep 300; true")
     begin = time.monotonic()
     done = login.run(*SUBMIT)
     assert time.monotonic() - begin < 120
     assert (done.exit_code, done.stdout) == (0, "1\n"), done.output
-    assert "no answer in 5 s" in done.stderr
+    assert "no answer in 15 s" in done.stderr
 
 
 def test_a_program_that_is_ended_leaves_what_it_said() -> None:

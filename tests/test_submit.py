@@ -92,6 +92,17 @@ def test_awkward_values_arrive_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "bad").exists()
 
 
+def test_every_character_alone_is_a_word_of_bash(tmp_path: Path) -> None:
+    """And at both ends of a word; in a folder with a file of one letter, and a home."""
+    (tmp_path / "x").touch()
+    letters = [chr(code) for code in range(1, 256) if code != 0x0D]
+    words = [*letters, *(f"{letter}a{letter}" for letter in letters), *(f"{letter}(x)" for letter in letters)]
+    program = tmp_path / "program"
+    program.write_text(f"set -- {' '.join(map(script.quote, words))}\nprintf '%s\\0' \"$@\"")
+    done = subprocess.run(["bash", program], cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.decode().split("\0")[:-1] == words
+
+
 def test_directives_hold_nothing_of_the_user() -> None:
     for text in golden_scripts().values():
         for line in text.splitlines():
