@@ -183,7 +183,7 @@ def test_a_folder_gives_back_what_was_saved_and_replaces_an_older_one(tmp_path):
     names = [f"pictures/{i}.jpg" for i in range(SAMPLES)]
     folder = tmp_path / "evaluations" / "held_out-00000001"
     for value in (1, 2):
-        rows = [(0, "a, b", 1, 1, 0.5, "")]
+        rows = [(c, f"a, b {c}", 1, 1, 0.5, "") for c in range(int(found.results.classes.max()) + 1)]
         thumbnails = (found.thumbnail_samples, found.thumbnails)
         evaluations.save(folder, {"step": value}, rows, found.results, names, thumbnails)
         assert json.loads((folder / "metrics.json").read_text()) == {"step": value}
