@@ -334,3 +334,14 @@ def test_an_installed_package_brings_the_job_scripts(login: Login) -> None:
     assert done.stdout == login.run(*words).stdout
     assert (out / "hpcscale/slurm/sites/example.toml").exists()
     assert list((out / "hpcscale/containers").glob("*.def"))
+
+
+def test_only_commands_of_ranks_get_several(login: Login) -> None:
+    login.write_site("gpus_per_node = 4\n")
+    Path("run").mkdir()
+    for words, ranks in (("report", 1), ("evaluate", 4)):
+        job = login.submit("--", words, "run")
+        assert f"#SBATCH --ntasks-per-node={ranks}\n" in login.cluster.job(job)["script"], words
+    for option in ("--nodes", "--ranks-per-node"):
+        done = login.run("submit", "--site", "./site.toml", option, "2", "--", "report", "run")
+        assert (done.exit_code, "`report run` runs as one process" in done.output) == (2, True), done.output

@@ -21,6 +21,9 @@ from hpcscale.cluster.records import Say
 from hpcscale.files import Usage
 
 
+RANKED = ("train", "evaluate")  # commands of several ranks; of any other, each rank would do all of it
+
+
 class SubmitError(Usage):
     """A job that cannot be submitted as it was asked for."""
 
@@ -69,7 +72,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     template: site.Template = (
         "array" if request.array else "train" if command.words[0] == "train" else "single"
     )
-    resources = _resources(request, here, template)
+    resources = _resources(command, request, here, template)
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
@@ -104,10 +107,20 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
     )
 
 
-def _resources(request: Request, here: site.Site, template: site.Template) -> site.Resources:
-    """What the site and, on top, the request ask for. Raises ConfigError."""
+def _resources(
+    command: Command, request: Request, here: site.Site, template: site.Template
+) -> site.Resources:
+    """What the site and, on top, the request ask for. Raises SubmitError and ConfigError."""
     common = here.resources(template)
-    chosen: dict[str, object] = {"ranks_per_node": request.ranks_per_node, "time": request.time}
+    ranks = request.ranks_per_node
+    if command.words[0] not in RANKED:
+        if request.nodes > 1 or (ranks or 1) > 1:
+            raise SubmitError(
+                f"`{' '.join(command.words[:2])}` runs as one process: --nodes and --ranks-per-node are for "
+                f"{' and '.join(RANKED)}"
+            )
+        ranks = 1
+    chosen: dict[str, object] = {"ranks_per_node": ranks, "time": request.time}
     if request.sbatch:
         chosen["directives"] = (*common.directives, *request.sbatch)
     resources = site.checked(common, {key: value for key, value in chosen.items() if value is not None})
