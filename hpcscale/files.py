@@ -81,10 +81,9 @@ def open_regular(file: Path | str) -> BufferedReader:
 def read_bytes(file: Path, most: int = MOST) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises FileError and OSError."""
     with open_regular(file) as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise FileError(f"{file}: more than the {most:,} bytes allowed here")
-    return content
+        if os.fstat(stream.fileno()).st_size > most:
+            raise FileError(f"{file}: more than the {most:,} bytes allowed here")
+        return stream.read()  # a read of `most` bytes would get memory for all of them first
 
 
 def read_text(file: Path, most: int = MOST) -> str:

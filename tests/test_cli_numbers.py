@@ -56,20 +56,20 @@ def test_numbers_beyond_sense_are_wrong_usage(place: Path, words: str, option: s
 
 
 @pytest.mark.parametrize(
-    "text", ["9" * 400, "9" * 5000, "1e999", "nan", "inf", "-inf", "1_000", "", " 1", "1 ", "0x1", "٣", "--1"]
+    "text", ["9" * 400, "9" * 5000, "1e999", "nan", "inf", "-inf", "1_000", "", "1 2", "0x1", "٣", "--1"]
 )
 def test_distances_that_are_no_numbers(tmp_path: Path, text: str) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text(f"a\tb\t1\na\tb\t{text}\n")
-    with pytest.raises(PairsError, match=r"pairs\.tsv:2: distance .* is not (a number|finite)") as caught:
+    with pytest.raises(PairsError, match=r"pairs\.tsv:2: distance .* is (not a number|too large)") as caught:
         list(read_pairs(file))
     assert len(str(caught.value)) < 300
 
 
 def test_distances_that_are(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
-    texts = ["0", "31", "0.25", "1e-3", "-0.000001", ".5", "9" * 20]
+    texts = ["0", "31", "0.25", "1e-3", "-0.000001", ".5"]
     file.write_text("".join(f"a\tb\t{text}\n" for text in texts))
     found = [pair.distance for pair in read_pairs(file)]
-    assert found == [0, 31, 0.25, 0.001, -1e-6, 0.5, 1e20]
+    assert found == [0, 31, 0.25, 0.001, -1e-6, 0.5]
     assert [type(value) for value in found[:3]] == [int, int, float]

@@ -395,7 +395,7 @@ def test_line_separators_in_names_and_tags_split_nothing(tmp_path: Path) -> None
 def test_tags_that_cannot_be_shown_are_escaped_and_long_ones_cut(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(photograph(1))
     for tags, shown in (
-        (["\ud800", "\x1b[31mred"], "\\ud800, \\x1b[31mred"),
+        (["\ud800", "\x1b[31mred"], "\\ud800, \\u001b[31mred"),
         (["x" * 10_000_000], "x" * 197 + "..."),
         ([f"t{i}" for i in range(100_000)], "..."),
     ):

@@ -181,8 +181,7 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
     for tile in shown:
-        tags = ", ".join(tag if len(tag) <= 80 else f"{tag[:79]}…" for tag in tile.tags)
-        line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {tags}"
+        line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.start(tile.tags)}"
         click.echo(shown_name(line))
     click.echo(sheet)
 

@@ -114,7 +114,7 @@ class Resources(BaseModel):
     ranks_per_node: Count | None = Field(None, ge=1, le=1024)
     cpus_per_rank: Count | None = Field(None, ge=1, le=65536)
     # More options of sbatch, as "--exclusive".
-    directives: tuple[Directive, ...] = ()
+    directives: Annotated[tuple[Directive, ...], Strict(False)] = ()
 
     def ranks(self) -> int:
         """Ranks on each node."""
@@ -123,16 +123,16 @@ class Resources(BaseModel):
 
 class Site(Resources):
     # The image that jobs run in.
-    image: Path
+    image: Annotated[Path, Strict(False)]
     # Folders that jobs see in the image beside the working folder and the job's own; as `apptainer --bind`.
-    binds: tuple[Bind, ...] = ()
+    binds: Annotated[tuple[Bind, ...], Strict(False)] = ()
     # Loaded on the node, before anything else.
-    modules: tuple[Word, ...] = ()
+    modules: Annotated[tuple[Word, ...], Strict(False)] = ()
     # Program that runs images.
     apptainer: Program = "apptainer"
     # Variables set in the image, and names of variables that pass from the environment of the job into it.
     environment: dict[Settable, Value] = {}
-    pass_on: tuple[Name, ...] = ()
+    pass_on: Annotated[tuple[Name, ...], Strict(False)] = ()
     # Network interface between the ranks; None: the one by which they reach one another.
     interface: Word | None = None
     # How ranks find one another: by hpcscale's own rendezvous ("none"), or by this plugin of `srun --mpi`.

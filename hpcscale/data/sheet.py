@@ -19,7 +19,7 @@ from hpcscale.files import write_file
 from hpcscale.text import shown as shown_name
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
-LETTERS = 120  # of the tags that are looked at
+LETTERS = 200  # of the tags that are shown
 COLUMNS = 8
 
 
@@ -52,7 +52,7 @@ def contact_sheet(data: DataSet, samples: NDArray[np.int64]) -> tuple[Image.Imag
         tags = [data.tags[tag] for tag in ids[offsets[position] : offsets[position + 1]]]
         left, top = GAP + position % columns * (TILE + GAP), GAP + position // columns * height
         size = _paste(sheet, jpeg, left, top)
-        lines = textwrap.wrap(shown_name(_start(tags)) or "(no tag)", 27)[:LINES]
+        lines = textwrap.wrap(shown_name(start(tags)) or "(no tag)", 27)[:LINES]
         draw.multiline_text((left, top + TILE + 1), "\n".join(lines), fill="black", font=font, spacing=1)
         shown.append(Shown(int(samples[position]), name, tags, *size, len(jpeg)))
     return sheet, shown
@@ -83,6 +83,7 @@ def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> 
     return size
 
 
-def _start(tags: list[str]) -> str:
-    """As many tags as fit under a picture; a tag may have millions of letters."""
-    return ", ".join(tag[:LETTERS] for tag in tags[:LETTERS])[:LETTERS]
+def start(tags: list[str]) -> str:
+    """The tags as one line, or its beginning: a tag may have millions of letters, a picture as many tags."""
+    line = ", ".join(tag[: LETTERS + 1] for tag in tags[: LETTERS + 1])
+    return line if len(line) <= LETTERS else f"{line[: LETTERS - 3]}..."

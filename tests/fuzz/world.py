@@ -130,7 +130,7 @@ def _run(run: Path) -> None:
     n, classes = 3, 5
     results = Results(
         samples=np.arange(n), losses=np.ones(n, np.float32), truths=np.array([2, 3, -1], np.int32),
-        guesses=np.tile(np.array([2, 3, 4, -1, -1], np.int32), (n, 1)),
+        guesses=np.tile(np.array([2, 3, 4], np.int32), (n, 1)),
         classes=np.tile(np.arange(classes, dtype=np.int32), (n, 1)),
         scores=np.zeros((n, classes), np.float32),
         label_offsets=np.array([0, 1, 2, 2]), labels=np.array([2, 3], np.int32),
