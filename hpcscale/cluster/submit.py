@@ -20,7 +20,6 @@ from hpcscale.cluster import files, jobs, records, script, site, slurm, source
 from hpcscale.cluster.records import Say
 from hpcscale.files import Usage
 
-
 RANKED = ("train", "evaluate")  # commands of several ranks; of any other, each rank would do all of it
 
 
