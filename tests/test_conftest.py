@@ -24,6 +24,14 @@ def test_signals():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ignoring():
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def test_signals_are_as_before():
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
 def test_tidy():
     child = subprocess.Popen(["sleep", "600"])
     child.kill()
@@ -64,7 +72,7 @@ def test_signals_are_the_defaults_and_no_process_is_left(tmp_path: Path) -> None
         command, cwd=tmp_path, env=environment | {"PYTHONPATH": path}, preexec_fn=ignoring, text=True,
         stdout=subprocess.PIPE, timeout=120,
     )  # fmt: skip
-    assert "4 passed, 2 errors" in done.stdout, done.stdout
+    assert "6 passed, 2 errors" in done.stdout, done.stdout
     assert "left behind, and killed: sleep 6001" in done.stdout
     assert "left behind, and killed: sh -c sleep 6002; true" in done.stdout
     for file in Path("/proc").glob("[0-9]*/cmdline"):
