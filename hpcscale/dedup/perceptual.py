@@ -24,7 +24,8 @@ from hpcscale import ops
 from hpcscale.data.jpeg import BadPicture, is_jpeg, tidy
 from hpcscale.data.transcode import MAX_PIXELS, NO_FILE, digest, encoder, read_picture, turn_of, upright
 
-VERSIONS = {"pdq": 1, "phash": 1, "dhash": 1}  # of each method; a new one where codes change
+# Of each method; a new one where codes change. 1 did not turn JPEGs by XMP, nor by EXIF far into the file.
+VERSIONS = {"pdq": 2, "phash": 2, "dhash": 2}
 NO_MEASURE = 100  # quality of methods that have none
 
 
