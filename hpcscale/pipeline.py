@@ -1,15 +1,10 @@
-"""Stored pictures to batches that a model reads, decoded ahead of it. The only file that imports DALI.
+"""Stored pictures to batches that a model reads, decoded ahead of it (decoder.py).
 
 In: a `DataSet`, the order of its samples, the configuration `input`. Out: `Batch`es of one rank, to the
 training loop and to evaluation.
 
 Everything that is chosen (sample, crop, mirror) is computed here from `data/order.py` and fed to DALI,
-which keeps no random state: a batch is a pure function of its step. On the CPU, DALI decodes only the
-crop, straight from the mapped shard, and one C++ pass mirrors and normalises into a buffer that is used
-again for every batch. That is as fast as decoding alone, where DALI's own crop_mirror_normalize costs a
-third more (benchmarks/loader.py). On a GPU, DALI decodes and normalises there. Both upsample colours as
-libjpeg does by default ("fancy"), and decoding the crop gives the bits that decoding everything and
-cropping gives.
+which keeps no random state: a batch is a pure function of its step.
 
 One undecodable picture never stops a run. DALI fails for a whole batch and is useless afterwards, so every
 sample that was under way is then decoded alone, the bad ones are reported and replaced by rule, and a new
@@ -31,20 +26,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, types
-from nvidia.dali.pipeline import Pipeline
 
-from hpcscale import ops
 from hpcscale.config import ConfigError, Input
 from hpcscale.data.jpeg import fault
 from hpcscale.data.order import Order, below, draws
 from hpcscale.data.store import DataError, DataSet
+from hpcscale.decoder import Plan, decoder, faults, images, inputs
 
 # A run stops when more samples than this, and than this share of all samples so far, cannot be decoded.
 BAD_SAMPLES, BAD_SHARE = 16, 0.01
-# Colours are upsampled as libjpeg does by default, on both sides; nvJPEG would repeat pixels. What is stored
-# is upright: metadata that survived ingest turns nothing.
-DECODE = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
 
 
 class Batch(NamedTuple):
@@ -162,18 +152,6 @@ def undecodable(
     return [bad for _, bad in sorted(found.items())]
 
 
-class Plan(NamedTuple):
-    """What a batch will show, row by row; fed to DALI and kept until the batch is handed out."""
-
-    places: NDArray[np.int64]  # (n,) places in the global sequence
-    samples: NDArray[np.int64]  # (n,)
-    starts: NDArray[np.int32]  # (n, 2) top and left pixel of the crop
-    mirror: NDArray[np.uint8]  # (n,) 0 or 1
-
-    def rows(self, rows: NDArray[np.int64] | slice) -> "Plan":
-        return Plan(self.places[rows], self.samples[rows], self.starts[rows], self.mirror[rows])
-
-
 def _side(data: DataSet, input: Input) -> int:
     """Side of the square pictures from which crops are taken."""
     stored, resize = data.stored_size, input.resize
@@ -196,10 +174,6 @@ def check_sizes(data: DataSet, input: Input) -> None:
     _side(data, input)
 
 
-def _resizes(data: DataSet, input: Input) -> bool:
-    return input.resize is not None and input.resize != data.stored_size
-
-
 def _batches(
     data: DataSet,
     input: Input,
@@ -215,11 +189,11 @@ def _batches(
     buffer = torch.empty((most, input.crop, input.crop, 3), device=device)
     under_way: deque[tuple[Plan, Any]] = deque()  # keeps alive what DALI reads without a copy
     bad: set[int] = set()
-    faults = handed_out = 0
+    failures = handed_out = 0
 
     def note(plan: Plan, row: int, reason: str) -> None:
-        nonlocal faults
-        faults += 1
+        nonlocal failures
+        failures += 1
         sample, name = int(plan.samples[row]), data.names(plan.samples[row : row + 1])[0]
         if sample not in bad:
             report(BadSample(sample, name, reason))
@@ -233,14 +207,14 @@ def _batches(
 
     def mend(torn: Plan, suspects: NDArray[np.int64]) -> Plan:
         """Decode the suspect rows alone and put something else where that fails."""
-        reasons = _faults(data, input, torn.rows(suspects), device)
+        reasons = faults(data, input, torn.rows(suspects), device)
         broken = [(int(row), reason) for row, reason in zip(suspects, reasons, strict=True) if reason]
         for row, reason in broken:
             note(torn, row, reason)
             if plan is not None:
                 place = int(torn.places[row]) + 1
                 while (
-                    failed := _faults(data, input, other := plan(np.array([place])), device)[0]
+                    failed := faults(data, input, other := plan(np.array([place])), device)[0]
                 ) is not None:
                     note(other, 0, failed)
                     place += 1
@@ -255,7 +229,7 @@ def _batches(
             known = np.flatnonzero(np.isin(next_plan.samples, list(bad))) if bad else ()
             mended = mend(next_plan, np.asarray(known)) if len(known) else next_plan
             if len(mended.samples):
-                under_way.append((mended, _inputs(data, mended, device)))
+                under_way.append((mended, inputs(data, mended, device)))
                 yield under_way[-1][1]
 
     pipe = None
@@ -263,96 +237,23 @@ def _batches(
     while True:
         try:
             if pipe is None:
-                pipe = _pipeline(feed(waiting), input, _resizes(data, input), most, device, input.prefetch)
+                pipe = decoder(feed(waiting), data, input, most, device, input.prefetch)
                 pipe.schedule_run()
             (decoded,) = pipe.share_outputs()  # waits for DALI
-            images = _images(decoded, under_way[0][0], buffer)
+            shown = images(decoded, under_way[0][0], buffer)
             pipe.release_outputs()
             pipe.schedule_run()  # DALI decodes ahead while the caller computes
         except StopIteration:
             return
         except RuntimeError:
-            pipe, before = None, faults
+            pipe, before = None, failures
             torn = [torn for torn, _ in under_way]
             under_way.clear()
             mended = [mend(one, np.arange(len(one.samples))) for one in torn]
-            if faults == before:  # no sample is to blame: no memory left, say
+            if failures == before:  # no sample is to blame: no memory left, say
                 raise
             waiting = chain(mended, waiting)
             continue
         done, _ = under_way.popleft()
         handed_out += len(done.samples)
-        yield Batch(images, *data.tag_rows(done.samples), done.samples)
-
-
-def _inputs(data: DataSet, plan: Plan, device: torch.device) -> tuple[Any, ...]:
-    """What DALI is fed for a plan: views of the mapped shards, the crops and, on a GPU, the mirror flags."""
-    inputs = (data.jpegs(plan.samples), plan.starts)
-    return inputs if device.type == "cpu" else (*inputs, plan.mirror.astype(np.int32))
-
-
-def _pipeline(
-    source: Iterator[tuple[Any, ...]], input: Input, resize: bool, most: int, device: torch.device, ahead: int
-) -> Any:
-    """A DALI pipeline from `_inputs` to (n, crop, crop, 3): uint8 on the CPU, float32 in [-1, 1] on a GPU."""
-    cpu = device.type == "cpu"
-    number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
-    pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)
-    crop: dict[str, Any] = {"axes": [0, 1], "shape": [input.crop, input.crop]}
-    decode = DECODE | {"device": "cpu" if cpu else "mixed"}
-    with pipe:
-        jpegs, starts, *mirror = fn.external_source(
-            source=source, num_outputs=2 if cpu else 3, batch=True, no_copy=True
-        )
-        if resize:
-            whole = fn.resize(fn.decoders.image(jpegs, **decode), size=[input.resize, input.resize])
-            images = fn.slice(whole, start=starts, **crop)
-        else:
-            images = fn.decoders.image_slice(jpegs, start=starts, **crop, **decode)
-        if not cpu:
-            images = fn.crop_mirror_normalize(
-                images,
-                mirror=mirror[0],
-                mean=[127.5] * 3,
-                std=[127.5] * 3,
-                output_layout="HWC",
-                dtype=types.FLOAT,
-            )
-        pipe.set_outputs(images)
-    pipe.build()
-    return pipe
-
-
-def _images(decoded: Any, plan: Plan, buffer: torch.Tensor) -> torch.Tensor:
-    """DALI's output as (n, 3, crop, crop) float32 in `buffer`; on a GPU it waits for DALI (a device sync)."""
-    out = buffer[: len(plan.samples)]
-    if buffer.device.type == "cpu":
-        ops.normalize(np.asarray(decoded.as_tensor()), plan.mirror, out.numpy())
-    else:
-        from nvidia.dali.plugin.pytorch import feed_ndarray
-
-        feed_ndarray(decoded.as_tensor(), out, cuda_stream=torch.cuda.current_stream(buffer.device))
-    return out.permute(0, 3, 1, 2)  # the memory stays NHWC, which torch calls channels_last
-
-
-def _faults(data: DataSet, input: Input, plan: Plan, device: torch.device) -> list[str | None]:
-    """Decode each row alone: why it fails, or None. About 1 ms a row; 5 ms a failure: it ends a pipeline."""
-    reasons: list[str | None] = []
-    pipe = None
-    while len(reasons) < len(plan.samples):
-        try:
-            if pipe is None:
-                rest = (plan.rows(slice(row, row + 1)) for row in range(len(reasons), len(plan.samples)))
-                source = (_inputs(data, one, device) for one in rest)
-                pipe = _pipeline(source, input, _resizes(data, input), 1, device, 1)
-            pipe.schedule_run()
-            pipe.share_outputs()
-            pipe.release_outputs()
-            reasons.append(None)
-        except RuntimeError as error:
-            pipe = None
-            row = len(reasons)
-            jpeg = data.jpegs(plan.samples[row : row + 1])[0]
-            said = str(error).partition("encountered:")[2].strip().partition("\n")[0].strip() or str(error)
-            reasons.append(f"DALI: {said} ({jpeg.size} bytes, first {jpeg[:4].tobytes().hex(' ')})")
-    return reasons
+        yield Batch(shown, *data.tag_rows(done.samples), done.samples)

@@ -19,6 +19,7 @@ ROWS = (
     ("evaluate", "report", "cluster"),
     ("leaks",),
     ("evaluations", "checkpoint", "pipeline"),
+    ("decoder",),
     ("models", "data", "metrics"),
     ("labels",),
     ("ops", "ranks"),
@@ -32,7 +33,7 @@ NARROW = {
 }
 ONLY = {
     "horovod": "hpcscale/ranks/",
-    "nvidia": "hpcscale/pipeline.py",
+    "nvidia": "hpcscale/decoder.py",
     "h5py": "hpcscale/data/store.py hpcscale/data/codes.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",

@@ -189,6 +189,28 @@ def test_what_was_begun_with_other_options_is_not_mixed_in(tmp_path: Path, small
             hash_source(source, out, part=part)
 
 
+def test_codes_of_version_1_are_neither_gone_on_with_nor_compared(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They did not turn pictures by XMP."""
+    source, old, out = make_pictures(tmp_path / "source"), tmp_path / "old.h5", tmp_path / "out.h5"
+    for method in hashes.VERSIONS:
+        with monkeypatch.context() as patch:
+            patch.setitem(hashes.VERSIONS, method, 1)
+            hash_source(source, old, method, workers=1)
+            hash_source(source, out, method, workers=1, part=(0, 2))
+        for file in (old, out):
+            with pytest.raises(OptionError, match="version was 1, now is 2"):
+                hash_source(source, file, method, workers=1)
+        shutil.rmtree(tmp_path / "out.h5.parts")
+        hash_source(source, out, method, workers=1)
+        result = CliRunner().invoke(main, ["dedup", "search", str(old), str(out)])
+        said = "different methods or versions" in " ".join(result.output.split())
+        assert (result.exit_code, said) == (2, True), result.output
+        old.unlink()
+        out.unlink()
+
+
 def test_kill_9_then_the_same_bytes(tmp_path: Path) -> None:
     source = make_pictures(tmp_path / "source", 30)
     expected = tmp_path / "expected.h5"
@@ -278,6 +300,18 @@ def odd(image: Image.Image, kind: str) -> bytes:
         exif = Image.Exif()
         exif[ORIENTATION] = 6
         image.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", exif=exif, quality=95)
+    elif kind in ("turned by XMP", "turned far behind"):
+        xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        told = {"xmp": xmp} if kind == "turned by XMP" else {"exif": exif, "icc_profile": bytes(100_000)}
+        image.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", quality=95, **told)  # type: ignore[arg-type]
+        if kind == "turned far behind":  # the profile's segments stand behind EXIF: move it
+            jpeg = out.getvalue()
+            at = jpeg.index(b"\xff\xe1")
+            end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+            tables = jpeg.index(b"\xff\xdb")
+            return jpeg[:at] + jpeg[end:tables] + jpeg[at:end] + jpeg[tables:]
     elif kind == "upright":
         exif = Image.Exif()
         exif[ORIENTATION] = 1
@@ -302,7 +336,20 @@ def odd(image: Image.Image, kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", ["turned", "upright", "cmyk", "grey", "16-bit", "alpha", "palette", "progressive", "webp"]
+    "kind",
+    [
+        "turned",
+        "turned by XMP",
+        "turned far behind",
+        "upright",
+        "cmyk",
+        "grey",
+        "16-bit",
+        "alpha",
+        "palette",
+        "progressive",
+        "webp",
+    ],
 )
 def test_odd_pictures_hash_like_the_plain_one(kind: str) -> None:
     image = picture(3, (320, 240))

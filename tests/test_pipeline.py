@@ -326,7 +326,7 @@ def test_errors_that_no_sample_causes_are_not_swallowed(
     def fail(*_: object) -> None:
         raise RuntimeError("no memory left")
 
-    monkeypatch.setattr(pipeline, "_images", fail)
+    monkeypatch.setattr(pipeline, "images", fail)
     with pytest.raises(RuntimeError, match="no memory left"):
         train(Pictures(jpegs))
 

@@ -62,9 +62,10 @@ def ingest(
     TSV), a folder with one folder per class, or a folder of .tar files as webdataset and img2dataset write
     them.
 
-    Interrupted or killed, the same command goes on where it was. Pictures that cannot be used are listed with
-    the reason in OUT/quarantine.jsonl. Without --resize, ordinary JPEGs are stored as they are. Where an
-    archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
+    Interrupted or killed, the same command goes on where it was, unless pictures that it has packed were
+    exchanged meanwhile. Pictures that cannot be used are listed with the reason in OUT/quarantine.jsonl.
+    Without --resize, ordinary JPEGs are stored as they are. Where an archive is cut, not sorted, or holds
+    links or sparse files, the exit code is 1.
 
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
     without --part packs what is left, and finishes OUT.

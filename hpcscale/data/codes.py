@@ -5,14 +5,15 @@ In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, 
 without time stamps; every dataset is contiguous, so that a reader maps the file. For n pictures, in the
 source's order:
 
-    names         uint8 (bytes)       source ids, as in a data set's shards name_offsets  int64 (n + 1)
-    name i is names[name_offsets[i] : name_offsets[i + 1]] codes         uint64 (n, words)   bits in the order
-    of the text form, highest first: code i in hexadecimal is
-                                      its words, 16 digits each
-    quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100 quarantine    uint8
-    (bytes)       {"name": source id, "reason": why} a line, for each picture without a code
+    names         uint8 (bytes)       source ids, as in a data set's shards
+    name_offsets  int64 (n + 1)       name i is names[name_offsets[i] : name_offsets[i + 1]]
+    codes         uint64 (n, words)   bits in the order of the text form, highest first: code i in
+                                      hexadecimal is its words, 16 digits each
+    quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100
+    quarantine    uint8 (bytes)       {"name": source id, "reason": why} a line, for each picture without a
+                                      code
     digests       uint8 (m, 16)       BLAKE2b-128 of the file of every picture of the source, in its order,
-    those without a code included; zeros where no file could be read
+                                      those without a code included; zeros where no file could be read
 
 Attributes: format (2), method, version (of the method), source (digest of the names and places of all
 pictures, or `DataSet.digest`), decoder (versions of the libraries that turn files into pixels), digest

@@ -7,7 +7,10 @@ collects the tag table, the number of records and digests of them, the second ha
 The folder is a pure function of the source and the options, whatever the number of workers and however often
 the ingest was killed: everything is written aside, synced and renamed; a shard counts once its line stands in
 manifest.jsonl; and an ingest that is run again packs the shards without one. A source or options that differ
-from plan.json are refused.
+from plan.json are refused, and so is a picture that is another now than when its shard was packed: the bytes
+of all pictures in the finished shards (of a task, in its share) are read again and compared with the shards'
+digests, before anything is written. Of shards that tasks have left, the call without a part compares all
+sizes, but reads no more than 100,000 pictures, evenly spread, since it may be alone with very many.
 
 The tasks of an array each survey the source, pack their share of the shards, and leave the line of a finished
 shard beside it (shard-00003.json); the first to come states the plan, the others compare. Only the call
@@ -22,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hpcscale.data.exchanged import exchanged_since
 from hpcscale.data.folder import (
     MOST,
     Entry,
@@ -100,6 +104,7 @@ def ingest(
         plan = Plan.model_validate(options | survey.facts)
         _begin(out, plan, survey.tags)
         entries = finished(out, plan, share(plan.shards, part))
+        _refuse_exchanged(found, out, plan, set(entries), part, workers, progress)
         missing = [index for index in share(plan.shards, part) if index not in entries]
         if part is None:
             listed = append(out, entries, 0)
@@ -181,6 +186,27 @@ def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any])
         raise OptionError(
             f"{out} was begun with another source or options: {'; '.join(differences)}. "
             "Use the same as then, or another folder"
+        )
+
+
+def _refuse_exchanged(
+    source: Source,
+    out: Path,
+    plan: Plan,
+    shards: set[int],
+    part: Part | None,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Refuse finished shards that hold other pictures than the source has now, under the same names."""
+    left = {index for index in shards if part is None and (out / entry_name(index)).exists()}
+    other = exchanged_since(source, out, plan, shards, left, workers, progress)
+    if other is not None:
+        record, file = other
+        raise OptionError(
+            f"{out} was begun with another source or options: {record.name} is another picture now than when "
+            f"{file.name} was packed. Use the same as then, or another folder; or remove {file}, to have its "
+            "pictures packed anew"
         )
 
 

@@ -39,6 +39,7 @@ from hpcscale.files import FileError, lasting, open_regular
 MAX_PIXELS = 50 << 20  # to be decoded; the hungriest decoder (AVIF with alpha) takes 17 bytes a pixel
 MAX_BYTES = 128 << 20
 MAX_SIDE = 65_500  # of a JPEG
+NO_FILE = bytes(16)  # in the place of the digest of a picture that could not be read
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = {
@@ -186,8 +187,21 @@ def store_picture(file: str, offset: int, size: int, resize: int | None, quality
         jpeg = transcode(picture, resize, quality)
     except BadPicture as error:
         return Stored(str(error))
-    source_digest = _digest(picture)
-    return Stored("", jpeg, source_digest if jpeg is picture else _digest(jpeg), len(picture), source_digest)
+    source_digest = digest(picture)
+    return Stored("", jpeg, source_digest if jpeg is picture else digest(jpeg), len(picture), source_digest)
+
+
+def why_not(file: str, offset: int, size: int, resize: int | None, quality: int) -> str:
+    """The reason why `store_picture` has nothing to store, or nothing."""
+    return store_picture(file, offset, size, resize, quality).reason
+
+
+def digest_stored(file: str, offset: int, size: int) -> bytes:
+    """The digest of one picture file as it is, or `NO_FILE` where it cannot be read."""
+    try:
+        return digest(read_picture(file, offset, size))
+    except BadPicture:
+        return NO_FILE
 
 
 def read_picture(file: str, offset: int, size: int) -> bytes:
@@ -223,6 +237,6 @@ def _read(file: str, offset: int, size: int) -> bytes:
     return picture
 
 
-def _digest(content: bytes) -> bytes:
-    """As store.digest, which a worker does not import, for h5py's sake."""
+def digest(content: bytes) -> bytes:
+    """BLAKE2b of 16 bytes, as folder.digest, which a worker does not import, for pydantic's sake."""
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -27,18 +27,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
+from hpcscale.data.exchanged import FEWER, first_exchanged
 from hpcscale.data.folder import DataError
 from hpcscale.data.record import Record, SourceError
 from hpcscale.data.shares import Part, check_part, locked, parts_folder, remove_parts, share
 from hpcscale.data.sources import find_source
 from hpcscale.data.store import DataSet, open_data, record_digest
+from hpcscale.data.transcode import digest_stored
 from hpcscale.data.verify import Progress
 from hpcscale.data.workers import answers
-from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, digest_stored, hash_stored
+from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
 from hpcscale.files import Usage, check_output, compared
 
 PART_ROWS, MAX_PARTS = 4096, 4096
-NO_FILE = bytes(16)  # in the place of the digest of a picture that could not be read
 
 
 class OptionError(Usage):
@@ -167,7 +168,7 @@ def _hash(
             digests = bytearray()
             for row, (record, answer) in enumerate(islice(results, stop - start), start):
                 hashed = answer or Hashed(record.problem)
-                digests += hashed.digest or NO_FILE
+                digests += hashed.digest
                 if pictures.data is not None:
                     _check(pictures.data, row, hashed)
                 if hashed.reason:
@@ -180,7 +181,7 @@ def _hash(
                 if done % 10 == 0:
                     progress("hash", done, total)
             if len(names) + quarantine.count(b"\n") != stop - start:
-                raise SourceError("the source changed: it has fewer pictures than a moment ago")
+                raise SourceError(FEWER)
             words = np.frombuffer(codes, "<u8").reshape(-1, WORDS[method])
             write_codes(part_file(folder, number), heads[number]._replace(
                 names=names, codes=words, quality=np.frombuffer(qualities, np.uint8),
@@ -205,21 +206,15 @@ def _compare(
     if pictures.data is not None or not hashed:
         return
     spans = [(start, start + len(digests)) for start, digests in hashed.values()]
-    total, done = sum(stop - start for start, stop in spans), 0
+    total = sum(stop - start for start, stop in spans)
     records = (record for start, stop in _joined(spans) for record in pictures.records(start, stop))
-    with closing(answers(records, workers, digest_stored)) as results:
-        for file, (_, digests) in hashed.items():
-            for digest, (record, found) in zip(digests, results, strict=False):
-                if digest.tobytes() != (found or NO_FILE):
-                    raise OptionError(
-                        f"{file}: {record.name} is another picture now than the one that was hashed; {advice}"
-                    )
-                done += 1
-                if done % 100 == 0:
-                    progress("compare", done, total)
-    if done != total:
-        raise SourceError("the source changed: it has fewer pictures than a moment ago")
-    progress("compare", done, total)
+    known = ((row.tobytes(), file) for file, (_, digests) in hashed.items() for row in digests)
+    hashed_then = ((record, *one) for record, one in zip(records, known, strict=False))
+    if (other := first_exchanged(hashed_then, total, workers, progress, digest_stored)) is not None:
+        record, file = other
+        raise OptionError(
+            f"{file}: {record.name} is another picture now than the one that was hashed; {advice}"
+        )
 
 
 def _check(data: DataSet, sample: int, hashed: Hashed) -> None:

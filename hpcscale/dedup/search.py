@@ -78,7 +78,8 @@ def search(
     if second is not None and (first.method, first.version) != (second.method, second.version):
         raise SearchError(
             f"{a} holds {first.method} version {first.version}, "
-            f"{b} {second.method} version {second.version}: codes of different methods do not compare"
+            f"{b} {second.method} version {second.version}: codes of different methods or versions do not "
+            "compare"
         )
     if second is not None and first.checkpoint != second.checkpoint:
         raise SearchError(f"{a} and {b} come from different checkpoints: their features do not compare")
