@@ -81,11 +81,16 @@ def entry_name(index: int) -> str:
     return f"shard-{index:05d}.json"
 
 
-def is_leftover(name: str) -> bool:
+def is_leftover(file: Path) -> bool:
     """Whether a killed call has left this in a data-set folder: a file of ours under the name that it has
-    while it is written (`files.aside`), or the lock of a task.
+    while it is written (`files.aside`), or the lock of a task, which is empty.
     """
-    return re.fullmatch(rf"({FILES})\..+-[0-9a-f]{{8}}\.tmp|\.lock-\d+-\d+", name) is not None
+    if re.fullmatch(r"\.lock-\d+-\d+", file.name):
+        try:
+            return file.stat().st_size == 0
+        except FileNotFoundError:  # its task has ended
+            return True
+    return re.fullmatch(rf"({FILES})\..+-[0-9a-f]{{8}}\.tmp", file.name) is not None
 
 
 def read_plan(folder: Path) -> Plan:

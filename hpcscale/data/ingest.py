@@ -159,7 +159,7 @@ def _begun(out: Path, part: Part | None) -> Iterator[bool]:
 def _remove_leftovers(out: Path) -> None:
     """Of killed calls; no other is at work now, and the folder is known to be ours."""
     for name in os.listdir(out):
-        if is_leftover(name):
+        if is_leftover(out / name):
             (out / name).unlink(missing_ok=True)
 
 
@@ -171,7 +171,8 @@ def _refuse_others(out: Path, options: dict[str, Any]) -> None:
     if (out / "plan.json").exists():  # looked for after the list, which another task's may have missed
         _refuse_difference(out, read_plan(out).model_dump(), options)
         return
-    strangers = [name for name in names if name != ".lock" and not is_leftover(name)]
+    ours = {".lock"} if not (out / ".lock").exists() or not (out / ".lock").stat().st_size else set()
+    strangers = [name for name in names if name not in ours and not is_leftover(out / name)]
     if strangers:
         raise OptionError(
             f"{out}: not empty and not a data-set folder (found {strangers[0]}); choose another"
