@@ -136,6 +136,6 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(module, "read_codes", lambda file: None)
         write_codes(old, some_codes(["a"]))
-    monkeypatch.setattr(module, "FORMAT", 2)
-    with pytest.raises(DataError, match="format 1, this version reads hash files of format 2; make it again"):
+    monkeypatch.setattr(module, "FORMAT", 3)
+    with pytest.raises(DataError, match="format 1, this version reads hash files of format 3; make it again"):
         read_codes(old)

@@ -1,26 +1,29 @@
 """Hash files: the perceptual hashes of many pictures, and their names. With store.py the only importer of
 h5py.
 
-In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 2, is HDF5
+In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 3, is HDF5
 without time stamps; every dataset is contiguous, so that a reader maps the file. For n pictures, in the
 source's order:
 
-    names         uint8 (bytes)       source ids, as in a data set's shards name_offsets  int64 (n + 1)
-    name i is names[name_offsets[i] : name_offsets[i + 1]] codes         uint64 (n, words)   bits in the order
-    of the text form, highest first: code i in hexadecimal is
-                                      its words, 16 digits each
-    quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100 quarantine    uint8
-    (bytes)       {"name": source id, "reason": why} a line, for each picture without a code
-    digests       uint8 (m, 16)       BLAKE2b-128 of the file of every picture of the source, in its order,
-    those without a code included; zeros where no file could be read
+    names         uint8 (bytes)       source ids, as in a data set's shards
+    name_offsets  int64 (n + 1)       name i is names[name_offsets[i] : name_offsets[i + 1]]
+    codes         uint64 (n, words)   bits in the order of the text form, highest first: code i in hexadecimal
+                                      is its words, 16 digits each
+    quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100
+    quarantine    uint8 (bytes)       {"name": source id, "reason": why, "row": place in the source} a line,
+                                      for each picture without a code
+    digests       uint8 (m, 16)       BLAKE2b-128 of the original file of every picture of the source, in its
+                                      order, those without a code included; zeros where no file could be read.
+                                      The same for a folder, tars, and the data set that was packed from them
 
-Attributes: format (2), method, version (of the method), source (digest of the names and places of all
+Attributes: format (3), method, version (of the method), source (digest of the names and places of all
 pictures, or `DataSet.digest`), decoder (versions of the libraries that turn files into pixels), digest
-(BLAKE2b of all of this). Format 1 had no `digests`, and so could not tell the pictures of a name apart.
+(BLAKE2b of all of this). Format 1 had no `digests`, and so could not tell the pictures of a name apart;
+format 2 had, of data sets, those of the stored JPEGs.
 
-An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`, and
-without `digests`, for its source is a data set; its method is the pooling (rmac, mean), and one more
-attribute, checkpoint, is the SHA-256 of the network's tensors.
+An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`; its
+method is the pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's
+tensors.
 """
 
 import hashlib
@@ -39,7 +42,7 @@ from hpcscale.data.folder import DataError
 from hpcscale.data.store import WRITTEN, mapped_array, mapped_file, place
 from hpcscale.files import aside, commit, remove_asides
 
-FORMAT = 2
+FORMAT = 3
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code
 POOLINGS = ("rmac", "mean")  # methods of embedding files
 DTYPES = {"names": "u1", "name_offsets": "<i8", "codes": "<u8", "quality": "u1", "quarantine": "u1",
@@ -147,8 +150,7 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             put(table, part.codes)
             put("quality", part.quality)
             put("quarantine", part.quarantine)
-            if "digests" in dtypes:
-                put("digests", part.digests)
+            put("digests", part.digests)
         stated = {key: getattr(head, key) for key in keys}
         digest = _digest(stated, states)
         target.attrs["format"] = FORMAT
@@ -164,7 +166,7 @@ def _layout(method: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
     """Name of the table, dtypes of all datasets in the order of their checksums, and stated attributes."""
     if method not in POOLINGS:
         return "codes", DTYPES, STATED
-    dtypes = {"features" if name == "codes" else name: DTYPES[name] for name in DTYPES if name != "digests"}
+    dtypes = {"features" if name == "codes" else name: DTYPES[name] for name in DTYPES}
     return "features", dtypes | {"features": "<f4"}, (*STATED, "checkpoint")
 
 
@@ -212,7 +214,7 @@ def read_codes(file: Path) -> Codes:
     names = Names(arrays["names"], arrays["name_offsets"])
     codes = Codes(names, arrays[table], arrays["quality"], **stated,
                   quarantine=arrays["quarantine"], digest=expected, mapping=mapping,
-                  digests=arrays.get("digests", NO_DIGESTS))  # fmt: skip
+                  digests=arrays["digests"])  # fmt: skip
     if codes.method not in (*WORDS, *POOLINGS):
         raise DataError(f"{file}: method {codes.method!r}, known are {', '.join([*WORDS, *POOLINGS])}")
     if not len(names) == len(codes.quality) == len(codes.codes):
@@ -228,7 +230,16 @@ def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
         yield content[start : start + CHECKED].data
 
 
-def quarantined(codes: Codes) -> Iterator[dict[str, str]]:
-    """The pictures that have no code: {"name", "reason"} each."""
+def digests_of(codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The digests of the pictures in these rows of `codes`  # (rows, 16); (0, 16) where the file has none"""
+    if not len(codes.digests):
+        return NO_DIGESTS
+    lost = np.unique(np.array([picture["row"] for picture in quarantined(codes)], np.int64))
+    places = rows + np.searchsorted(lost - np.arange(len(lost)), rows, side="right")
+    return np.asarray(codes.digests[places])
+
+
+def quarantined(codes: Codes) -> Iterator[dict[str, Any]]:
+    """The pictures that have no code: {"name", "reason", "row"} each."""
     for line in codes.quarantine.tobytes().split(b"\n")[:-1]:
         yield json.loads(line)
