@@ -47,7 +47,11 @@ def copies(folder: Path, source: Path, quality: int = 50) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["folder", "tar", "data set"])
+def resized(folder: Path) -> Path:
+    return as_data_set(folder, resize=40)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, resized], ids=["folder", "tar", "data set", "smaller"])
 def test_a_picture_has_one_digest_wherever_it_was_hashed(tmp_path: Path, kind) -> None:
     pictures = make_pictures(tmp_path / "set")
     (pictures / "03.jpg").write_bytes(b"no picture")  # those behind it keep their own digests

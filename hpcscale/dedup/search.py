@@ -1,9 +1,8 @@
 """Hash or embedding files -> all pairs of pictures within a radius or cosine, exact; or nearest neighbours.
 
 In: one or two hash or embedding files (data/codes.py). Out: a pairs file (pairs.py): name in A, name in B,
-distance a line. The distance of embeddings is 1 - cosine, six digits behind the point.
-
-Beside it, `OUT.json` says which pictures those are (origin.py).
+distance a line. The distance of embeddings is 1 - cosine, six digits behind the point. Beside it, `OUT.json`
+says which pictures these are (origin.py).
 
 Lines are sorted by the position of the first picture in A's file, then by that of the second in B's; without
 B, pairs are within A and the first picture is the earlier one. Neighbours of embeddings are written nearest
