@@ -232,7 +232,8 @@ def save(evaluation: Evaluation, run: Path, subset: Subset, step: int, labels: V
     )
     folder = folder_of(run, subset.which, step)
     thumbnails = (evaluation.thumbnail_samples, evaluation.thumbnails)
-    evaluations.save(folder, summary, list(rows), results, data.names(results.samples), thumbnails)
+    names, digests = data.names(results.samples), data.source_digests(results.samples)
+    evaluations.save(folder, summary, list(rows), results, names, thumbnails, digests)
     return folder
 
 

@@ -5,7 +5,8 @@ audits.
   metrics, and those of the class-frequency baseline (metrics.measure).
 - `classes.csv`: a row for every class: id, name, samples in the training data, positives in this set, average
   precision (reading a; empty without positives), and that of the baseline.
-- `samples.npz`: a row for every sample: the arrays of metrics.Results and `names`, the source ids.
+- `samples.npz`: a row for every sample: the arrays of metrics.Results, `names`, the source ids, and `digests`
+  (n, 16) uint8, BLAKE2b-128 of the original picture files. Older evaluations have no digests.
 - `thumbnails.npz`: `samples` (m,) and `pixels` (m, side, side, 3) uint8 of some of the samples, as the model
   saw them.
 
@@ -41,7 +42,9 @@ SAMPLES = {
     "classes": ("<i4", "nk"), "scores": ("<f4", "nk"), "label_offsets": ("<i8", "o"), "labels": ("<i4", "l"),
     "names": ("U", "n"),
 }  # fmt: skip
+DIGESTS = {"samples": ("<i8", "n"), "digests": ("u1", "nd")}
 THUMBNAILS = {"samples": ("<i8", "m"), "pixels": ("u1", "mss3")}
+OPTIONAL = "digests"
 
 
 class Class(NamedTuple):
@@ -71,10 +74,12 @@ def save(
     results: Results,
     names: list[str],
     thumbnails: tuple[NDArray[np.int64], NDArray[np.uint8]],
+    digests: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write a folder, in place of the one that may be there; other files in it stay.
 
     summary: what goes into metrics.json; classes: rows of COLUMNS; thumbnails: sample ids and pixels.
+    digests: (n, 16) of the original picture files, where they are known.
     """
     aside = folder.with_name(folder.name + ".part")
     _clear(aside)
@@ -85,7 +90,10 @@ def save(
         # Text in quotes: else a carriage return in a name would end its row.
         writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerows([COLUMNS, *rows])
-    np.savez(aside / "samples.npz", names=np.array(names, np.str_), **results._asdict())
+    arrays: dict[str, Any] = {"names": np.array(names, np.str_), **results._asdict()}
+    if digests is not None:
+        arrays["digests"] = digests
+    np.savez(aside / "samples.npz", **arrays)
     np.savez(aside / "thumbnails.npz", samples=thumbnails[0], pixels=thumbnails[1])
     for file in [*aside.iterdir(), aside]:
         descriptor = os.open(file, os.O_RDONLY)
@@ -107,6 +115,13 @@ def _clear(folder: Path) -> None:
 def read(folder: Path) -> tuple[Results, list[str]]:
     """The per-sample results of an evaluation and the names of its samples. Raises FileError and OSError."""
     return _results(folder, len(read_classes(folder)))
+
+
+def read_digests(folder: Path) -> NDArray[np.uint8] | None:
+    """(n, 16), of the original picture file of each sample; None where an older version evaluated. Raises
+    FileError and OSError."""
+    digests: NDArray[np.uint8] | None = _arrays(folder / "samples.npz", DIGESTS).get("digests")
+    return digests
 
 
 def read_summary(folder: Path) -> Summary:
@@ -176,10 +191,12 @@ def _arrays(file: Path, expected: Mapping[str, tuple[str, str]]) -> dict[str, An
     """The arrays of an .npz file. Not more memory than the file is long: a member is not compressed, and its
     shape is believed only if it has that many bytes."""
     arrays: dict[str, Any] = {}
-    lengths: dict[str, int] = {"3": 3}
+    lengths: dict[str, int] = {"3": 3, "d": 16}
     try:
         with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
             for key, (dtype, dimensions) in expected.items():
+                if key == OPTIONAL and f"{key}.npy" not in archive.namelist():
+                    continue
                 member = archive.getinfo(f"{key}.npy")
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"'{key}' is compressed, which hpcscale does not write")

@@ -94,12 +94,15 @@ def read_text(file: Path, most: int = MOST) -> str:
         raise FileError(f"{file}: not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def parse_json(text: str | bytes, where: object) -> Any:
+def parse_json(
+    text: str | bytes, where: object, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
     """The value of a JSON text; `where` is its place in messages. Raises FileError, also for what is nested
-    too deep, for numbers of thousands of digits, and for NaN and Infinity, which are not JSON.
+    too deep, for numbers of thousands of digits, and for NaN and Infinity, which are not JSON. pairs: makes
+    an object of its keys and values.
     """
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=pairs)
     except RecursionError:
         raise FileError(f"{where}: not JSON that can be read: nested too deep") from None
     except ValueError as error:
@@ -201,9 +204,14 @@ def write_new(file: Path, content: bytes) -> None:
 
 def commit_new(temporary: Path, file: Path) -> None:
     """As `commit`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+    refuse_other(temporary, file)
+    commit(temporary, file)
+
+
+def refuse_other(temporary: Path, file: Path) -> None:
+    """Raises OutputError where `file` is there, not empty, and not the same as what is to take its name."""
     if os.path.lexists(file) and file.stat().st_size and not filecmp.cmp(temporary, file, shallow=False):
         raise OutputError(f"{file}: is there already and differs; choose another, or remove it")
-    commit(temporary, file)
 
 
 def aside(file: Path) -> Path:

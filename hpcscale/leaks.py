@@ -14,19 +14,21 @@ pictures: `dedup audit` and `report` call this.
 mAP by class runs over the classes that have a positive, so full and dedup may average over different ones.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale import evaluations, metrics
-from hpcscale.files import FileError
+from hpcscale import evaluations, metrics, origin
+from hpcscale.files import FileError, open_regular
 from hpcscale.metrics import Metrics, Results
 from hpcscale.pairs import Decisions, Pair, read_decisions, read_pairs
 
 Side = Literal["a", "b", "either"]
+Seen = dict[str, dict[str, None]]  # column -> names in it, each once, in order
 ACCURACIES = ("top1", "top5")
 UNCHANGED = ("samples", "single", "classes")  # counts, not metrics
 
@@ -57,6 +59,8 @@ class Audit(NamedTuple):
     samples: int
     duplicates: int
     parts: Parts
+    pictures: Literal["checked", "unknown"]  # whether the pairs are known to be of the evaluated pictures
+    remark: str  # a sentence on that, where there is something to say
 
 
 def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side: Side | None = None) -> Audit:
@@ -64,21 +68,73 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
 
     folder: of the evaluation. decisions: pairs rejected there do not count. within: the test set is a part of
     the data set that the training data came from, and `pairs` was found within that one; then a pair of two
-    test samples is no leak. side: see `find_leaks`. Raises LeakError or PairsError.
+    test samples is no leak. side: see `find_leaks`. Raises LeakError, also where the pairs are of other
+    pictures than those that were evaluated, or PairsError.
     """
     try:
         results, names = evaluations.read(folder)
+        digests = evaluations.read_digests(folder)
         weights = class_weights(folder)
     except (OSError, FileError) as error:
         raise LeakError(f"{folder}: cannot be read: {error}") from None
     decided = read_decisions(decisions) if decisions else {}
+    seen: Seen = {"a": {}, "b": {}}
     try:
-        leaks = find_leaks(read_pairs(pairs), set(names), decided, within, side)
+        leaks = find_leaks(_noting(read_pairs(pairs), set(names), seen), set(names), decided, within, side)
     except LeakError as error:
         raise LeakError(f"{pairs}: {error}") from None
     duplicates = np.fromiter((name in leaks.names for name in names), bool, len(names))
     parts = split(results, weights, duplicates)
-    return Audit(leaks, len(names), int(duplicates.sum()), parts)
+    columns = {of: seen[of] for of in ("a", "b") if leaks.side in (of, "either")}
+    pictures, remark = _same_pictures(pairs, columns, names, digests)
+    return Audit(leaks, len(names), int(duplicates.sum()), parts, pictures, remark)
+
+
+def _noting(pairs: Iterable[Pair], names: set[str], seen: Seen) -> Iterator[Pair]:
+    """The pairs; `seen` gets the names of the test set in either column, in the order of the lines."""
+    for pair in pairs:
+        for of, name in zip(("a", "b"), pair, strict=False):
+            if name in names:
+                seen[of][name] = None
+        yield pair
+
+
+def _same_pictures(
+    pairs: Path, columns: Seen, names: list[str], digests: NDArray[np.uint8] | None
+) -> tuple[Literal["checked", "unknown"], str]:
+    """Whether the test pictures of the pairs are those that were evaluated, and a remark. Raises LeakError
+    where they are others.
+
+    columns: names of the test set that stand in the columns where it is looked for. digests: (names, 16), of
+    what was evaluated. Pairs that were edited since pass, as long as search had named their pictures.
+    """
+    unknown = "it is not known whether the pairs are of these pictures"
+    if digests is None:
+        return "unknown", f"{unknown}: the evaluation does not say what it saw; evaluate again"
+    try:
+        found = origin.read(pairs)
+        with open_regular(pairs) as stream:
+            edited = found.sha256 != hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "unknown", f"{unknown}: what `dedup search` wrote beside them (.json) is not there"
+    except (OSError, FileError):
+        return "unknown", f"{unknown}: what `dedup search` wrote beside them (.json) cannot be read"
+    evaluated: dict[str, set[str]] = {name: set() for column in columns.values() for name in column}
+    for name, digest in zip(names, digests, strict=True):
+        if name in evaluated:
+            evaluated[name].add(digest.tobytes().hex())
+    stated = {"a": found.a, "b": found.b}
+    listed = [(name, stated[of][name]) for of in columns for name in columns[of] if name in stated[of]]
+    others = list(dict.fromkeys(name for name, these in listed if evaluated[name].isdisjoint(these)))
+    if others:
+        raise LeakError(
+            f"{pairs}: {len(others)} of its test pictures are not the ones that were evaluated under these "
+            f"names, the first is {others[0]!r}: the pairs were found with other pictures, as "
+            f"{origin.beside(pairs).name} says; search, or evaluate, again"
+        )
+    if len(listed) < sum(map(len, columns.values())):
+        return "unknown", f"{unknown}: some are not in what `dedup search` wrote beside them (.json)"
+    return "checked", "the pairs were edited since they were found" if edited else ""
 
 
 def class_weights(folder: Path) -> NDArray[np.float64]:

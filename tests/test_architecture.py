@@ -23,7 +23,7 @@ ROWS = (
     ("models", "data", "metrics"),
     ("labels",),
     ("ops", "ranks"),
-    ("config", "pairs"),
+    ("config", "pairs", "origin"),
     ("files", "text"),
     ("_ops", "__init__"),
 )

@@ -79,7 +79,7 @@ def test_equal_to_brute_force(
     )
     assert (folder / "out.tsv").read_text() == expected
     assert found.pairs == expected.count("\n")
-    assert sorted(os.listdir(folder)) == ["a.h5", "b.h5", "out.tsv"]
+    assert sorted(os.listdir(folder)) == ["a.h5", "b.h5", "out.tsv", "out.tsv.json"]
 
 
 def test_stdout_has_the_same_lines_and_low_quality_is_told(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_kill_9_then_the_same_bytes(tmp_path: Path, alone: bool) -> None:
         command(*files, "--out", out), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     assert out.read_text() == brute(a, None if alone else b, 31, 50)
-    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5", "out.tsv"]
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5", "out.tsv", "out.tsv.json"]
 
 
 def test_another_task_does_not_go_on_with_what_was_begun(

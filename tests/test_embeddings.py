@@ -18,6 +18,7 @@ from hpcscale.data.codes import Codes, read_codes, write_codes
 from hpcscale.data.folder import DataError
 from hpcscale.data.ingest import ingest
 from hpcscale.data.sources import SourceError
+from hpcscale.data.store import open_data
 from hpcscale.dedup import cosine, embeddings
 from hpcscale.dedup.embeddings import embed_source, pool, regions
 from hpcscale.dedup.hashes import OptionError
@@ -132,6 +133,8 @@ def test_embed_and_search_by_the_command_line(place: Path, tmp_path: Path, monke
     found = read_codes(out)
     assert (found.method, found.codes.dtype, found.codes.shape) == ("rmac", np.float32, (7, 2048))
     assert list(found.names) == [f"tag/{number}.jpg" for number in range(7)]
+    data = open_data(place / "data")
+    np.testing.assert_array_equal(found.digests, data.source_digests(np.arange(data.samples)))
     np.testing.assert_allclose(np.linalg.norm(found.codes, axis=1), 1, atol=1e-6)
     stated = json.loads((place / "run" / "checkpoints" / "step-00000005.json").read_text())
     assert found.checkpoint == stated["sha256"]

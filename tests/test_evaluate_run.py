@@ -1,6 +1,7 @@
 """`hpcscale evaluate` and `hpcscale report` on a run folder with real data, network and checkpoint, no
 training."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -82,7 +83,10 @@ def test_the_folder_holds_every_sample_with_its_labels(made):
     assert folder == made / "evaluations" / "train-00000002"
     results, names = evaluations.read(folder)
     assert len(names) == len(set(names)) == 8
+    digests = evaluations.read_digests(folder)
     for row, name in enumerate(names):
+        picture = (made.parent / "pictures" / name).read_bytes()
+        assert digests[row].tobytes() == hashlib.blake2b(picture, digest_size=16).digest()
         i = int(name.removesuffix(".jpg"))
         tags = {TAGS[i % 3]} if i % 4 else {TAGS[i % 3], TAGS[(i + 1) % 3]}
         held = {TREE[c] for c in results.labels[slice(*results.label_offsets[row : row + 2])]}

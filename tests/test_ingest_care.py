@@ -40,7 +40,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_source(tmp_path_factory.mktemp("care") / "source", 20)
 
 
-USERS = ("thesis.tmp", ".lock", ".lock-0-2", ".lock-notes", "manifest.jsonl.tmp", "plan.json.bak", "shard-1.h5.tmp", "tags.jsonl",
+USERS = ("thesis.tmp", ".lock", ".lock-0-2", ".lock-notes", "manifest.jsonl.tmp", "plan.json.bak",
+         "shard-1.h5.tmp", "tags.jsonl",
          "manifest.jsonl", "quarantine.jsonl.old", ".hidden")  # fmt: skip
 
 

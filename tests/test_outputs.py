@@ -45,7 +45,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 # Command with the place of its output, and the files that it writes, of which the first is named.
 COMMANDS = {
     "hash": ("dedup hash pictures OUT --workers 1", [""]),
-    "search": ("dedup search a.h5 b.h5 --radius 60 --min-quality 0 --out OUT", [""]),
+    "search": ("dedup search a.h5 b.h5 --radius 60 --min-quality 0 --out OUT", ["", ".json"]),
     "drop": ("dedup drop pairs.tsv --side a --out OUT", [""]),
     "gallery": ("dedup gallery pairs.tsv OUT --a pictures --b data", [""]),
     "merge": ("dedup decisions merge decisions.jsonl --out OUT", [""]),

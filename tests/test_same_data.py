@@ -56,8 +56,9 @@ def as_tar(folder: Path) -> Path:
     return tar
 
 
-def as_data_set(folder: Path) -> Path:
-    ingest(folder, folder.with_suffix(".data"), manifest_of(folder), workers=1, shard_samples=6)
+def as_data_set(folder: Path, resize: int | None = None) -> Path:
+    out = folder.with_suffix(".data")
+    ingest(folder, out, manifest_of(folder), workers=1, shard_samples=6, resize=resize)
     return folder.with_suffix(".data")
 
 

@@ -129,7 +129,8 @@ def search(
 
     A and B are files of `dedup hash`, or of `dedup embed`. Lines are name in A, name in B, distance,
     separated by tabs, sorted by the places of the two pictures in their files. The search is exact. The
-    distance of embeddings is 1 - cosine; neighbours come nearest first.
+    distance of embeddings is 1 - cosine; neighbours come nearest first. Beside OUT, OUT.json says which
+    pictures these are, for `dedup audit`.
 
     A thousand equal pictures are half a million pairs. With --groups, a line tells for every picture but the
     first of its group that first one, itself and their distance; `drop --side within` takes these lines too.

@@ -94,8 +94,10 @@ def audit(
     """Print the metrics of RUN on all samples, without those that have near-duplicates in the training data,
     and on these alone; and a lower bound that counts them all as wrong.
 
-    Reads what `hpcscale evaluate` kept of every sample; needs neither model nor pictures. `hpcscale report`
-    prints the same by itself for pairs that lie in RUN/pairs/SET.tsv (decisions: RUN/pairs/SET.jsonl).
+    Reads what `hpcscale evaluate` kept of every sample; needs neither model nor pictures. Pairs that were
+    found with other pictures of the same names are refused, as PAIRS.json tells, which search wrote beside
+    them. `hpcscale report` prints the same by itself for pairs that lie in RUN/pairs/SET.tsv, with
+    SET.tsv.json (decisions: RUN/pairs/SET.jsonl).
     """
     from hpcscale.dedup import audit as auditing
     from hpcscale.leaks import LeakError, Side

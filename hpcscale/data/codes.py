@@ -10,18 +10,19 @@ source's order:
     codes         uint64 (n, words)   bits in the order of the text form, highest first: code i in
                                       hexadecimal is its words, 16 digits each
     quality       uint8 (n)           PDQ: 0 to 100; methods without such a measure: 100
-    quarantine    uint8 (bytes)       {"name": source id, "reason": why} a line, for each picture without a
-                                      code
-    digests       uint8 (m, 16)       BLAKE2b-128 of the file of every picture of the source, in its order,
-                                      those without a code included; zeros where no file could be read
+    quarantine    uint8 (bytes)       {"name": source id, "reason": why, "row": place in the source} a line,
+                                      for each picture without a code
+    digests       uint8 (m, 16)       BLAKE2b-128 of the original file of every picture of the source, in its
+                                      order, those without a code included; zeros where no file could be read.
+                                      The same for a folder, tars, and the data set that was packed from them
 
 Attributes: format (2), method, version (of the method), source (digest of the names and places of all
 pictures, or `DataSet.digest`), decoder (versions of the libraries that turn files into pixels), digest
 (BLAKE2b of all of this). Format 1 had no `digests`, and so could not tell the pictures of a name apart.
 
-An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`, and
-without `digests`, for its source is a data set; its method is the pooling (rmac, mean), and one more
-attribute, checkpoint, is the SHA-256 of the network's tensors.
+An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`; its
+method is the pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's
+tensors.
 """
 
 import hashlib
@@ -148,8 +149,7 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
             put(table, part.codes)
             put("quality", part.quality)
             put("quarantine", part.quarantine)
-            if "digests" in dtypes:
-                put("digests", part.digests)
+            put("digests", part.digests)
         stated = {key: getattr(head, key) for key in keys}
         digest = _digest(stated, states)
         target.attrs["format"] = FORMAT
@@ -165,7 +165,7 @@ def _layout(method: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
     """Name of the table, dtypes of all datasets in the order of their checksums, and stated attributes."""
     if method not in POOLINGS:
         return "codes", DTYPES, STATED
-    dtypes = {"features" if name == "codes" else name: DTYPES[name] for name in DTYPES if name != "digests"}
+    dtypes = {"features" if name == "codes" else name: DTYPES[name] for name in DTYPES}
     return "features", dtypes | {"features": "<f4"}, (*STATED, "checkpoint")
 
 
@@ -213,7 +213,7 @@ def read_codes(file: Path) -> Codes:
     names = Names(arrays["names"], arrays["name_offsets"])
     codes = Codes(names, arrays[table], arrays["quality"], **stated,
                   quarantine=arrays["quarantine"], digest=expected, mapping=mapping,
-                  digests=arrays.get("digests", NO_DIGESTS))  # fmt: skip
+                  digests=arrays["digests"])  # fmt: skip
     if codes.method not in (*WORDS, *POOLINGS):
         raise DataError(f"{file}: method {codes.method!r}, known are {', '.join([*WORDS, *POOLINGS])}")
     if not len(names) == len(codes.quality) == len(codes.codes):
@@ -229,7 +229,16 @@ def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
         yield content[start : start + CHECKED].data
 
 
-def quarantined(codes: Codes) -> Iterator[dict[str, str]]:
-    """The pictures that have no code: {"name", "reason"} each."""
+def digests_of(codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The digests of the pictures in these rows of `codes`  # (rows, 16); (0, 16) where the file has none"""
+    if not len(codes.digests):
+        return NO_DIGESTS
+    lost = np.unique(np.array([picture["row"] for picture in quarantined(codes)], np.int64))
+    places = rows + np.searchsorted(lost - np.arange(len(lost)), rows, side="right")
+    return np.asarray(codes.digests[places])
+
+
+def quarantined(codes: Codes) -> Iterator[dict[str, Any]]:
+    """The pictures that have no code: {"name", "reason", "row"} each."""
     for line in codes.quarantine.tobytes().split(b"\n")[:-1]:
         yield json.loads(line)

@@ -280,6 +280,13 @@ class DataSet:
                 names[position] = os.fsdecode(shard.names[begin:end].tobytes())
         return names
 
+    def source_digests(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """BLAKE2b-128 of the original picture file of each sample  # (n, 16)"""
+        digests = np.empty((len(samples), 16), np.uint8)
+        for shard, rows, where in self._located(samples):
+            digests[where] = shard.source_digests[rows]
+        return digests
+
     def _located(
         self, samples: NDArray[np.int64]
     ) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:

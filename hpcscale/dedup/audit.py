@@ -44,13 +44,15 @@ def audit(
 
 
 def as_json(found: RunAudit) -> dict[str, Any]:
-    """Keys: set, step, side, pairs, accepted, rejected, undecided, samples, duplicates; full, dedup, dups:
-    metrics; delta: dedup - full; lower_bound: of top1 and top5."""
+    """Keys: set, step, side, pictures ("checked": the pairs are of those that were evaluated, or "unknown"),
+    pairs, accepted, rejected, undecided, samples, duplicates; full, dedup, dups: metrics; delta: dedup -
+    full; lower_bound: of top1 and top5."""
     about, parts = found.audit.leaks, found.audit.parts
     return {
         "set": found.set,
         "step": found.step,
         "side": about.side,
+        "pictures": found.audit.pictures,
         "pairs": about.pairs,
         "accepted": about.accepted,
         "rejected": about.rejected,
@@ -74,6 +76,7 @@ def as_text(found: RunAudit) -> str:
         f"({share:.2f} %) have near-duplicates in the training data",
         f"pairs: {about.pairs}, accepted {about.accepted}, rejected {about.rejected}, "
         f"undecided {about.pairs - about.accepted - about.rejected}",
+        *([found.audit.remark] if found.audit.remark else []),
         "",
         _line("", "full", "dedup", "change", "dups"),
     ]

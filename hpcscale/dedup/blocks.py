@@ -15,13 +15,11 @@ the former and take over the latter. The lines do not depend on it.
 
 import json
 import logging
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +27,8 @@ from numpy.typing import NDArray
 from hpcscale.data.codes import Codes
 from hpcscale.data.shares import Part, locked, parts_folder, remove_parts
 from hpcscale.data.verify import Progress
-from hpcscale.files import Usage, aside, commit, commit_new, remove_asides, write_once
-from hpcscale.pairs import escape
+from hpcscale.dedup.lines import Write, lines
+from hpcscale.files import Usage, aside, commit, remove_asides, write_once
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
 LEAST = 1 << 12  # codes of a block: shorter ones are not worth a job of their own
@@ -107,8 +105,8 @@ def run(search: Search, out: Path | None, part: Part | None, progress: Progress)
         progress("search", 1000 * len(mine), 1000 * len(mine))
         if part is not None:
             return sum((folder / job.file).stat().st_size for job in mine) // ROW
-        with target(out) as stream:
-            return _write(search, every, block, folder, stream)
+        with lines(out, search.a, search.b, search.digits) as write:
+            return _write(search, every, block, folder, write)
 
 
 def jobs(search: Search, block: int) -> list[Job]:
@@ -172,34 +170,15 @@ def _do(search: Search, job: Job, block: int, file: Path, share: Share, many: "_
             codes.release()
 
 
-@contextmanager
-def target(out: Path | None) -> Iterator[IO[bytes]]:
-    """Stdout, or a file that is renamed to `out` when all went well."""
-    if out is None:
-        yield sys.stdout.buffer
-        return
-    remove_asides(out)
-    target = aside(out)
-    try:
-        with target.open("wb") as stream:
-            yield stream
-        commit_new(target, out)
-    finally:
-        target.unlink(missing_ok=True)
-
-
-def _write(search: Search, every: list[Job], block: int, folder: Path, stream: IO[bytes]) -> int:
-    """Write the pairs of all jobs as lines, in order. Returns their number."""
-    other = search.a if search.b is None else search.b
+def _write(search: Search, every: list[Job], block: int, folder: Path, write: Write) -> int:
+    """Write the pairs of all jobs, in order. Returns their number."""
     pairs = 0
     for x in range(0, len(search.a.codes), block):
         files = [folder / job.file for job in every if job.x == x]
         for found in _read(files) if search.nearest else _sorted(folder, files, x, block):
-            for i, j, distance in found.tolist():
-                line = f"{escape(search.a.names[i])}\t{escape(other.names[j])}\t{search.digits(distance)}\n"
-                stream.write(os.fsencode(line))
+            write(found)
             pairs += len(found)
-        for codes in (search.a, other):
+        for codes in (search.a, search.b or search.a):
             codes.release()
     return pairs
 

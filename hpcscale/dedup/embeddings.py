@@ -142,10 +142,10 @@ def _embed_part(
             features.append(vectors)
             progress("embed", int(found.samples[-1]) + 1, data.samples)
     rows = np.concatenate(seen)
-    lines = [json.dumps({"name": sample.name, "reason": sample.reason}) + "\n" for sample in bad]
+    lines = [json.dumps({"name": one.name, "reason": one.reason, "row": one.sample}) + "\n" for one in bad]
     return head._replace(
         names=data.names(rows), codes=np.concatenate(features), quality=np.full(len(rows), 100, np.uint8),
-        quarantine=np.frombuffer("".join(lines).encode(), np.uint8),
+        quarantine=np.frombuffer("".join(lines).encode(), np.uint8), digests=data.source_digests(samples),
     )  # fmt: skip
 
 

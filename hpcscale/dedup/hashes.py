@@ -8,9 +8,9 @@ part is a hash file in the folder OUT.parts, which `merge` joins and removes. So
 of the source and the method, whatever the number of workers, however often it was killed, and however many
 array tasks shared the parts: task I of N (from 0) does the parts [I * parts // N, (I + 1) * parts // N).
 
-What was hashed before counts only for the same pictures. A data set says by its digest whether they are. Of
-folders and tars the file keeps a digest of each picture, and what an earlier call has left is compared with
-the pictures: they are read once more, which takes a fraction of the time of hashing. Where they lie, and
+What was hashed before counts only for the same pictures. A data set says by its digest whether they are. The
+file keeps a digest of each original picture; what an earlier call has left of folders and tars is compared
+with the pictures: they are read once more, which takes a fraction of the time of hashing. Where they lie, and
 their times, do not matter. For many array tasks on very many pictures, `data ingest` saves that reading.
 """
 
@@ -168,11 +168,13 @@ def _hash(
             digests = bytearray()
             for row, (record, answer) in enumerate(islice(results, stop - start), start):
                 hashed = answer or Hashed(record.problem)
-                digests += hashed.digest
                 if pictures.data is not None:
-                    _check(pictures.data, row, hashed)
+                    digests += _original(pictures.data, row, hashed)
+                else:
+                    digests += hashed.digest
                 if hashed.reason:
-                    quarantine += json.dumps({"name": record.name, "reason": hashed.reason}).encode() + b"\n"
+                    line = {"name": record.name, "reason": hashed.reason, "row": row}
+                    quarantine += json.dumps(line).encode() + b"\n"
                 else:
                     names.append(record.name)
                     codes += hashed.code
@@ -217,20 +219,21 @@ def _compare(
         )
 
 
-def _check(data: DataSet, sample: int, hashed: Hashed) -> None:
-    """Refuse a shard whose pictures are not those that ingest wrote. Raises DataError."""
+def _original(data: DataSet, sample: int, hashed: Hashed) -> bytes:
+    """The digest of a sample's original picture. Raises DataError where the shard's picture is not the one
+    that ingest wrote."""
     index = int(np.searchsorted(data.starts, sample, side="right")) - 1
     row, shard = sample - int(data.starts[index]), data.shard(index)
     tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
     name = shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes()
-    expected = record_digest(
-        hashed.digest, tag_ids, int(shard.source_sizes[row]), shard.source_digests[row].tobytes(), name
-    )
+    original: bytes = shard.source_digests[row].tobytes()
+    expected = record_digest(hashed.digest, tag_ids, int(shard.source_sizes[row]), original, name)
     if expected != shard.digests[row].tobytes():
         raise DataError(
             f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): its checksum "
             "does not fit; the shard is damaged, see `hpcscale data verify`"
         )
+    return original
 
 
 def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Hash or embedding files -> all pairs of pictures within a radius or cosine, exact; or nearest neighbours.
 
 In: one or two hash or embedding files (data/codes.py). Out: a pairs file (pairs.py): name in A, name in B,
-distance a line. The distance of embeddings is 1 - cosine, six digits behind the point.
+distance a line. The distance of embeddings is 1 - cosine, six digits behind the point. Beside it, `OUT.json`
+says which pictures these are (origin.py).
 
 Lines are sorted by the position of the first picture in A's file, then by that of the second in B's; without
 B, pairs are within A and the first picture is the earlier one. Neighbours of embeddings are written nearest
@@ -27,8 +28,7 @@ from hpcscale.dedup.blocks import Found, Job, Search, Share, run
 from hpcscale.dedup.blocks import (
     SearchError as SearchError,
 )  # for callers, who need nothing else of blocks.py
-from hpcscale.files import check_output
-from hpcscale.pairs import is_pairs
+from hpcscale.dedup.lines import check
 
 BLOCK = (
     1 << 24
@@ -72,8 +72,7 @@ def search(
         check_part(part)
     except ValueError as error:
         raise SearchError(str(error)) from None
-    if out is not None:
-        check_output(out, [a, b], is_pairs)
+    check(out, [a, b])
     first, second = read_codes(a), None if b is None else read_codes(b)
     if second is not None and (first.method, first.version) != (second.method, second.version):
         raise SearchError(

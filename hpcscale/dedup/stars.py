@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, read_codes
 from hpcscale.data.verify import Progress
-from hpcscale.dedup.blocks import SearchError, target
+from hpcscale.dedup.blocks import SearchError
+from hpcscale.dedup.lines import check, lines
 from hpcscale.dedup.search import MIN_QUALITY, RADIUS, Searched, checked_radius
-from hpcscale.files import check_output
-from hpcscale.pairs import escape, is_pairs
 
 PIECE = 1 << 18  # pairs joined at a time, at least
 
@@ -36,8 +35,7 @@ def search_groups(
     """Write the groups of `a` to `out` (None: stdout); the options are those of `search`. `Searched.pairs`
     counts the lines. Raises DataError and SearchError.
     """
-    if out is not None:
-        check_output(out, [a], is_pairs)
+    check(out, [a])
     codes = read_codes(a)
     if codes.method in POOLINGS:
         raise SearchError(f"{a} holds embeddings: groups are of hashes")
@@ -49,10 +47,8 @@ def search_groups(
     others = np.flatnonzero(first != np.arange(len(rows)))
     others = others[np.lexsort((others, first[others]))]
     distances = np.bitwise_count(kept[first[others]] ^ kept[others]).sum(1)
-    with target(out) as stream:
-        for i, j, distance in zip(rows[first[others]], rows[others], distances.tolist(), strict=True):
-            line = f"{escape(codes.names[i])}\t{escape(codes.names[j])}\t{distance}\n"
-            stream.write(os.fsencode(line))
+    with lines(out, codes, None) as write:
+        write(np.column_stack([rows[first[others]], rows[others], distances.astype(np.int64)]))
     return Searched(len(others), int((codes.quality < quality).sum()), 0)
 
 

@@ -2,7 +2,8 @@
 config, evaluations, leaks and text.
 
 Where `RUN/pairs/<set>.tsv` names near-duplicates of a set (`dedup search`), its results stand beside those
-without them; decisions of reviewers are taken from `RUN/pairs/<set>.jsonl`.
+without them, unless `<set>.tsv.json` says that they are of other pictures; decisions of reviewers are taken
+from `RUN/pairs/<set>.jsonl`.
 
 A run that is going on, was killed or was never evaluated gets a report too, which says what is missing.
 """

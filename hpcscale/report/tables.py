@@ -121,6 +121,8 @@ def audited(name: str, audit: Audit) -> str:
         f"the training data** ({about.pairs} pairs: {about.accepted} accepted, {about.rejected} rejected by "
         f"reviewers and not counted, {undecided} undecided and counted)."
     )
+    if audit.remark:
+        head += f" {audit.remark[0].upper()}{audit.remark[1:]}."
     rows: list[list[Any]] = [["samples", *(part["samples"] for part in (parts.full, parts.dedup)), None,
                               parts.dups["samples"], None]]  # fmt: skip
     for key, label in METRICS.items():

@@ -79,9 +79,11 @@ def vocabularies(case: Case) -> None:
 
 
 def pairs(case: Case) -> None:
-    case.copy("pairs.tsv", "decisions.jsonl", "pictures", "data", "run", "drop.txt", "recipe.toml")
-    which = case.random.choice(("pairs.tsv", "decisions.jsonl", "drop.txt"))
-    how = mutate.document if which == "decisions.jsonl" and case.random.random() < 0.6 else mutate.text
+    case.copy(
+        "pairs.tsv", "pairs.tsv.json", "decisions.jsonl", "pictures", "data", "run", "drop.txt", "recipe.toml"
+    )
+    which = case.random.choice(("pairs.tsv", "pairs.tsv.json", "decisions.jsonl", "drop.txt"))
+    how = mutate.document if "json" in which and case.random.random() < 0.6 else mutate.text
     case.spoil(which, how, binary=False)
     if which == "drop.txt":
         try:

@@ -14,7 +14,7 @@ REPORT = ("run/report.md", "run/report-curves.png", "run/report-pictures-held_ou
 
 
 def runs(case: Case) -> None:
-    case.copy("run", "pairs.tsv")
+    case.copy("run", "pairs.tsv", "pairs.tsv.json")
     kind = case.random.randrange(6)
     if kind == 0:
         case.spoil("run/log.jsonl", mutate.document, binary=False)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hpcscale import checkpoint, config, evaluations
 from hpcscale.cli import main
+from hpcscale.data.store import open_data
 from hpcscale.metrics import Results
 
 PICTURES = 8
@@ -141,4 +142,5 @@ def _run(run: Path) -> None:
     rows = [(c, f"class {c}", 3, 1, 0.5, 0.1) for c in range(classes)]
     pixels = np.zeros((n, 8, 8, 3), np.uint8)
     evaluations.save(run / "evaluations" / "held_out-00000002", summary, rows, results,
-                     [f"{i}.jpg" for i in range(n)], (np.arange(n), pixels))  # fmt: skip
+                     [f"{i}.jpg" for i in range(n)], (np.arange(n), pixels),
+                     open_data(run.parent / "data").source_digests(np.arange(n)))  # fmt: skip

@@ -1,0 +1,71 @@
+"""Found pairs -> the lines of a pairs file (pairs.py), and beside it of which pictures (origin.py)."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale import origin
+from hpcscale.data.codes import Codes, digests_of
+from hpcscale.files import aside, check_output, commit, marked, refuse_other, remove_asides
+from hpcscale.pairs import escape, is_pairs
+
+ROWS = 1 << 16  # pictures named at a time
+
+Write = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row of A, row of B, distance
+
+
+def check(out: Path | None, inputs: Iterable[Path | None]) -> None:
+    """That a pairs file and what lies beside it may be written. Raises OutputError."""
+    if out is not None:
+        inputs = list(inputs)
+        check_output(out, inputs, is_pairs)
+        check_output(origin.beside(out), inputs, marked(origin.MARK.encode()))
+
+
+@contextmanager
+def lines(out: Path | None, a: Codes, b: Codes | None, digits: Callable[[int], str] = str) -> Iterator[Write]:
+    """Gives what writes pairs to stdout, or to a file that becomes `out` when all went well.
+
+    b: None where the pairs are within A. digits: a distance as text. What lies beside `out` gets its name
+    first: killed between the two, the same search again writes both. Raises OutputError. Memory: a byte a
+    picture of A and B.
+    """
+    other = a if b is None else b
+    used_a = np.zeros(len(a.codes), bool)
+    used_b = used_a if b is None else np.zeros(len(b.codes), bool)
+    stream = sys.stdout.buffer
+
+    def write(found: NDArray[np.int64]) -> None:
+        for i, j, distance in found.tolist():
+            stream.write(os.fsencode(f"{escape(a.names[i])}\t{escape(other.names[j])}\t{digits(distance)}\n"))
+        used_a[found[:, 0]] = True
+        used_b[found[:, 1]] = True
+
+    if out is None:
+        yield write
+        return
+    remove_asides(out)
+    temporary = aside(out)
+    try:
+        with temporary.open("wb") as stream:
+            yield write
+        refuse_other(temporary, out)
+        origin.write(out, temporary, _pictures(a, used_a), None if b is None else _pictures(b, used_b))
+        commit(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pictures(codes: Codes, used: NDArray[np.bool_]) -> Iterator[tuple[str, bytes]]:
+    """Names and digests of the pictures that occur."""
+    rows = np.flatnonzero(used)
+    for start in range(0, len(rows), ROWS):
+        some = rows[start : start + ROWS]
+        for row, digest in zip(some.tolist(), digests_of(codes, some), strict=False):
+            yield codes.names[row], digest.tobytes()
+        codes.release()
