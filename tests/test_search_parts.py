@@ -60,7 +60,7 @@ def test_tasks_find_what_one_call_finds(tmp_path: Path, short: None, alone: bool
     assert out.read_text() == brute(a, None if alone else b, 31, 50)
     assert sum(share.pairs for share in found) == whole.pairs
     assert {share[1:] for share in found} == {whole[1:]}
-    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5", "out.tsv"]
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5", "out.tsv", "out.tsv.json"]
 
 
 @pytest.mark.parametrize("options", [{"cosine": 0.2}, {"neighbours": 3}, {"neighbours": 3, "cosine": 0.5}])
@@ -116,7 +116,7 @@ def test_killed_tasks_run_again_or_are_made_up_for(tmp_path: Path) -> None:
     assert end(start(out, tmp_path / "a.h5", "--part", "0/2"))[0] == 0
     assert end(start(out, tmp_path / "a.h5"))[0] == 0
     assert out.read_text() == brute(a, None, 31, 50)
-    assert sorted(os.listdir(tmp_path)) == ["a.h5", "out.tsv"]
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "out.tsv", "out.tsv.json"]
 
 
 def test_twins_without_locks_do_no_harm(tmp_path: Path) -> None:
