@@ -137,6 +137,8 @@ def check_output(
     them. ours: whether hpcscale wrote the file that is there, which may then be replaced: `marked`, or
     `compared` for formats without room for a mark. What is empty may be replaced too.
     """
+    if (out.parent / "plan.json").is_file():
+        raise OutputError(f"{out}: lies in a data set, where only `data ingest` writes; choose another")
     for source in inputs:
         if source is not None and _same_or_inside(out, source):
             raise OutputError(f"{out}: is an input of this command or lies in one ({source}); choose another")

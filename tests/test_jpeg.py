@@ -92,6 +92,13 @@ def test_numbers_that_mean_nothing_are_set_right() -> None:
     assert [transcode(jpeg, None, 90) for jpeg in (camera, version)] == [GOOD, GOOD]
 
 
+def test_a_file_that_ends_within_a_segment_is_cut() -> None:
+    jpeg = encoded()
+    for length in range(2, 40):
+        with pytest.raises(BadPicture, match=r"cut within its header|no end marker"):
+            tidy(jpeg[:length])
+
+
 def damaged(jpeg: bytes) -> dict[str, bytes]:
     scan = jpeg.index(b"\xff\xda") + 14
     half = (scan + len(jpeg)) // 2

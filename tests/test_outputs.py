@@ -232,6 +232,18 @@ def test_a_folder_that_no_run_began_is_not_trained_in(place: Path) -> None:
         with pytest.raises(run_folder.RunError, match=name):
             run_folder.agree(folder, settings)
         assert os.listdir(folder) == [name]
+    (place / "notes").mkdir()
+    (place / "notes" / "config.json").write_text("the work of a week")
+    with pytest.raises(config.ConfigError, match=r"notes/config\.json: cannot be read"):
+        run_folder.agree(place / "notes", settings)
+
+
+def test_nothing_but_ingest_writes_into_a_data_set(place: Path) -> None:
+    before = snapshot(place)
+    for file in ("quarantine.jsonl", "new.jsonl"):  # the first one is empty
+        result = run(f"dedup decisions merge decisions.jsonl --out data/{file}")
+        assert (result.exit_code, "lies in a data set" in result.output) == (2, True), result.output
+    assert snapshot(place) == before
 
 
 def test_the_demo_makes_its_pictures_in_no_folder_of_others(tmp_path: Path) -> None:

@@ -206,6 +206,14 @@ def test_long_names_absolute_paths_and_dots_are_names_like_others(tmp_path: Path
         assert {read(record) for record in found} == {photograph(3)}
 
 
+def test_hidden_pictures_are_pictures_and_what_systems_leave_is_not(tmp_path: Path) -> None:
+    items = members(0) | {".b.jpg": photograph(1), "c/.d.jpg": photograph(2)}
+    items |= {"._0.jpg": b"macOS", ".DS_Store": b"macOS"}
+    write_tar(tmp_path / "a.tar", items)
+    code, _, quarantined = ingested(tmp_path, tmp_path / "out")
+    assert (code, quarantined, open_data(tmp_path / "out").samples) == (0, [], 3)
+
+
 def test_metadata_that_is_too_large_or_broken_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,11 @@ def tidy(jpeg: bytes) -> Tidy:
                 changes.append((upto, end if alone else start, b""))
             app1 |= marker == APP1
         upto = end
-        if marker == APP0 and jpeg[body : body + 5] == b"JFIF\0" and jpeg[body + 5] != 1:
+        if (
+            marker == APP0
+            and jpeg[body : body + 5] == b"JFIF\0"
+            and jpeg[body + 5 : body + 6] not in (b"", b"\1")
+        ):
             changes.append((body + 5, body + 6, b"\1"))
         elif marker in FRAMES:
             frame = marker

@@ -89,7 +89,7 @@ def _samples(stream: BinaryIO) -> Iterator[Sample | str]:
                 item += f" (the tags of {sample.key} among it)"
             yield item
             return
-        _, _, extension = item.name.rpartition("/")[2].partition(".")
+        _, _, extension = item.name.rpartition("/")[2].lstrip(".").partition(".")
         key = item.name[: len(item.name) - len(extension) - 1] if extension else item.name
         extension = extension.lower()
         if sample is None or key != sample.key or extension in sample.members:
@@ -115,8 +115,16 @@ class _Headers:
         return self.stream.read(count)
 
 
+def _aside(name: str) -> bool:
+    """Whether a member is no user's: hidden, and neither picture nor metadata, or of macOS."""
+    file = PurePosixPath(name).name
+    ending = file.rpartition(".")[2].lower()
+    return file.startswith("._") or (file.startswith(".") and ending not in PICTURES | META)
+
+
 def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
-    """All members but folders and hidden ones, also of archives joined to the first; last, what is wrong."""
+    """All members but folders and what systems leave, also of archives joined to the first; last, what is
+    wrong."""
     start: int | None = 0
     while start is not None:
         stream.seek(start)
@@ -126,7 +134,7 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
                 archive.members.clear()  # type: ignore[attr-defined]  # or it remembers every header
                 if archive.offset <= member.offset:
                     raise tarfile.ReadError(f"a member of {member.size} bytes")
-                if not member.isdir() and not PurePosixPath(member.name).name.startswith("."):
+                if not member.isdir() and not _aside(member.name):
                     yield member
         except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
             yield f"an unknown number of samples; it cannot be read on at byte {stream.tell()}: {error}"

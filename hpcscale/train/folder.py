@@ -75,8 +75,8 @@ def agree(run: Path, settings: Config) -> None:
     unless it is one of FREE, or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
-    if file.exists() and _begun(run):
-        before = config.read(file)
+    before = config.read(file) if file.exists() else None  # what is none is not ours to write over
+    if before is not None and _begun(run):
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
         free = set(FREE)
         if before.train.steps < settings.train.steps and not schedule.depends_on_length(settings.schedule):
@@ -89,7 +89,7 @@ def agree(run: Path, settings: Config) -> None:
                 + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(FREE))}; "
                 "train.steps may grow unless the schedule is 'equal' or 'cosine'"
             )
-    elif not file.exists() and (others := [name for name in FILES if (run / name).exists()]):
+    elif before is None and (others := [name for name in FILES if (run / name).exists()]):
         raise RunError(f"{run}: holds {others[0]} but no config.json; choose another folder")
 
 

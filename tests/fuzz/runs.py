@@ -52,7 +52,9 @@ def _arrays(case: Case) -> None:
     elif change == 1:
         arrays[name] = array[:-1]
     elif change == 2:
-        arrays[name] = array.astype(case.random.choice(("f8", "i1", "U3", "c8")))
+        kinds = ("f8", "i1", "U3", "c8") if array.dtype.kind in "iuf" else ("U3", "S9")
+        with np.errstate(all="ignore"):
+            arrays[name] = array.astype(case.random.choice(kinds))
     elif change == 3:
         arrays[name] = array.reshape(-1)[:1] if array.ndim > 1 else np.stack([array, array])
     elif array.dtype.kind in "if":
