@@ -242,6 +242,13 @@ def test_an_unfinished_data_set_can_be_looked_at(copy: Path) -> None:
     assert "lists 2 of 5 shards" in str(verify(copy)[0])
 
 
+def test_verify_names_a_line_that_is_cut_behind_the_last(copy: Path) -> None:
+    with (copy / "manifest.jsonl").open("ab") as manifest:
+        manifest.write(b"\xed\xb3")
+    (problem,) = verify(copy)
+    assert str(problem) == "manifest.jsonl: its last line is cut, and names no shard"
+
+
 def test_verify_compares_the_quarantine(copy: Path) -> None:
     (copy / "quarantine.jsonl").write_bytes(b"")
     (problem,) = verify(copy)

@@ -17,6 +17,7 @@ from test_sources import read, records, summary, write_tar
 from hpcscale.cli import main
 from hpcscale.data import tars as module
 from hpcscale.data.sources import SourceError, find_source
+from hpcscale.data.store import open_data
 from hpcscale.data.tars import LOST
 
 

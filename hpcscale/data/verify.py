@@ -15,7 +15,7 @@ import numpy as np
 
 from hpcscale.data.folder import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
 from hpcscale.data.store import Shard, open_shard, record_digest
-from hpcscale.files import FileError, open_regular, parse_json
+from hpcscale.files import FileError, open_regular, parse_json, read_bytes
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
 
@@ -86,6 +86,8 @@ def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -
         problems += found
     if len(entries) != plan.shards:
         problems.append(Problem("manifest.jsonl", None, "", f"lists {len(entries)} of {plan.shards} shards"))
+    elif entries and not read_bytes(folder / "manifest.jsonl").endswith(b"\n"):
+        problems.append(Problem("manifest.jsonl", None, "", "its last line is cut, and names no shard"))
     elif not problems:
         problem = ""
         try:
