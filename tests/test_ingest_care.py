@@ -414,8 +414,8 @@ def test_a_sheet_is_written_over_nothing_else(source: Path, tmp_path: Path) -> N
     mine.write_bytes(photograph(3))
     before = content(tmp_path / "out")
     for target, said in (
-        (shard, "is an input"),
-        (tmp_path / "out/new.png", "is an input"),
+        (shard, "lies in a data set"),
+        (tmp_path / "out/new.png", "lies in a data set"),
         (mine, "is there already"),
     ):
         code, output = run("show", tmp_path / "out", "--out", target)
