@@ -192,7 +192,7 @@ def test_pipes_in_the_place_of_files_are_not_waited_for(login: Login) -> None:
     for name in ("1.json", "1.log", "1.attempts.jsonl"):
         os.mkfifo(Path("run/jobs", name))
     os.mkfifo("run/log.jsonl")
-    assert "run/jobs/1.json: is no regular file" in login.run("status", "run").stderr
+    assert "run/jobs/1.json: is damaged: not a regular file" in login.run("status", "run").stderr
     assert login.run("logs", "run").stdout == ""
     assert login.run("cancel", "run").stdout == "1\n"
 

@@ -1,10 +1,10 @@
 """Where the job scripts and the image recipes lie, in the clone or in the installed package (setup.py); and
 records in JSON, as they are read."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from hpcscale import files
 from hpcscale.files import FileError
 
 PACKAGE = Path(__file__).parents[1]
@@ -30,17 +30,13 @@ class DamagedError(FileError):
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises FileNotFoundError, and DamagedError if anything else is wrong."""
     try:
-        if file.exists() and not file.is_file():
-            raise DamagedError(f"{file}: is no regular file")
-        values = json.loads(file.read_text())
+        values = files.read_json(file)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DamagedError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DamagedError):
-            raise
-        raise DamagedError(f"{file}: is damaged, not JSON: {error}") from None
+    except FileError as error:
+        raise DamagedError(f"{file}: is damaged: {str(error).removeprefix(f'{file}: ')}") from None
     if not isinstance(values, dict):
         raise DamagedError(f"{file}: is damaged: holds no JSON object, but {str(values)[:40]!r}")
     return values
