@@ -28,15 +28,15 @@ test-cpp: setup         ## C++ tests, under address and undefined-behaviour sani
 	.venv/bin/ctest --test-dir build/sanitize --output-on-failure
 
 test-cluster: setup     ## the whole chain and every fault, on a real Slurm cluster of this machine; as root
-	@tests/cluster/install
-	$(PY) -m pytest -m cluster tests/cluster
+	@tests/live/install
+	$(PY) -m pytest -m cluster tests/live
 
 check: setup            ## ruff, mypy, clang-format, shellcheck
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.hpp' 'cpp/*.cpp')
-	shellcheck $$(git ls-files '*.sh' '*.sbatch' '.ci/run') $$(git ls-files tests/cluster | grep -v '\.')
+	shellcheck $$(git ls-files '*.sh' '*.sbatch' '.ci/run') $$(git ls-files tests/live | grep -v '\.')
 
 bench: setup            ## us, the peers and the limit in one run; prints ratios
 	$(PY) -m benchmarks

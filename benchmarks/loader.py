@@ -34,12 +34,12 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
 from benchmarks.harness import interleave, table
-from hpcscale import pipeline
 from hpcscale.config import Input
-from hpcscale.data.ingest import ingest
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.demo import write_pictures
+from hpcscale.ingest.packing import ingest
+from hpcscale.inputs import pipeline
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/imagenet-sample"
 STORED, CROP, BATCH, BATCHES = 340, 299, 32, 20

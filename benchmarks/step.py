@@ -92,13 +92,13 @@ def work(role: str) -> None:
 
     from hpcscale import config
     from hpcscale.models import resnet
-    from hpcscale.train import device, optim
+    from hpcscale.train import optim, process
     from hpcscale.train.gradients import GradientBuckets
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if os.environ.get("BENCH_MALLOC") != "0":
-        device.keep_memory()  # for all variants
+        process.keep_memory()  # for all variants
     model = resnet.build(config.Model(), CLASSES)
     optimizer = optim.build(model, config.Optimizer())
     optim.set_lr(optimizer, 1e-3)

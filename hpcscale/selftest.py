@@ -51,9 +51,9 @@ def decoding() -> str:
     from PIL import Image
 
     from hpcscale.config import Input
-    from hpcscale.data.ingest import ingest
     from hpcscale.data.store import open_data
-    from hpcscale.pipeline import evaluate_batches
+    from hpcscale.ingest.packing import ingest
+    from hpcscale.inputs.pipeline import evaluate_batches
 
     y, x = np.mgrid[:64, :64].astype(np.uint8)
     pixels = np.stack([x * 4, y * 4, 255 - x * 2 - y * 2], axis=2)

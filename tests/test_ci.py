@@ -6,15 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 MAKE = """#!/bin/sh
 echo "$1 $PYTEST_ADDOPTS" >>calls
 [ "$1" != "$BROKEN" ] || exit 2
 [ "$1" = test-cluster ] || exit 0
 failures=$(cat failures) && echo $((failures - 1)) >failures
 [ "$failures" -gt 0 ] || exit 0
-echo "FAILED tests/cluster/test_x.py::test_$failures - AssertionError"
+echo "FAILED tests/live/test_x.py::test_$failures - AssertionError"
 exit 2
 """
 STEPS = ["setup", "check", "test"]
@@ -54,7 +54,7 @@ def test_a_race_is_told_though_it_passes(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert calls(tmp_path) == [*STEPS, "test-cluster", "test-cluster --last-failed"]
     assert "FAILED AT FIRST" in done.stderr
-    assert ".ci/run: FAILED tests/cluster/test_x.py::test_1 - AssertionError" in done.stderr
+    assert ".ci/run: FAILED tests/live/test_x.py::test_1 - AssertionError" in done.stderr
     assert "test_1" in (tmp_path / "build/test-cluster.first.log").read_text()
 
 

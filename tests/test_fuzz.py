@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from places import ROOT
 
 from tests.fuzz import harness, world
 from tests.fuzz.harness import Case
@@ -17,7 +18,7 @@ def test_a_short_fuzz_finds_nothing_bad() -> None:
     """In a process of its own: it forks, and changes what its commands may."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--cases", "120"],
-        capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, timeout=500, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hpcscale import checkpoint, config
-from hpcscale.data.ingest import ingest
+from hpcscale import config
 from hpcscale.data.store import open_data
+from hpcscale.ingest.packing import ingest
 from hpcscale.labels import build, hierarchy, vocabulary
+from hpcscale.models import checkpoint
 
 TREE = ("thing", "fruit", "apple", "pear", "dog")
 PARENTS = ((), (0,), (1,), (1,), (0,))

@@ -70,8 +70,8 @@ def ingest(
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
     without --part packs what is left, and finishes OUT.
     """
-    from hpcscale.data import ingest as packing
-    from hpcscale.data.listing import losses
+    from hpcscale.ingest import packing
+    from hpcscale.ingest.listing import losses
 
     with progress_bar() as progress:
         entries = packing.ingest(
@@ -147,9 +147,9 @@ def _name_losses(lost: "Counter[str]") -> None:
 
 
 def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem"]:
-    from hpcscale import pipeline
     from hpcscale.data.store import open_data
     from hpcscale.data.verify import Problem
+    from hpcscale.inputs import pipeline
 
     data = open_data(out)
     problems = []

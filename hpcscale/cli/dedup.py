@@ -211,7 +211,7 @@ def calibrate(
     """
     import os
 
-    from hpcscale.dedup import calibrate, recall
+    from hpcscale.dedup.study import calibrate, recall
 
     recall.check(out_dir, source)
     with progress_bar() as progress:

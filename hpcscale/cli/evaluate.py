@@ -49,7 +49,7 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.evaluate import evaluate_run
+    from hpcscale.evaluate.classify import evaluate_run
     from hpcscale.report.tables import results
 
     with of_a_rank():

@@ -118,7 +118,7 @@ def _of_data(folder: Path) -> "tuple[tuple[str, ...], Records]":
 
 
 def _of_manifest(manifest: Path) -> "tuple[tuple[str, ...], Records]":
-    from hpcscale.data.sources import find_source
+    from hpcscale.ingest.sources import find_source
     from hpcscale.labels.hierarchy import csr
 
     numbers: dict[str, int] = {}

@@ -100,7 +100,7 @@ def audit(
     SET.tsv.json (decisions: RUN/pairs/SET.jsonl).
     """
     from hpcscale.dedup import audit as auditing
-    from hpcscale.leaks import LeakError, Side
+    from hpcscale.evaluate.leaks import LeakError, Side
 
     try:
         found = auditing.audit(run, pairs, which, decisions, cast(Side | None, side))

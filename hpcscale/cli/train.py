@@ -42,8 +42,8 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.train import device, loop
+    from hpcscale.train import loop, process
 
     with of_a_rank():
-        device.keep_memory()
+        process.keep_memory()
         loop.train(settings, run)

@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Submission:
     text: str  # of the job script
     folder: Path
     record: dict[str, Any]
@@ -61,7 +61,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-def plan(command: Command, request: Request, max_array_size: int) -> Plan:
+def plan(command: Command, request: Request, max_array_size: int) -> Submission:
     """All that can be known before Slurm is asked. Raises SubmitError and ConfigError."""
     for earlier in request.after:
         if not re.fullmatch(slurm.ID, earlier):
@@ -97,7 +97,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Plan:
         array=array,
         parts=parts,
     )
-    return Plan(
+    return Submission(
         text=script.render(job, here),
         folder=folder,
         record=_record(command, request, job, commit, site_file),
@@ -156,7 +156,7 @@ def _warnings(here: site.Site, site_file: Path) -> tuple[str, ...]:
     return (f"no '{here.apptainer}' on PATH here, and {site_file} loads no module: see that nodes have it",)
 
 
-def submit(plan: Plan, say: Say) -> str:
+def submit(plan: Submission, say: Say) -> str:
     """Write record and script, hand the script to sbatch, give both the id of the job, and return it.
 
     say: is told what else sbatch says. Raises SubmitError if another training of the same run waits or runs,

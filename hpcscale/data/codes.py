@@ -37,7 +37,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.folder import DataError
+from hpcscale.data.manifest import DataError
 from hpcscale.data.store import WRITTEN, mapped_array, mapped_file, place
 from hpcscale.files import aside, commit, remove_asides
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.config import Config, ConfigError
-from hpcscale.data.folder import DataError
+from hpcscale.data.manifest import DataError
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
 from hpcscale.files import FileError, read_bytes

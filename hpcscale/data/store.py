@@ -49,8 +49,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.folder import FORMAT, Entry, Plan, digest, read_manifest, read_plan, read_tags
-from hpcscale.data.folder import DataError as DataError  # for readers, who need nothing else of folder.py
+from hpcscale.data.manifest import FORMAT, Entry, Plan, digest, read_manifest, read_plan, read_tags
+from hpcscale.data.manifest import DataError as DataError  # for readers, who need nothing else of manifest.py
 from hpcscale.files import open_regular
 
 COPY = 16 << 20  # bytes copied at a time

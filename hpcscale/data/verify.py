@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcscale.data.folder import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
+from hpcscale.data.manifest import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
 from hpcscale.data.store import Shard, open_shard, record_digest
 from hpcscale.files import FileError, open_regular, parse_json, read_bytes
 

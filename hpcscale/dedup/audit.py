@@ -1,7 +1,7 @@
 """What the near-duplicates of a pairs file do to the numbers of a run.
 
 In: a run folder with an evaluation, a pairs file, perhaps decisions of reviewers. Out: metrics with and
-without the duplicates, as a table or as a dict for JSON. The arithmetic is in `hpcscale/leaks.py`, where
+without the duplicates, as a table or as a dict for JSON. The arithmetic is in `evaluate/leaks.py`, where
 report finds it too.
 """
 
@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale import leaks
-from hpcscale.leaks import Audit, LeakError, Side
+from hpcscale.evaluate import leaks
+from hpcscale.evaluate.leaks import Audit, LeakError, Side
 
 SETS = ("validation", "held_out", "train")  # what a run is judged by comes first
 

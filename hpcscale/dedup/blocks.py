@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.codes import Codes
-from hpcscale.data.shares import Part, locked, parts_folder, remove_parts
+from hpcscale.data.parts import Part, locked, parts_folder, remove_parts
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.lines import Write, lines
 from hpcscale.files import Usage, aside, commit, remove_asides, write_once

@@ -27,17 +27,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcscale import checkpoint, config, pipeline
+from hpcscale import config
 from hpcscale.config import Input
 from hpcscale.data.codes import POOLINGS, Codes, merge_codes, read_codes, write_codes
-from hpcscale.data.folder import DataError
-from hpcscale.data.shares import locked, parts_folder, remove_parts
-from hpcscale.data.sources import SourceError
+from hpcscale.data.manifest import DataError
+from hpcscale.data.parts import locked, parts_folder, remove_parts
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import OptionError, agreeing, part_file
 from hpcscale.files import check_output, compared
-from hpcscale.models import device, resnet
+from hpcscale.ingest.sources import SourceError
+from hpcscale.inputs import pipeline
+from hpcscale.models import checkpoint, device, resnet
 
 Pooling = Literal["rmac", "mean"]
 PART_ROWS = 4096  # 32 MB of features

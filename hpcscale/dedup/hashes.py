@@ -27,17 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
-from hpcscale.data.exchanged import FEWER, first_exchanged
-from hpcscale.data.folder import DataError
-from hpcscale.data.record import Record, SourceError
-from hpcscale.data.shares import Part, check_part, locked, parts_folder, remove_parts, share
-from hpcscale.data.sources import find_source
+from hpcscale.data.manifest import DataError
+from hpcscale.data.parts import Part, check_part, locked, part_of, parts_folder, remove_parts
 from hpcscale.data.store import DataSet, open_data, record_digest
-from hpcscale.data.transcode import digest_stored
 from hpcscale.data.verify import Progress
-from hpcscale.data.workers import answers
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
 from hpcscale.files import Usage, check_output, compared
+from hpcscale.ingest.exchanged import FEWER, first_exchanged
+from hpcscale.ingest.record import Record, SourceError
+from hpcscale.ingest.sources import find_source
+from hpcscale.ingest.transcode import digest_stored
+from hpcscale.ingest.workers import answers
 
 PART_ROWS, MAX_PARTS = 4096, 4096
 
@@ -97,7 +97,7 @@ def hash_source(
         # A part says what it is a part of, so that those of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
         missing, there = [], {}
-        for number in share(parts, part):
+        for number in part_of(parts, part):
             file = part_file(folder, number)
             if file.exists():
                 there[file] = number * rows, agreeing(file, heads[number], f"remove {folder}").digests

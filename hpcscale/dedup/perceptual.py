@@ -2,7 +2,7 @@
 nor torch.
 
 In: bytes of a picture file. Out: code and quality, or the reason why not. The rules are ingest's
-(data/transcode.py): orientation applied, 16-bit values to their high byte, what is transparent over
+(ingest/transcode.py): orientation applied, 16-bit values to their high byte, what is transparent over
 white, the first of several frames, at most 52.4 million pixels, and what is truncated or broken refused.
 
 JPEGs are decoded by libjpeg-turbo straight to grey at full size: the Y that is in the file already, which
@@ -22,7 +22,7 @@ from PIL import Image
 
 from hpcscale import ops
 from hpcscale.data.jpeg import BadPicture, is_jpeg, tidy
-from hpcscale.data.transcode import MAX_PIXELS, NO_FILE, digest, encoder, read_picture, turn_of, upright
+from hpcscale.ingest.transcode import MAX_PIXELS, NO_FILE, digest, encoder, read_picture, turn_of, upright
 
 # Of each method; a new one where codes change. 1 did not turn JPEGs by XMP, nor by EXIF far into the file.
 VERSIONS = {"pdq": 2, "phash": 2, "dhash": 2}

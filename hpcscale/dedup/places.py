@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from hpcscale.data.jpeg import BadPicture
-from hpcscale.data.sources import find_source
 from hpcscale.data.store import open_data
-from hpcscale.data.transcode import read_picture, upright
+from hpcscale.ingest.sources import find_source
+from hpcscale.ingest.transcode import read_picture, upright
 
 NAMES = 1 << 16  # of a data set, looked through at a time
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
-from hpcscale.data.shares import Part, check_part
+from hpcscale.data.parts import Part, check_part
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import Found, Job, Search, Share, run
 from hpcscale.dedup.blocks import (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hpcscale.files import PNG, check_output, marked, write_file
 from hpcscale.report import figures, tables
-from hpcscale.report.folder import Run, read
+from hpcscale.report.runs import Run, read
 
 CURVES, PICTURES = "report-curves.png", "report-pictures-{}.png"
 

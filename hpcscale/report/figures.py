@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpcscale.files import write_file
-from hpcscale.report.folder import Evaluated, Picture, Run
+from hpcscale.report.runs import Evaluated, Picture, Run
 from hpcscale.text import shown
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito 2008

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from hpcscale import leaks
 from hpcscale.config import Config
-from hpcscale.evaluations import Class
-from hpcscale.leaks import Audit
-from hpcscale.report.folder import Evaluated, Numbers, Run
+from hpcscale.evaluate import leaks
+from hpcscale.evaluate.evaluations import Class
+from hpcscale.evaluate.leaks import Audit
+from hpcscale.report.runs import Evaluated, Numbers, Run
 from hpcscale.text import markdown
 
 METRICS = {

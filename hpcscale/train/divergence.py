@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hpcscale import config, ranks
 from hpcscale.data.store import DataSet
 from hpcscale.train import state
-from hpcscale.train.progress import Report
+from hpcscale.train.log import Report
 from hpcscale.train.readback import Step
 from hpcscale.train.state import Diverged
 

@@ -14,23 +14,25 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from hpcscale import evaluate, pipeline, ranks
+from hpcscale import ranks
 from hpcscale.config import Config
 from hpcscale.data import same
 from hpcscale.data.drop import order_of
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
+from hpcscale.evaluate import classify
 from hpcscale.files import Told
+from hpcscale.inputs import pipeline
 from hpcscale.labels import vocabulary as vocabulary_file
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import resnet
-from hpcscale.train import folder, optim, schedule, state
-from hpcscale.train.device import prepare
+from hpcscale.train import optim, run_folder, schedule, state
 from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.gradients import GradientBuckets
+from hpcscale.train.log import Report, process_age
 from hpcscale.train.loss import LOSSES
-from hpcscale.train.progress import Report, process_age
+from hpcscale.train.process import prepare
 from hpcscale.train.readback import Readback
 from hpcscale.train.signals import StopRequest
 from hpcscale.train.watchdog import Watchdog
@@ -48,7 +50,7 @@ class Inputs(NamedTuple):
     data: DataSet
     vocabulary: Vocabulary
     order: Order
-    evaluated: evaluate.Subset | None  # None: only evaluated by hand
+    evaluated: classify.Subset | None  # None: only evaluated by hand
 
 
 def train(settings: Config, run: Path) -> None:
@@ -75,8 +77,8 @@ def train(settings: Config, run: Path) -> None:
         # Before anything is made: what cannot be used leaves no trace.
         data, vocabulary, order, evaluated = open_inputs(settings)
         if first:
-            stack.enter_context(folder.lock(run))
-            folder.agree(run, settings)
+            stack.enter_context(run_folder.lock(run))
+            run_folder.agree(run, settings)
         train_ = settings.train
         share = train_.batch // ranks.size()
         # Two buffers in turn: a GPU may still copy the rows of the step before.
@@ -92,7 +94,7 @@ def train(settings: Config, run: Path) -> None:
         contents = same.fingerprint(vocabulary, data, order)
         step, kept = state.resume(run, model, optimizer, contents)
         if first:
-            folder.keep(run, settings)
+            run_folder.keep(run, settings)
         gradients, guard = GradientBuckets(model.parameters()), Guard(model)
         history = History(settings.divergence, kept.get("divergence"))
         report = stack.enter_context(Report(run, settings, step, kept.get("window", (0.0, 0)), clock))
@@ -169,10 +171,10 @@ def open_inputs(settings: Config) -> Inputs:
     pipeline.check_sizes(data, settings.input)
     vocabulary = vocabulary_file.load(settings.data.vocabulary)
     order = order_of(settings, data)
-    which = evaluate.default_set(settings)
+    which = classify.default_set(settings)
     if which == "train":
         return Inputs(data, vocabulary, order, None)
-    evaluated = evaluate.open_set(settings, which, data, order)
+    evaluated = classify.open_set(settings, which, data, order)
     pipeline.check_sizes(evaluated.data, settings.input)
     return Inputs(data, vocabulary, order, evaluated)
 
@@ -181,7 +183,7 @@ def assess(
     model: nn.Module,
     settings: Config,
     run: Path,
-    subset: evaluate.Subset,
+    subset: classify.Subset,
     vocabulary: Vocabulary,
     batch: int,
     device: torch.device,
@@ -190,9 +192,9 @@ def assess(
 ) -> None:
     """Evaluate on the validation data, or else on the held-out part (collective)."""
     ranks.broadcast(model.buffers())  # the running averages of rank 0
-    evaluation = evaluate.evaluate_set(model, settings, subset, vocabulary, batch, device)
+    evaluation = classify.evaluate_set(model, settings, subset, vocabulary, batch, device)
     if ranks.rank() == 0:
-        evaluate.save(evaluation, run, subset, step, vocabulary)
+        classify.save(evaluation, run, subset, step, vocabulary)
     report.evaluation(step, subset.which, dict(evaluation.metrics))
 
 

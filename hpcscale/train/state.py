@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpcscale import checkpoint, ranks
+from hpcscale import ranks
 from hpcscale.data import same
 from hpcscale.files import Told
+from hpcscale.models import checkpoint
 from hpcscale.train import optim
 
 

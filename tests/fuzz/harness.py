@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 
 from hpcscale.cli import main
-from hpcscale.data.sources import Record
+from hpcscale.ingest.sources import Record
 
 HANG = 30  # seconds
 BAD = ("crash", "hang", "traceback", "loss", "wrong")
@@ -187,12 +187,13 @@ def prepare() -> None:
     a network of a few numbers, which no case comes to use."""
     import torch
 
-    from hpcscale.data import ingest
-    from hpcscale.dedup import calibrate, hashes
+    from hpcscale.dedup import hashes
+    from hpcscale.dedup.study import calibrate
+    from hpcscale.ingest import packing
     from hpcscale.models import resnet
 
     resnet.build = lambda settings, classes: torch.nn.Linear(1, classes)  # type: ignore[assignment,return-value]
-    for module in (ingest, hashes, calibrate):
+    for module in (packing, hashes, calibrate):
         module.answers = _answers  # type: ignore[attr-defined]
     resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import torch
 
-from hpcscale import checkpoint
 from hpcscale.files import Told
+from hpcscale.models import checkpoint
 from tests.fuzz import mutate
 from tests.fuzz.harness import Case
 

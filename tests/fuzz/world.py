@@ -10,10 +10,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from hpcscale import checkpoint, config, evaluations
+from hpcscale import config
 from hpcscale.cli import main
 from hpcscale.data.store import open_data
-from hpcscale.metrics import Results
+from hpcscale.evaluate import evaluations
+from hpcscale.evaluate.metrics import Results
+from hpcscale.models import checkpoint
 
 PICTURES = 8
 TAGS = ("apple", "pear", "dog")

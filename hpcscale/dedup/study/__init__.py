@@ -1,0 +1,1 @@
+"""What the methods find: changed copies are planted, searched for and counted."""

@@ -1,0 +1,63 @@
+"""One shard while ingest fills it: stored pictures in, columns out, as store.py specifies them."""
+
+import json
+import os
+import tempfile
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcscale.data.store import DTYPES, record_digest
+from hpcscale.ingest.record import Record, SourceError
+from hpcscale.ingest.transcode import Stored
+
+
+class Columns:
+    """One shard while it is filled: JPEG bytes in a nameless file, the rest (150 B a sample) in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.jpeg_offsets = array("q", [0])
+        self.tag_ids = array("i")
+        self.tag_offsets = array("q", [0])
+        self.names = bytearray()
+        self.name_offsets = array("q", [0])
+        self.source_sizes = array("q")
+        self.source_digests = bytearray()
+        self.digests = bytearray()
+        self.quarantine = bytearray()
+
+    def add(self, number: int, record: Record, stored: Stored, tag_ids: dict[str, int]) -> None:
+        if stored.reason:
+            line = {"record": number, "name": record.name, "reason": stored.reason}
+            self.quarantine += json.dumps(line).encode() + b"\n"
+            return
+        name = os.fsencode(record.name)
+        try:
+            ids = array("i", [tag_ids[tag] for tag in record.tags])
+        except KeyError as error:
+            raise SourceError(f"{record.name}: changed during the ingest: has the new tag {error}") from None
+        self.spool.write(stored.jpeg)
+        self.jpeg_offsets.append(self.jpeg_offsets[-1] + len(stored.jpeg))
+        self.tag_ids += ids
+        self.tag_offsets.append(len(self.tag_ids))
+        self.names += name
+        self.name_offsets.append(len(self.names))
+        self.source_sizes.append(stored.source_size)
+        self.source_digests += stored.source_digest
+        numbers = np.frombuffer(ids, np.int32)
+        self.digests += record_digest(
+            stored.jpeg_digest, numbers, stored.source_size, stored.source_digest, name
+        )
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        columns: dict[str, NDArray[Any]] = {}
+        for name, dtype in DTYPES.items():
+            if name != "jpeg":
+                columns[name] = np.frombuffer(getattr(self, name), dtype)
+        for name in ("source_digests", "digests"):
+            columns[name] = columns[name].reshape(-1, 16)
+        return columns

@@ -1,0 +1,91 @@
+"""Which shards of an ingest are finished, and the lists of them: the manifest, and last the quarantine.
+
+In: the folder that store.py specifies while packing.py fills it. Out: `Entry`s, manifest.jsonl and
+quarantine.jsonl. A task of many leaves the line of a shard beside it; the joining call lists them.
+"""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hpcscale.data.manifest import DataError, Entry, Plan, entry_name, read_manifest, shard_name
+from hpcscale.data.store import open_shard
+from hpcscale.data.verify import checked_shard, entry_of
+from hpcscale.files import FileError, aside, commit, open_regular, read_bytes, write_file
+from hpcscale.ingest.tars import LOST
+
+
+def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
+    """The shards among `wanted` that need no more work: those with a line, and whole ones without.
+
+    One that is shorter or longer than its line says is not the one that was written, whatever it holds.
+    """
+    lines = dict(enumerate(read_manifest(out)))
+    entries: dict[int, Entry] = {}
+    for index in wanted:
+        file = out / shard_name(index)
+        line = lines.get(index) or _left(out, index)
+        try:
+            if line is not None:
+                if file.stat().st_size == line.bytes and line.digest in (
+                    "",
+                    open_shard(file, plan, index).digest(),
+                ):
+                    entries[index] = line
+            elif file.exists():  # killed between its renaming and its line
+                entries[index] = entry_of(file, file, checked_shard(file, plan, index))
+        except (DataError, FileNotFoundError):
+            continue
+    return entries
+
+
+def _left(out: Path, index: int) -> Entry | None:
+    """The line that a task has left beside its shard."""
+    try:
+        entry = Entry.model_validate_json(read_bytes(out / entry_name(index)))
+    except (FileNotFoundError, FileError, ValidationError):
+        return None
+    return entry if entry.file == shard_name(index) else None
+
+
+def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
+    """Write what has no gap before it into the manifest, which holds `listed` lines (0: write it anew)."""
+    upto = listed
+    while upto in entries:
+        upto += 1
+    content = b"".join(entries[index].model_dump_json().encode() + b"\n" for index in range(listed, upto))
+    manifest = out / "manifest.jsonl"
+    if not listed:
+        if not manifest.exists() or read_bytes(manifest) != content:
+            write_file(manifest, content)
+    elif content:
+        with manifest.open("ab") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return upto
+
+
+def finish(out: Path, plan: Plan) -> None:
+    """Gather the quarantine of all shards, the last file of an ingest, and remove what the tasks left."""
+    gathered = aside(out / "quarantine.jsonl")
+    with gathered.open("wb") as stream:
+        for index in range(plan.shards):
+            stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
+    commit(gathered, out / "quarantine.jsonl")
+    for index in range(plan.shards):
+        (out / entry_name(index)).unlink(missing_ok=True)
+
+
+def losses(out: Path) -> Counter[str]:
+    """What a finished folder's quarantine says was lost in archives, and how often."""
+    found: Counter[str] = Counter()
+    with open_regular(out / "quarantine.jsonl") as stream:
+        for line in stream:
+            reason = json.loads(line)["reason"]
+            if reason.startswith(LOST):
+                found[reason.removeprefix(LOST)] += 1
+    return found

@@ -1,0 +1,291 @@
+"""Pictures and tags -> a data-set folder, in parallel, resumable at any moment.
+
+In: a source (sources.py). Out: the folder that store.py specifies. Two walks over the source: the first
+collects the tag table, the number of records and digests of them, the second has the pictures transcoded
+(workers.py) and writes; no shard is written from records whose digest is not that of the first walk.
+
+The folder is a pure function of the source and the options, whatever the number of workers and however often
+the ingest was killed: everything is written aside, synced and renamed; a shard counts once its line stands in
+manifest.jsonl; and an ingest that is run again packs the shards without one. A source or options that differ
+from plan.json are refused, and so is a picture that is another now than when its shard was packed: the bytes
+of all pictures in the finished shards (of a task, in its share) are read again and compared with the shards'
+digests, before anything is written. Of shards that tasks have left, the call without a part compares all
+sizes, but reads no more than 100,000 pictures, evenly spread, since it may be alone with very many.
+
+The tasks of an array each survey the source, pack their share of the shards, and leave the line of a finished
+shard beside it (shard-00003.json); the first to come states the plan, the others compare. Only the call
+without a part writes manifest.jsonl and quarantine.jsonl.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hpcscale.data.manifest import (
+    MOST,
+    Entry,
+    Plan,
+    entry_name,
+    is_leftover,
+    read_plan,
+    shard_name,
+    tag_lines,
+)
+from hpcscale.data.parts import Part, check_part, locked, part_of
+from hpcscale.data.store import write_shard
+from hpcscale.data.verify import Progress, checked_shard, entry_of
+from hpcscale.files import Usage, aside, commit, read_bytes, remove_asides, write_file, write_once
+from hpcscale.ingest.columns import Columns
+from hpcscale.ingest.exchanged import exchanged_since
+from hpcscale.ingest.listing import append, finish, finished
+from hpcscale.ingest.record import Record, SourceError
+from hpcscale.ingest.sources import Source, find_source
+from hpcscale.ingest.survey import Survey, survey_source, walk
+from hpcscale.ingest.transcode import Stored, encoder, store_picture
+from hpcscale.ingest.workers import answers
+
+MAX_RESIZE = 8192
+CHANGED = "the source changed during the ingest"
+
+
+class OptionError(Usage):
+    """An ingest that must not start: options out of range, or not those that the folder was begun with."""
+
+
+def ingest(
+    source: Path,
+    out: Path,
+    manifest: Path | None = None,
+    resize: int | None = None,
+    workers: int | None = None,
+    shard_samples: int | None = None,
+    quality: int = 90,
+    progress: Progress = lambda stage, done, total: None,
+    part: Part | None = None,
+) -> list[Entry]:
+    """Pack `source` into the folder `out`; what an earlier, interrupted run has finished there is kept.
+
+    resize: store every picture as this many pixels squared; None keeps sizes. workers: processes; None takes
+    every core this process may use. shard_samples: records of the source in a shard; None aims at shards of 1
+    to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often. part: (I, N)
+    packs the share of task I of N alone; a call without it, when the tasks have ended, packs what they left
+    and ends the ingest. Returns the entries of all shards, or of the share.
+    Raises SourceError (nothing is written then), OptionError, DataError, and, to be run again, WorkerDied and
+    OSError.
+    """
+    source, out = Path(source), Path(out)
+    shard_samples = shard_samples or default_shard_samples(resize)
+    workers = workers or len(os.sched_getaffinity(0))
+    for name, value, limit in (
+        ("resize", resize or 1, MAX_RESIZE),
+        ("quality", quality, 100),
+        ("workers", workers, 4096),
+        ("shard_samples", shard_samples, 1 << 31),
+    ):
+        if not 1 <= value <= limit:
+            raise OptionError(f"{name} must be between 1 and {limit}, found {value}")
+    try:
+        check_part(part)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+    found = find_source(source, manifest)
+    if found.kind == "folders" and out.resolve().is_relative_to(source.resolve()):
+        raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
+    options = {"source": found.kind, "resize": resize, "quality": quality, "shard_samples": shard_samples,
+               "encoder": encoder()}  # fmt: skip
+    _refuse_others(out, options)
+    with _begun(out, part) as alone:
+        _refuse_others(out, options)
+        survey = survey_source(found, shard_samples, progress)
+        plan = Plan.model_validate(options | survey.facts)
+        _begin(out, plan, survey.tags)
+        entries = finished(out, plan, part_of(plan.shards, part))
+        _refuse_exchanged(found, out, plan, set(entries), part, workers, progress)
+        missing = [index for index in part_of(plan.shards, part) if index not in entries]
+        if part is None:
+            listed = append(out, entries, 0)
+
+            def keep(index: int, entry: Entry) -> None:
+                nonlocal listed
+                entries[index] = entry
+                listed = append(out, entries, listed)
+
+            _pack(found, out, plan, survey, missing, keep, workers, progress)
+            finish(out, plan)
+        else:
+
+            def leave(index: int, entry: Entry) -> None:
+                entries[index] = entry
+                write_file(out / entry_name(index), entry.model_dump_json().encode())
+
+            for index in part_of(plan.shards, part) if alone else []:
+                for name in (shard_name(index), entry_name(index)):
+                    remove_asides(out / name)
+            _pack(found, out, plan, survey, missing, leave, workers, progress)
+    return [entry for _, entry in sorted(entries.items())]
+
+
+def default_shard_samples(resize: int | None) -> int:
+    """About 2 GB: 38 KB for 340 x 340 pixels at quality 90, 110 KB for a photograph of ImageNet's size."""
+    return 20_000 if resize is None else max(1_000, min(200_000, round(50_000 * (340 / resize) ** 2)))
+
+
+@contextmanager
+def _begun(out: Path, part: Part | None) -> Iterator[bool]:
+    """Keep others out; False: this file system cannot. A call that is not one of many removes the folder
+    again if it made it and began nothing there.
+    """
+    there = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, part) as alone:
+        if part is not None:
+            yield alone
+            return
+        _remove_leftovers(out)
+        try:
+            yield alone
+        finally:
+            _remove_leftovers(out)
+            if os.listdir(out) == [".lock"]:
+                (out / ".lock").unlink()
+                if not there:
+                    out.rmdir()
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Of killed calls; no other is at work now, and the folder is known to be ours."""
+    for name in os.listdir(out):
+        if is_leftover(out / name):
+            (out / name).unlink(missing_ok=True)
+
+
+def _refuse_others(out: Path, options: dict[str, Any]) -> None:
+    """Refuse early, before anything is written or removed, a folder that is not ours or was begun with other
+    options; the rest is known after the survey. The plan comes first, so without it nothing else is ours.
+    """
+    names = sorted(os.listdir(out)) if out.exists() else []
+    if (out / "plan.json").exists():  # looked for after the list, which another task's may have missed
+        _refuse_difference(out, read_plan(out).model_dump(), options)
+        return
+    ours = {".lock"} if not (out / ".lock").exists() or not (out / ".lock").stat().st_size else set()
+    strangers = [name for name in names if name not in ours and not is_leftover(out / name)]
+    if strangers:
+        raise OptionError(
+            f"{out}: not empty and not a data-set folder (found {strangers[0]}); choose another"
+        )
+
+
+def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
+    differences = [
+        f"{key} was {begun[key]}, now is {wanted[key]}" for key in wanted if begun[key] != wanted[key]
+    ]
+    if differences:
+        raise OptionError(
+            f"{out} was begun with another source or options: {'; '.join(differences)}. "
+            "Use the same as then, or another folder"
+        )
+
+
+def _refuse_exchanged(
+    source: Source,
+    out: Path,
+    plan: Plan,
+    shards: set[int],
+    part: Part | None,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Refuse finished shards that hold other pictures than the source has now, under the same names."""
+    left = {index for index in shards if part is None and (out / entry_name(index)).exists()}
+    other = exchanged_since(source, out, plan, shards, left, workers, progress)
+    if other is not None:
+        record, file = other
+        raise OptionError(
+            f"{out} was begun with another source or options: {record.name} is another picture now than when "
+            f"{file.name} was packed. Use the same as then, or another folder; or remove {file}, to have its "
+            "pictures packed anew"
+        )
+
+
+def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
+    """State the plan, or compare it with that of whoever came first; so all agree on what follows from it."""
+    write_once(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
+    _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
+    table, content = out / "tags.jsonl", tag_lines(tags)
+    if not table.exists() or read_bytes(table, MOST) != content:
+        write_file(table, content)
+
+
+def _pack(
+    source: Source,
+    out: Path,
+    plan: Plan,
+    survey: Survey,
+    missing: list[int],
+    keep: Callable[[int, Entry], None],
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Write the missing shards, and `keep` the entry of each. While one is finished, the next is filled."""
+    if not missing:
+        return
+    starts = {index: index * plan.shard_samples for index in missing}
+    stops = {index: min(start + plan.shard_samples, plan.records) for index, start in starts.items()}
+    total, done = sum(stops[index] - starts[index] for index in missing), 0
+    tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
+    ends: dict[int, bytes] = {}  # as Survey.ends, of this walk
+
+    def wanted() -> Iterator[Record]:
+        for number, record, reached in walk(source, stops[missing[-1]]):
+            index = (number - 1) // plan.shard_samples
+            if index in starts:
+                if number == stops[index]:
+                    ends[index] = reached()
+                yield record
+
+    pending: Future[None] | None = None
+    with (
+        ThreadPoolExecutor(1) as finisher,
+        closing(answers(wanted(), workers, store_picture, plan.resize, plan.quality)) as pictures,
+    ):
+        for index in missing:
+            rows = Columns(out)
+            try:
+                number = starts[index]
+                for record, stored in islice(pictures, stops[index] - number):
+                    rows.add(number, record, stored or Stored(record.problem), tag_ids)
+                    number += 1
+                    done += 1
+                    if done % 10 == 0:
+                        progress("pack", done, total)
+                if number != stops[index]:
+                    raise SourceError(f"{CHANGED}: it ends after {number} records")
+                if ends[index] != survey.ends[index]:
+                    raise SourceError(f"{CHANGED}: not the same records up to {number}")
+                if pending is not None:
+                    pending.result()
+            except BaseException:
+                rows.spool.close()
+                raise
+            pending = finisher.submit(_write, out, plan, index, rows, keep)
+        if pending is not None:
+            pending.result()
+    progress("pack", done, total)
+
+
+def _write(out: Path, plan: Plan, index: int, rows: Columns, keep: Callable[[int, Entry], None]) -> None:
+    """Write one shard aside, read it back, give it its name, and then `keep` its line."""
+    file = out / shard_name(index)
+    temporary = aside(file)
+    try:
+        with rows.spool:
+            write_shard(temporary, plan, index, rows.spool, rows.jpeg_offsets[-1], rows.columns())
+        entry = entry_of(file, temporary, checked_shard(temporary, plan, index))
+        commit(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    keep(index, entry)

@@ -1,0 +1,1 @@
+"""Stored pictures to the batches that a model reads."""

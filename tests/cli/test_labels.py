@@ -1,0 +1,215 @@
+"""`hpcscale labels` as scripts use it: results on stdout, messages on stderr, exit codes 0, 1 and 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks import jft
+from hpcscale.cli import main
+from hpcscale.ingest.packing import ingest
+from hpcscale.labels import wordnet
+from hpcscale.labels.vocabulary import load
+
+TREE = "food\nfruit\tfood\napple\tfruit\npear\tfruit\n"
+MANIFEST = [
+    {"image": "a.jpg", "tags": ["Apple", "yum"]},
+    {"image": "b.jpg", "tags": ["pear", "apple"]},
+    {"image": "c.jpg", "tags": []},
+]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["labels", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tree.tsv").write_text(TREE)
+    write(tmp_path / "manifest.jsonl", MANIFEST)
+    return tmp_path
+
+
+def write(file, records):
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def build(folder, *more, out="v.json"):
+    return run(
+        "build",
+        folder / out,
+        "--manifest",
+        folder / "manifest.jsonl",
+        "--parents",
+        folder / "tree.tsv",
+        *more,
+    )
+
+
+def test_build_from_a_manifest_and_a_users_hierarchy(folder):
+    result = build(folder)
+    assert result.exit_code == 0, result.output
+    assert "4 classes" in result.stdout
+    assert "1 of 4 tags select no class: 'yum'" in result.stderr
+    assert "1 of 3 samples have no class" in result.stderr
+    vocabulary = load(folder / "v.json")
+    assert vocabulary.classes == ("food", "fruit", "apple", "pear")
+    assert vocabulary.counts == (2, 2, 2, 1)
+    again = build(folder)
+    assert again.exit_code == 0
+    assert again.stdout == result.stdout
+
+
+def test_build_from_a_data_set(folder):
+    for name, colour in (("apple", "red"), ("pear", "green"), ("stone", "grey")):
+        (folder / "source" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), colour).save(folder / "source" / name / "1.jpg")
+    ingest(folder / "source", folder / "data")
+    result = run("build", folder / "v.json", "--data", folder / "data", "--parents", folder / "tree.tsv")
+    assert result.exit_code == 0, result.output
+    assert load(folder / "v.json").counts == (2, 2, 1, 1)
+    assert "'stone'" in result.stderr
+    missing = run("build", folder / "w.json", "--data", folder / "source")
+    assert missing.exit_code == 1
+    assert str(folder / "source") in missing.stderr
+
+
+def test_a_different_file_is_replaced_only_with_force(folder):
+    assert build(folder).exit_code == 0
+    before = (folder / "v.json").read_bytes()
+    result = build(folder, "--no-ancestors")
+    assert result.exit_code == 2
+    assert "--force" in result.stderr
+    assert (folder / "v.json").read_bytes() == before
+    assert build(folder, "--no-ancestors", "--force").exit_code == 0
+    assert load(folder / "v.json").counts == (0, 0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ("a\tb\nb\ta\n", "'a' -> 'b' -> 'a'"),
+        ("a\tb\n", "unknown parent(s)"),
+        ("a\na\n", "line 2 gives 'a' again"),
+    ],
+)
+def test_a_bad_hierarchy_is_a_problem_of_the_data(folder, tree, message):
+    (folder / "tree.tsv").write_text(tree)
+    result = build(folder)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (folder / "v.json").exists()
+
+
+def test_a_bad_manifest_is_a_problem_of_the_data(folder):
+    (folder / "manifest.jsonl").write_text('{"image": "a.jpg", "tags": "apple"}\n')
+    result = build(folder)
+    assert result.exit_code == 1
+    assert "manifest.jsonl:1: 'tags' must be a list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --data or --manifest"),
+        (["--manifest", "{}/manifest.jsonl", "--data", "{}"], "either --data or --manifest"),
+        (
+            ["--manifest", "{}/manifest.jsonl", "--parents", "{}/tree.tsv", "--top", "3"],
+            "--top is about WordNet",
+        ),
+        (
+            ["--manifest", "{}/manifest.jsonl", "--parents", "{}/tree.tsv", "--wordnet", "{}"],
+            "--wordnet is about",
+        ),
+        (["--manifest", "{}/manifest.jsonl", "--wordnet", "{}"], "install Debian's wordnet-base"),
+        (["--manifest", "{}/nothing.jsonl"], "does not exist"),
+        (["--manifest", "{}/manifest.jsonl", "--use", "hashtags"], "'wnids', 'tags', 'both'"),
+    ],
+)
+def test_wrong_usage(folder, arguments, message):
+    result = run("build", folder / "v.json", *(each.format(folder) for each in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.skipif(not (wordnet.FOLDER / "data.noun").exists(), reason="wordnet-base is not installed")
+def test_wordnet(folder):
+    write(folder / "manifest.jsonl", [{"image": "a.jpg", "tags": ["tench"], "wnid": "n01440764"}])
+    (folder / "wnids.txt").write_text("n01440764\nn01443537\n")
+    arguments = [
+        "build",
+        folder / "v.json",
+        "--manifest",
+        folder / "manifest.jsonl",
+        "--select",
+        folder / "wnids.txt",
+    ]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert "use: wnids" in result.stdout
+    shown = run("show", folder / "v.json", "n01440764")
+    assert shown.stdout.startswith("tench")
+    assert "ancestor  animal" in shown.stdout
+    words = run(*arguments, "--use", "tags", "--force")
+    assert "use: tags" in words.stdout
+    assert load(folder / "v.json").tags["tincatinca"] == load(folder / "v.json").tags["tench"]
+
+
+def test_show(folder):
+    build(folder)
+    result = run("show", folder / "v.json", "FRUIT", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "id": 1,
+        "name": "fruit",
+        "senses": [],
+        "tags": ["fruit"],
+        "count": 2,
+        "samples": 3,
+        "parents": ["food"],
+        "ancestors": [{"name": "food", "count": 2, "parents": []}],
+        "children": [{"name": "apple", "count": 2}, {"name": "pear", "count": 1}],
+    }
+    text = run("show", folder / "v.json", "apple").stdout
+    assert "ancestor  fruit < food  (2)" in text
+    summary = json.loads(run("show", folder / "v.json", "--json").stdout)
+    assert (summary["classes"], summary["depth"], summary["widest"]) == (4, 2, "fruit")
+    assert "4 classes" in run("show", folder / "v.json").stdout
+
+
+def test_show_an_unknown_class_asks_what_was_meant(folder):
+    build(folder)
+    result = run("show", folder / "v.json", "aple")
+    assert result.exit_code == 2
+    assert "did you mean 'apple'?" in result.stderr
+    assert "did you mean" not in run("show", folder / "v.json", "zebra").stderr
+
+
+def test_show_a_damaged_file(folder):
+    (folder / "v.json").write_text("{}")
+    result = run("show", folder / "v.json")
+    assert result.exit_code == 1
+    assert "v.json" in result.stderr
+
+
+def test_a_hierarchy_of_jfts_size(folder):
+    lines = [f"c{c}\t{f'c{above[0]}' if above else ''}" for c, above in enumerate(jft.parents())]
+    (folder / "tree.tsv").write_text("\n".join(reversed(lines)))
+    write(folder / "manifest.jsonl", [{"image": "a.jpg", "tags": ["c21", "C18290"]}])
+    assert build(folder).exit_code == 0
+    summary = json.loads(run("show", folder / "v.json", "--json").stdout)
+    assert (summary["classes"], summary["depth"], summary["fan_out"]) == (18291, 12, 2876)
+    assert summary["labels_per_sample"] == 13 + 2  # c21 ends the chain below c0; c18290 hangs on c1
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, hpcscale.cli.labels; "
+        "print(sorted({'numpy', 'torch', 'h5py', 'pydantic'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
