@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from hpcscale import config
+from hpcscale import sections
 from hpcscale.cluster import files
-from hpcscale.config import ConfigError
+from hpcscale.sections import ConfigError
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:
@@ -218,12 +218,12 @@ def find(name: str | None) -> Path:
 
 def load(file: Path) -> Site:
     """Read a site file. Raises ConfigError with every problem found."""
-    return config.check(Site, config.read_toml(file), str(file))
+    return sections.check(Site, sections.read_toml(file), str(file))
 
 
 def checked(resources: Resources, changes: dict[str, object]) -> Resources:
     """The resources with some of them chosen on the command line. Raises ConfigError."""
-    return config.check(Resources, resources.model_dump() | changes, "options")
+    return sections.check(Resources, resources.model_dump() | changes, "options")
 
 
 def span(limit: str) -> int | None:

@@ -76,7 +76,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Submission:
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
     if command.recipe:
-        config.share(command.recipe, request.nodes * resources.ranks())
+        config.samples_of_rank(command.recipe, request.nodes * resources.ranks())
     if missing := here.missing():
         raise SubmitError(f"{site_file}: binds: {', '.join(missing)}: there is nothing here")
     digest, commit = _image(here)

@@ -8,7 +8,7 @@ times of the host, which only queues work there.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -21,10 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
-from hpcscale.inputs.pipeline import BadSample
+from hpcscale.inputs.mending import BadSample
 from hpcscale.text import bare_stderr, shown_lines
 from hpcscale.train import schedule
-from hpcscale.train.run_folder import Log
+from hpcscale.train.run_folder import LogFile
 
 
 class Report:
@@ -52,7 +52,7 @@ class Report:
             return self
         train = self.settings.train
         self.board = _tensorboard(self.run) if train.tensorboard else None
-        self.log = Log(self.run, self.first)
+        self.log = LogFile(self.run, self.first)
         began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
@@ -72,7 +72,7 @@ class Report:
                 self.board.close()
 
     @contextmanager
-    def share(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
         """Count the time inside as `name`."""
         began = perf_counter()
         yield
@@ -136,7 +136,7 @@ class Report:
         self.timed_steps = 0
         self.since = perf_counter()
 
-    def evaluation(self, step: int, which: str, metrics: dict[str, Any]) -> None:
+    def evaluation(self, step: int, which: str, metrics: Mapping[str, Any]) -> None:
         if self.writes:
             self.log.write("evaluation", step, set=which, **metrics)
             self._scalars(step, {f"{which}/{key}": value for key, value in metrics.items()})

@@ -18,7 +18,7 @@ from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint, resnet
 from hpcscale.train import loop, optim
 from hpcscale.train.divergence import LARGEST, Guard, History
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 from hpcscale.train.state import Diverged
 
 # ---- the history, on its own ----

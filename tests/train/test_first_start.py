@@ -25,7 +25,7 @@ from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint
 from hpcscale.models import device as devices
 from hpcscale.train import process, run_folder
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 

@@ -26,7 +26,7 @@ from hpcscale.data.order import Order
 from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint
 from hpcscale.train import loop, process, run_folder, state
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 from hpcscale.train.signals import StopRequest
 
 LOSSES = GOLDEN / "loss.json"

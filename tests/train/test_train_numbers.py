@@ -14,7 +14,7 @@ import torch
 
 from hpcscale.models import resnet
 from hpcscale.train import optim
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.workers import answers
 
 if TYPE_CHECKING:
-    from hpcscale.dedup.embeddings import Network
+    from hpcscale.models.networks import Trained
 
 TOP = {"pdq": 128, "phash": 32, "dhash": 32}  # the largest radius that is looked at
 COSINE_UNIT, COSINE_TOP = 0.001, 1000  # steps of 1 - cosine
@@ -92,9 +92,9 @@ def calibrate(
     chosen = np.sort(np.random.default_rng(seed).choice(pictures.total, count, replace=False))
     network, resize, crop = None, 0, 0
     if run is not None:
-        from hpcscale.dedup import embeddings  # torch only where it is needed
+        from hpcscale.models import networks  # torch only where it is needed
 
-        network = embeddings.load_network(run)
+        network = networks.load(run)
         crop = network.input.crop
         resize = network.input.resize or (pictures.data and pictures.data.stored_size) or crop
     names: list[str] = []
@@ -124,7 +124,7 @@ def calibrate(
     curves = _hash_curves(names, planted, low)
     described = ""
     if network is not None:
-        described = f"step {network.step}, resize {resize}, crop {crop}, SHA-256 {network.checkpoint[:16]}"
+        described = f"step {network.checkpoint.step}, resize {resize}, crop {crop}, SHA-256 {network.checkpoint[:16]}"
         stacked = np.stack(features, axis=1)
         for method, vectors in zip(("rmac", "mean"), stacked, strict=True):
             curves.append(_cosine_curve(method, names, vectors))
@@ -144,7 +144,7 @@ def _chosen(records: Iterator[Record], chosen: Levels) -> Iterator[Record]:
                 return
 
 
-def _features(network: "Network", squares: bytes, crop: int) -> NDArray[np.float32]:
+def _features(network: "Trained", squares: bytes, crop: int) -> NDArray[np.float32]:
     """(2, 1 + transformations, d): R-MAC and mean."""
     import torch
 
