@@ -1,5 +1,4 @@
-"""Ten times kill -9 at random moments, of the launcher or of one of two ranks: the same weights as
-without."""
+"""Ten times kill -9 at random moments, of the launcher or one of two ranks: the same weights as without."""
 
 import os
 import random

@@ -1,5 +1,4 @@
-"""What a run is bound to: to nothing before its first step; then to its configuration, and to the contents of
-what it reads, whatever their names. What cannot be used is refused before anything is made."""
+"""What a run is bound to: nothing before its first step; then its configuration and what it reads."""
 
 import json
 import os
