@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import MISSING, browser
 from click.testing import CliRunner
 from PIL import Image
 
@@ -20,7 +21,6 @@ from hpcscale.dedup.gallery import closest, gallery
 from hpcscale.dedup.places import find_pictures, thumbnail
 from hpcscale.ingest.packing import ingest
 from hpcscale.pairs import Decision, Pair, PairsError
-from tests.browser import MISSING, browser
 
 in_browser = pytest.mark.skipif(
     bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt: chromium chromium-driver)"

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from runs import own_settings, weights
 
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
@@ -175,19 +176,6 @@ def test_what_is_bad(loss: float, limit: float, gradient: float, bad: float) -> 
 # ---- whole runs ----
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("divergence"))
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-
-
 Spoil = Callable[[dict[int, float]], None]
 
 
@@ -215,12 +203,6 @@ def spoiling(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     return spoil
 
 
-def tensors(run: Path, step: int) -> dict[str, torch.Tensor]:
-    found = next(checkpoint.whole(run, lambda other: other == step))
-    model, optimizer = checkpoint.load(found)
-    return model | {f"optimizer.{name}": value for name, value in optimizer.items()}
-
-
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -230,9 +212,9 @@ def test_a_skipped_step_leaves_the_state_and_its_samples_in_the_log(
 ) -> None:
     spoil({3: float("nan"), 5: float("inf")})
     train(tiny.settings(recipe, train__checkpoint_every=1, train__keep=9), tmp_path)
-    assert same(tensors(tmp_path, 2), tensors(tmp_path, 3))
-    assert not same(tensors(tmp_path, 3), tensors(tmp_path, 4))
-    assert same(tensors(tmp_path, 4), tensors(tmp_path, 5))
+    assert same(weights(tmp_path, 2), weights(tmp_path, 3))
+    assert not same(weights(tmp_path, 3), weights(tmp_path, 4))
+    assert same(weights(tmp_path, 4), weights(tmp_path, 5))
     found = tiny.events(tmp_path, "skip")
     assert [(line["step"], line["reason"], len(line["samples"])) for line in found] == [
         (3, "the loss of step 3 is nan", 4),
@@ -252,32 +234,32 @@ def test_a_spike_is_skipped_where_that_is_asked_for(recipe: Path, tmp_path: Path
     assert found["step"] == 5
     assert found["reason"].startswith("the loss of step 5 is ")
     assert ", where the median was " in found["reason"]
-    assert same(tensors(tmp_path / "with", 4), tensors(tmp_path / "with", 5))
+    assert same(weights(tmp_path / "with", 4), weights(tmp_path / "with", 5))
 
 
 KEYS = {"divergence__skips": 1, "divergence__rollbacks": 1, "train__steps": 8, "train__keep": 9}
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spoiled(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run whose steps 4 and 5 are bad."""
-    run = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
+    run = tmp_path_factory.mktemp("spoiled")
+    with pytest.MonkeyPatch.context() as patch, own_settings():
         spoiling(patch)({4: float("nan"), 5: float("nan")})
         train(tiny.settings(recipe, **KEYS), run)
     return run
 
 
-def test_too_many_skips_go_back_and_on_with_what_comes_next(whole: Path) -> None:
+def test_too_many_skips_go_back_and_on_with_what_comes_next(spoiled: Path) -> None:
     """After step 6 the weights are those of step 2, the last checkpoint before the bad steps."""
-    assert [(line["step"], line["to"]) for line in tiny.events(whole, "rollback")] == [(6, 2)]
-    assert same(tensors(whole, 2), tensors(whole, 6))
-    assert not same(tensors(whole, 6), tensors(whole, 8))
+    assert [(line["step"], line["to"]) for line in tiny.events(spoiled, "rollback")] == [(6, 2)]
+    assert same(weights(spoiled, 2), weights(spoiled, 6))
+    assert not same(weights(spoiled, 6), weights(spoiled, 8))
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5, 6, 7])
 def test_interrupted_anywhere_it_decides_the_same(
-    recipe: Path, whole: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
+    recipe: Path, spoiled: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     spoil({4: float("nan"), 5: float("nan")})
     run = tmp_path / "stopped"
@@ -293,7 +275,7 @@ def test_interrupted_anywhere_it_decides_the_same(
     with pytest.raises(loop.Interrupted, match=f"after step {stop}"):
         train(tiny.settings(recipe, **KEYS), run)
     train(tiny.settings(recipe, **KEYS), run)
-    assert same(tensors(run, 8), tensors(whole, 8))
+    assert same(weights(run, 8), weights(spoiled, 8))
     assert len(tiny.events(run, "rollback")) == 1
 
 

@@ -1,11 +1,9 @@
-"""What a run is bound to: to nothing before its first step; then to its configuration, and to the contents of
-what it reads, whatever their names. What cannot be used is refused before anything is made."""
+"""What a run is bound to: nothing before its first step; then its configuration and what it reads."""
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from runs import own_settings
 
 from hpcscale import config, ranks
 from hpcscale.cli import main
@@ -31,30 +30,17 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU he
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("first"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same names, tags and classes, but other pictures."""
     return tiny.make(tmp_path_factory.mktemp("other"), seed=1)
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
 def made(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run after two steps."""
     run = tmp_path_factory.mktemp("made")
-    train(tiny.settings(recipe, train__steps=2, data__held_out=0.3), run)
-    torch.use_deterministic_algorithms(False)
+    with own_settings():
+        train(tiny.settings(recipe, train__steps=2, data__held_out=0.3), run)
     return run
 
 
