@@ -25,6 +25,9 @@ SIDE = 8192  # pixels, as `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
 RECIPE_BYTES = 16 << 20
+# The sets that a run is evaluated on; what it is judged by comes first.
+Which = Literal["validation", "held_out", "train"]
+SETS: tuple[Which, ...] = get_args(Which)
 
 
 def _can_be(path: Path) -> Path:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcscale import config, ranks
-from hpcscale.config import Config
+from hpcscale.config import Config, Which
 from hpcscale.data import same
 from hpcscale.data.drop import order_of
 from hpcscale.data.order import Order
@@ -34,7 +34,6 @@ from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import checkpoint, resnet
 from hpcscale.models.device import choose
 
-Which = Literal["held_out", "validation", "train"]
 PICTURES = 24  # kept as thumbnails
 SIDE = 128  # of a thumbnail, pixels
 
