@@ -23,8 +23,9 @@ STEPS = 99_999_999  # the eight digits of a checkpoint's name
 SIDE = 8192  # pixels, as `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
-
-
+# The sets that a run is evaluated on; what it is judged by comes first.
+Which = Literal["validation", "held_out", "train"]
+SETS: tuple[Which, ...] = get_args(Which)
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 

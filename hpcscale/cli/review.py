@@ -12,6 +12,7 @@ from typing import cast
 import click
 
 from hpcscale.cli.terminal import FILE, FOLDER, OUT, SOURCE, progress_bar, stop
+from hpcscale.config import SETS
 
 SHOWN = 20  # missing pictures and disputed pairs that are named on stderr
 
@@ -81,8 +82,8 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--pairs", type=FILE, required=True, help="Pairs of training and test pictures (TSV).")
-@click.option("--set", "which", type=click.Choice(["held_out", "validation", "train"]),
-              help="Which evaluation of RUN.  [default: first of validation, held_out, train]")  # fmt: skip
+@click.option("--set", "which", type=click.Choice(SETS),
+              help="Which evaluation of RUN.  [default: the first of these that RUN has]")  # fmt: skip
 @click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
 @click.option("--test", "side", type=click.Choice(["a", "b", "either"]),
               help="Which column is the test set, if the names do not tell; either: the one of the two names "

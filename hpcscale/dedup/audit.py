@@ -9,10 +9,9 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcscale.config import SETS
 from hpcscale.evaluate import leaks
 from hpcscale.evaluate.leaks import Audit, LeakError, Side
-
-SETS = ("validation", "held_out", "train")  # what a run is judged by comes first
 
 
 class RunAudit(NamedTuple):

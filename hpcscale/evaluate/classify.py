@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcscale import config, ranks
-from hpcscale.config import Config
+from hpcscale.config import Config, Which
 from hpcscale.data import same
 from hpcscale.evaluate import evaluations, metrics
 from hpcscale.evaluate.metrics import Metrics, Results
-from hpcscale.evaluate.sets import EvaluateError, NoSet, Subset, Which, default_set, open_set
+from hpcscale.evaluate.sets import EvaluateError, NoSet, Subset, default_set, open_set
 from hpcscale.inputs import pipeline
 from hpcscale.labels import vocabulary
 from hpcscale.labels.targets import Targets

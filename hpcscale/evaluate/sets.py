@@ -3,19 +3,16 @@
 In: the configuration of a run. Out: `Subset`, for whatever task evaluates.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.config import Config
+from hpcscale.config import Config, Which
 from hpcscale.data.drop import order_of
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
-
-Which = Literal["held_out", "validation", "train"]
-
 
 class EvaluateError(Told):
     """A run or set that cannot be evaluated; the message says why."""

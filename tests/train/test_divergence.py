@@ -17,7 +17,7 @@ from runs import own_settings, weights
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint, resnet
-from hpcscale.train import loop, optim
+from hpcscale.train import optim, pretrain
 from hpcscale.train.divergence import LARGEST, Guard, History
 from hpcscale.train.pretrain import train
 from hpcscale.train.state import Diverged
@@ -126,7 +126,7 @@ def test_late_news_and_restarts_change_no_decision(
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
 def test_a_bad_step_is_as_if_it_had_not_been(name: Any) -> None:
     torch.manual_seed(0)
-    model = resnet.build(config.Model(zero_init_residual=False), 3)
+    model = networks.build(config.Model(zero_init_residual=False), 3)
     optimizer = optim.build(model, config.Optimizer(name=name))
     guard = Guard(model)
     optim.set_lr(optimizer, 0.1)
@@ -186,19 +186,19 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 
 def spoiling(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Multiply the loss of the given steps (from 1), wherever a run starts."""
-    real_batches, real_loss = pipeline.train_batches, loop.LOSSES["logistic"]
+    real_batches, real_loss = pipeline.train_batches, pretrain.LOSSES["logistic"]
     now = 0
 
     def spoil(factors: dict[int, float]) -> None:
         def batches(*arguments: Any, **keys: Any) -> Iterator[pipeline.Batch]:
             nonlocal now
-            now = keys["first_step"]
+            now = arguments[3].first
             for batch in real_batches(*arguments, **keys):
                 now += 1
                 yield batch
 
         monkeypatch.setattr(pipeline, "train_batches", batches)
-        monkeypatch.setitem(loop.LOSSES, "logistic", lambda *a: real_loss(*a) * factors.get(now, 1.0))
+        monkeypatch.setitem(pretrain.LOSSES, "logistic", lambda *a: real_loss(*a) * factors.get(now, 1.0))
 
     return spoil
 
@@ -308,7 +308,7 @@ def test_a_gradient_may_overflow_under_a_finite_loss(
         def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
             return torch.full(context.shape, float("inf"))
 
-    monkeypatch.setitem(loop.LOSSES, "logistic", lambda logits, rows: Steep.apply(logits))
+    monkeypatch.setitem(pretrain.LOSSES, "logistic", lambda logits, rows: Steep.apply(logits))
     train(tiny.settings(recipe, train__steps=1), tmp_path)
     assert tiny.events(tmp_path, "skip")[0]["reason"] == "the gradients of step 1 are not finite"
 
@@ -323,17 +323,17 @@ import hashlib, sys
 from pathlib import Path
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
-from hpcscale.models import resnet
-from hpcscale.train import loop
-real, calls, build, models = loop.LOSSES["logistic"], 0, resnet.build, []
+from hpcscale.models import networks
+from hpcscale.train import pretrain
+real, calls, build, models = pretrain.LOSSES["logistic"], 0, networks.build, []
 def loss(*arguments):
     global calls
     calls += 1
     return real(*arguments) * (float("nan") if ranks.rank() == 1 and calls in (4, 5) else 1)
-loop.LOSSES["logistic"] = loss
-resnet.build = lambda *a: models.append(build(*a)) or models[0]
+pretrain.LOSSES["logistic"] = loss
+networks.build = lambda *a: models.append(build(*a)) or models[0]
 sets = ["divergence.skips=1", "train.steps=8"]
-loop.train(config.load(Path({str(recipe)!r}), sets), Path({str(tmp_path / "run")!r}))
+pretrain.train(config.load(Path({str(recipe)!r}), sets), Path({str(tmp_path / "run")!r}))
 digest = hashlib.sha256()
 for parameter in models[0].parameters():
     digest.update(parameter.detach().numpy().tobytes())

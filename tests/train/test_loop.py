@@ -16,8 +16,9 @@ from hpcscale import config, ranks
 from hpcscale.config import ConfigError
 from hpcscale.data.order import Order
 from hpcscale.inputs import pipeline
+from hpcscale.inputs.mending import BadSample
 from hpcscale.models import checkpoint
-from hpcscale.train import loop, state
+from hpcscale.train import pretrain, state
 from hpcscale.train.pretrain import train
 
 LOSSES = GOLDEN / "loss.json"
@@ -101,7 +102,7 @@ def test_nan_stops_with_the_samples_and_saves_nothing(
         calls += 1
         return logits.sum() * (float("nan") if calls == 3 else 0.01)
 
-    monkeypatch.setitem(loop.LOSSES, "logistic", nan_in_the_third)
+    monkeypatch.setitem(pretrain.LOSSES, "logistic", nan_in_the_third)
     with pytest.raises(state.Diverged) as caught:
         train(tiny.settings(recipe, divergence__skips=0, divergence__rollbacks=0), tmp_path)
     samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(8, 12))
@@ -141,7 +142,7 @@ def test_replaced_pictures_are_logged(recipe: Path, tmp_path: Path, monkeypatch:
     real = pipeline.train_batches
 
     def reporting(*arguments: Any, **keys: Any) -> Any:
-        keys["report"](pipeline.BadSample(5, "05.jpg", "cut"))
+        arguments[-1](BadSample(5, "05.jpg", "cut"))
         return real(*arguments, **keys)
 
     monkeypatch.setattr(pipeline, "train_batches", reporting)
@@ -182,12 +183,12 @@ def test_nan_of_one_rank_stops_both_and_names_the_samples_of_both(recipe: Path, 
 import sys
 from pathlib import Path
 from hpcscale import config, ranks
-from hpcscale.train import loop, state
-real = loop.LOSSES["logistic"]
-loop.LOSSES["logistic"] = lambda *a: real(*a) * (float("inf") if ranks.rank() == 1 else 1)
+from hpcscale.train import pretrain, state
+real = pretrain.LOSSES["logistic"]
+pretrain.LOSSES["logistic"] = lambda *a: real(*a) * (float("inf") if ranks.rank() == 1 else 1)
 try:
     settings = config.load(Path({str(recipe)!r}), ["divergence.skips=0", "divergence.rollbacks=0"])
-    loop.train(settings, Path({str(tmp_path / "run")!r}))
+    pretrain.train(settings, Path({str(tmp_path / "run")!r}))
 except state.Diverged as error:
     Path({str(tmp_path)!r}, f"rank{{ranks.rank()}}").write_text(str(error))
     sys.exit(1)

@@ -61,18 +61,18 @@ def test_a_run_leaves_no_network_in_memory(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hundreds of megabytes each: a process that trains many times must not grow."""
-    networks = []
-    real = resnet.build
+    made = []
+    real = networks.build
 
     def building(*arguments: Any) -> resnet.ResNet:
         network = real(*arguments)
-        networks.append(weakref.ref(network.fc.weight))
+        made.append(weakref.ref(network.fc.weight))
         return network
 
-    monkeypatch.setattr(resnet, "build", building)
+    monkeypatch.setattr(networks, "build", building)
     train(tiny.settings(recipe, data__held_out=0.3, train__steps=2), tmp_path)
     gc.collect()
-    assert [network() is None for network in networks] == [True]
+    assert [network() is None for network in made] == [True]
 
 
 def test_held_out_samples_are_evaluated_and_not_trained_on(
