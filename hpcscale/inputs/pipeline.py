@@ -32,6 +32,7 @@ from hpcscale.data.jpeg import fault
 from hpcscale.data.order import Order, below, draws
 from hpcscale.data.store import DataError, DataSet
 from hpcscale.inputs.decoder import Crops, decoder, faults, images, inputs
+from hpcscale.progress import Progress, none
 
 # A run stops when more samples than this, and than this share of all samples so far, cannot be decoded.
 BAD_SAMPLES, BAD_SHARE = 16, 0.01
@@ -125,7 +126,7 @@ def evaluate_batches(
 def undecodable(
     data: DataSet,
     threads: int,
-    progress: Callable[[str, int, int | None], None] = lambda stage, done, of: None,
+    progress: Progress = none,
 ) -> list[BadSample]:
     """Decode every stored picture as training does on the CPU. The samples that DALI refuses, and those of
     which libjpeg warns, which DALI's output does not tell. Memory: about 64 MB of pixels, or one picture.
