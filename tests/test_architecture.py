@@ -23,12 +23,13 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
-    ("files", "text"),
+    ("files", "progress"),
+    ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
-    "report": {"config", "evaluate", "files", "text"},
-    "cluster": {"config", "files", "text"},
+    "report": {"config", "evaluate", "files", "progress", "text"},
+    "cluster": {"config", "files", "progress", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +22,13 @@ import hpcscale
 from hpcscale.cluster import files, sbom, source
 from hpcscale.cluster.mirror import debian_mirror
 from hpcscale.files import Told, check_output, marked
+from hpcscale.progress import Say
 
 SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
 # What to tell of a build's output: the steps of install/image.sh, and of apptainer.
 STEPS = ("==> ", "INFO:    ")
 # Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
 ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
-
-Say = Callable[[str], None]
 
 
 class ImageError(Told):

@@ -10,12 +10,13 @@ import fcntl
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hpcscale.cluster import files, slurm
+from hpcscale.progress import Say
 
 WITHOUT_LOCKS = (
     errno.ENOSYS,
@@ -24,8 +25,6 @@ WITHOUT_LOCKS = (
     524,
 )  # 524: the kernel's own ENOTSUPP, from NFS
 OPEN = 600  # seconds that a submission may still arrive at Slurm
-
-Say = Callable[[str], None]
 
 
 class Aside:

@@ -17,8 +17,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 import hpcscale
 from hpcscale import config
 from hpcscale.cluster import files, jobs, records, script, site, slurm, source
-from hpcscale.cluster.records import Say
 from hpcscale.files import Usage
+from hpcscale.progress import Say
 
 RANKED = ("train", "evaluate")  # commands of several ranks; of any other, each rank would do all of it
 

@@ -31,7 +31,6 @@ from hpcscale.data.codes import POOLINGS, Codes, merge_codes, read_codes, write_
 from hpcscale.data.manifest import DataError
 from hpcscale.data.parts import locked, parts_folder, remove_parts
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import OptionError, agreeing, part_file
 from hpcscale.files import check_output, compared
 from hpcscale.ingest.sources import SourceError
@@ -39,6 +38,7 @@ from hpcscale.inputs import pipeline
 from hpcscale.inputs.mending import BadSample
 from hpcscale.models import networks
 from hpcscale.models.networks import Trained
+from hpcscale.progress import Progress, none
 
 Pooling = Literal["rmac", "mean"]
 PART_ROWS = 4096  # 32 MB of features
@@ -53,7 +53,7 @@ def embed_source(
     place: Path,
     pooling: Pooling = "rmac",
     batch: int = 32,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Codes:
     """Embed every picture of a data set into the file `out`; what an interrupted call has done is kept.
 

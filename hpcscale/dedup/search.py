@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import Found, Job, Search, Share, run
 from hpcscale.dedup.blocks import (
     SearchError as SearchError,
 )  # for callers, who need nothing else of blocks.py
 from hpcscale.dedup.lines import check
+from hpcscale.progress import Progress, none
 
 BLOCK = (
     1 << 24
@@ -55,7 +55,7 @@ def search(
     radius: int | None = None,
     min_quality: int | None = None,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
     cosine: float | None = None,
     neighbours: int | None = None,
     part: Part | None = None,

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, read_codes
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import SearchError
 from hpcscale.dedup.lines import check, lines
 from hpcscale.dedup.search import MIN_QUALITY, RADIUS, Searched, checked_radius
+from hpcscale.progress import Progress, none
 
 PIECE = 1 << 18  # pairs joined at a time, at least
 
@@ -30,7 +30,7 @@ def search_groups(
     radius: int | None = None,
     min_quality: int | None = None,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Searched:
     """Write the groups of `a` to `out` (None: stdout); the options are those of `search`. `Searched.pairs`
     counts the lines. Raises DataError and SearchError.

@@ -14,6 +14,7 @@ from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
 
+
 class EvaluateError(Told):
     """A run or set that cannot be evaluated; the message says why."""
 

@@ -11,7 +11,7 @@ DALI pipeline then goes on with otherwise the same batches, mended as mending.py
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from hpcscale.data.store import DataSet
 from hpcscale.inputs.crops import Crops, Steps, centre_crops, random_crops
 from hpcscale.inputs.decoder import Reading, decoder, images, inputs
 from hpcscale.inputs.mending import BAD_SAMPLES, BadSample, Mender, Tell, on_stderr
+from hpcscale.progress import Progress, none
 
 
 class Batch(NamedTuple):
@@ -84,7 +85,7 @@ def evaluate_batches(
 def undecodable(
     data: DataSet,
     threads: int,
-    progress: Callable[[str, int, int | None], None] = lambda stage, done, of: None,
+    progress: Progress = none,
 ) -> list[BadSample]:
     """Decode every stored picture as training does on the CPU. The samples that DALI refuses, and those of
     which libjpeg warns, which DALI's output does not tell. Memory: about 64 MB of pixels, or one picture.

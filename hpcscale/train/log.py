@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
 from hpcscale.inputs.mending import BadSample
-from hpcscale.text import bare_stderr, shown_lines
+from hpcscale.progress import Bars
 from hpcscale.train import schedule
 from hpcscale.train.run_folder import LogFile
 
@@ -42,7 +40,8 @@ class Report:
         self.timed_steps = 0
         self.bad: list[BadSample] = []
         self.stack = ExitStack()
-        self.bar: Progress | None = None
+        self.bar: Bars | None = None
+        self.text = ""  # behind the bar
         self.board: Any = None
 
     def __enter__(self) -> "Report":
@@ -55,11 +54,9 @@ class Report:
         self.log = LogFile(self.run, self.first)
         began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         if sys.stderr.isatty():
-            console = Console(file=bare_stderr())
-            self.bar = self.stack.enter_context(Progress(*columns, console=console))
-            self.task = self.bar.add_task("", total=train.steps, completed=self.first)
+            self.bar = self.stack.enter_context(Bars())
+            self.bar("", self.first, train.steps, self.text)
         elif self.first:
             self.say(f"going on after step {self.first} of {train.steps}")
         return self
@@ -92,7 +89,7 @@ class Report:
             self.losses += 1
         self.timed_steps += 1
         if self.bar:
-            self.bar.update(self.task, completed=step)
+            self.bar("", step, train.steps, self.text)
         if step % train.log_every and step != train.steps:
             return
         if self.writes and self.losses:
@@ -111,7 +108,8 @@ class Report:
             self._scalars(step, {key: line[key] for key in ("loss", "lr", "samples_per_second")})
             text = f"loss {line['loss']:.4g}  lr {line['lr']:.3g}  {line['samples_per_second']:.0f} samples/s"
             if self.bar:
-                self.bar.update(self.task, description=text)
+                self.text = text
+                self.bar("", step, train.steps, text)
             else:
                 self.say(f"step {step}/{train.steps}  {text}")
         self.loss, self.losses = 0.0, 0
@@ -161,7 +159,7 @@ class Report:
 
     def say(self, text: str) -> None:
         if self.bar:
-            self.bar.console.print(shown_lines(text), markup=False, highlight=False)
+            self.bar.say(text)
         else:
             print(text, file=sys.stderr, flush=True)
 

@@ -16,8 +16,8 @@ from runs import own_settings, weights
 
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
-from hpcscale.models import checkpoint, resnet
-from hpcscale.train import optim, pretrain
+from hpcscale.models import checkpoint, networks
+from hpcscale.train import loop, optim, pretrain
 from hpcscale.train.divergence import LARGEST, Guard, History
 from hpcscale.train.pretrain import train
 from hpcscale.train.state import Diverged

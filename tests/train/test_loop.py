@@ -18,7 +18,7 @@ from hpcscale.data.order import Order
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.mending import BadSample
 from hpcscale.models import checkpoint
-from hpcscale.train import pretrain, state
+from hpcscale.train import loop, pretrain, state
 from hpcscale.train.pretrain import train
 
 LOSSES = GOLDEN / "loss.json"
@@ -183,7 +183,7 @@ def test_nan_of_one_rank_stops_both_and_names_the_samples_of_both(recipe: Path, 
 import sys
 from pathlib import Path
 from hpcscale import config, ranks
-from hpcscale.train import pretrain, state
+from hpcscale.train import loop, pretrain, state
 real = pretrain.LOSSES["logistic"]
 pretrain.LOSSES["logistic"] = lambda *a: real(*a) * (float("inf") if ranks.rank() == 1 else 1)
 try:

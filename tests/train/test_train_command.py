@@ -11,7 +11,7 @@ from runs import begin
 
 from hpcscale import ranks
 from hpcscale.cli import main
-from hpcscale.train import loop, process
+from hpcscale.train import pretrain, process
 
 
 def cli(*words: object) -> Any:
@@ -65,6 +65,6 @@ def test_codes_that_the_batch_shell_knows(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "train", fail)
+    monkeypatch.setattr(pretrain, "train", fail)
     result = cli(tmp_path / "run", "--config", recipe)
     assert (result.exit_code, text in result.output) == (code, True), result.output

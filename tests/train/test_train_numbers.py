@@ -14,7 +14,7 @@ import torch
 from runs import assert_same_bits, watch_samples
 
 from hpcscale.data.order import Order
-from hpcscale.models import resnet
+from hpcscale.models import networks, resnet
 from hpcscale.train import optim
 from hpcscale.train.pretrain import train
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import find_pictures
 from hpcscale.dedup.search import MIN_QUALITY, RADIUS
 from hpcscale.dedup.study.planted import TRANSFORMATIONS, WORDS, Planted, plant
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.workers import answers
+from hpcscale.progress import Progress, none
 
 if TYPE_CHECKING:
     from hpcscale.models.networks import Trained
@@ -80,7 +80,7 @@ def calibrate(
     seed: int = 0,
     run: Path | None = None,
     workers: int = 1,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Calibration:
     """Measure on `samples` pictures of the source, drawn without replacement by `seed`.
 
