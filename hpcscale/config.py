@@ -8,7 +8,7 @@ all ranks), so that a recipe means the same at any world size.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict, model_validator
 

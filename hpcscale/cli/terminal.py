@@ -1,4 +1,4 @@
-"""What commands share: the kinds of their options, how they end early, and the bar while they work."""
+"""What commands share: types of options, how they end early, and how they show progress on stderr."""
 
 import math
 import os
@@ -26,7 +26,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 class Number(click.FloatRange):
-    """A float within limits; never NaN, which is within all, nor infinite."""
+    """A float within limits. NaN and infinity are refused: click would take NaN for within any limits."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -36,10 +36,10 @@ class Number(click.FloatRange):
 
 
 class Place(click.Path):
-    """A path, of which a pipe, a device or a socket is refused at once: it would be waited for, for ever."""
+    """A path; a pipe, device or socket is refused, because reading from it might never end."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        with suppress(OSError, ValueError):  # click tells these
+        with suppress(OSError, ValueError):  # click reports these
             mode = os.stat(value).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 self.fail(
@@ -54,7 +54,9 @@ SOURCE = Place(exists=True, path_type=Path)  # a file or a folder
 OUT = Place(dir_okay=False, path_type=Path)
 OUT_FOLDER = Place(file_okay=False, path_type=Path)
 ANY = Place(path_type=Path)
-PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+PART = click.option(
+    "--part", metavar="I/N", callback=_part, help="Do only share I of N, counted from 0; see below."
+)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -64,7 +66,8 @@ def stop(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def progress_bar() -> Iterator[progress.Progress]:
-    """What `progress` arguments want. Meanwhile SIGTERM, which a job sends, ends the work as Ctrl-C does."""
+    """Gives a function for `progress` arguments: it draws a bar if stderr is a terminal, else prints a line
+    every 30 seconds. Within it, SIGTERM, which a job sends, ends the work as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress.bar() as told:

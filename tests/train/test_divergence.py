@@ -17,7 +17,7 @@ from runs import own_settings, weights
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint, networks
-from hpcscale.train import loop, optim, pretrain
+from hpcscale.train import loop, optim, pretrain, signals
 from hpcscale.train.divergence import LARGEST, Guard, History
 from hpcscale.train.pretrain import train
 from hpcscale.train.state import Diverged
@@ -263,7 +263,7 @@ def test_interrupted_anywhere_it_decides_the_same(
 ) -> None:
     spoil({4: float("nan"), 5: float("nan")})
     run = tmp_path / "stopped"
-    monkeypatch.setattr(loop.StopRequest, "requested", property(lambda _: len(seen) == stop))
+    monkeypatch.setattr(signals.StopRequest, "requested", property(lambda _: len(seen) == stop))
     seen: list[int] = []
     real = optim.set_lr
 
