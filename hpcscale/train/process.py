@@ -40,8 +40,7 @@ def start(settings: Config, run: Path) -> Iterator[Process]:
     clock["met"] = process_age()
     settings = same.settings(settings)
     with ExitStack() as stack:
-        here = device.choose(settings.train.device)
-        _prepare(settings)
+        here = prepare(settings)
         attempt = ranks.attempt(run)
         flag = attempt / "stop" if attempt and ranks.rank() == 0 else None
         stop = stack.enter_context(StopRequest(flag, attempt is not None))
@@ -50,10 +49,11 @@ def start(settings: Config, run: Path) -> Iterator[Process]:
         yield Process(settings, run, here, stop, watchdog, clock)
 
 
-def _prepare(settings: Config) -> None:
-    """Threads and determinism of this process."""
+def prepare(settings: Config) -> torch.device:
+    """The device of this rank; threads and determinism of this process. Raises DeviceError."""
     # cuBLAS reads it when it starts; without, its sums may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    chosen = device.choose(settings.train.device)
     torch.set_num_threads(
         settings.train.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size())
     )
@@ -61,6 +61,7 @@ def _prepare(settings: Config) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Determinism would also fill fresh memory before it is used, which costs time and changes nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return chosen
 
 
 def keep_memory() -> None:
