@@ -59,7 +59,8 @@ class Input(Section):
 
 
 class Evaluate(Section):
-    # How pictures are cut when a model is judged: the centre, of what `input` says where nothing is said here.
+    # How pictures are cut when a model is evaluated: a crop from the centre, never mirrored. Without these
+    # keys, the sizes are those of `input`.
     # Side of the square crop, pixels.
     crop: int | None = Field(None, ge=1, le=SIDE)
     # Side of the square to which every picture is resized before.
@@ -123,8 +124,8 @@ class Train(Section):
     steps: int = Field(ge=1, le=STEPS)
     # Samples of one step over all ranks; a multiple of the world size.
     batch: int = Field(ge=1, le=COUNT)
-    # Parts in which a rank computes its samples of a step, one after the other, where its memory does not hold
-    # them all. Batch normalisation sees a part.
+    # Parts in which a rank computes its samples of a step, one after the other, where its memory does not
+    # hold them all. Batch normalisation sees a part.
     accumulate: int = Field(1, ge=1, le=COUNT)
     # Key of the sample order, of crops and mirrors, and of the model's first weights.
     seed: Seed = 0
@@ -205,8 +206,8 @@ def samples_of_rank(settings: Config, ranks: int) -> int:
         )
     if batch // ranks % parts:
         raise ConfigError(
-            f"train.accumulate is {parts}, but a rank has {batch // ranks} samples of a step (train.batch {batch}, "
-            f"{ranks} ranks): choose a divisor of that"
+            f"train.accumulate is {parts}, but a rank has {batch // ranks} samples of a step "
+            f"(train.batch {batch}, {ranks} ranks): choose a divisor of that"
         )
     return batch // ranks
 

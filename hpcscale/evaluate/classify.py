@@ -115,10 +115,10 @@ def evaluate_set(
 def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Path:
     """Evaluate the newest checkpoint of a run folder and write `RUN/evaluations/<set>-<step>/` (collective).
 
-    which: by default `default_set`. batch: samples of one rank at a time, by default its share of the training
-    batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises ConfigError, also
-    where data or vocabulary are not those that were trained on, VocabularyError, DataError, CheckpointError,
-    DeviceError or EvaluateError, before anything is written.
+    which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
+    training batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises
+    ConfigError, also where data or vocabulary are not those that were trained on, VocabularyError,
+    DataError, CheckpointError, DeviceError or EvaluateError, before anything is written.
     """
     try:
         trained = networks.load(run)

@@ -34,8 +34,8 @@ class Crops(NamedTuple):
 class Steps(NamedTuple):
     """The part of the global sequence that a rank reads: steps [first, first + length).
 
-    Step s holds the places [s * batch, (s + 1) * batch). Rank r of `ranks` gets the [r * batch / ranks, (r + 1) *
-    batch / ranks) of them, in `parts` batches of equal length.
+    Step s holds the places [s * batch, (s + 1) * batch). Rank r of `ranks` gets those from r * batch / ranks
+    to (r + 1) * batch / ranks of them, in `parts` batches of equal length.
     """
 
     first: int
@@ -69,7 +69,8 @@ Cut = Callable[[NDArray[np.int64]], Crops]  # takes places
 
 
 def random_crops(data: DataSet, order: Order, input: Input, seed: int) -> Cut:
-    """A square of `input.crop` pixels at any place of the picture, mirrored or not: drawn from (seed, epoch, sample).
+    """A square of `input.crop` pixels at any place of the picture, mirrored or not: drawn from (seed,
+    epoch, sample).
 
     Raises ConfigError where the sizes do not fit.
     """
@@ -100,8 +101,8 @@ def centre_crops(data: DataSet, samples: NDArray[np.int64], input: Input) -> Cut
 
 
 def side_of(data: DataSet, input: Input) -> int:
-    """Side of the square pictures from which crops are taken, pixels. Raises ConfigError where crops do not fit, and
-    where pictures are stored at their own sizes and are not resized."""
+    """Side of the square pictures from which crops are taken, pixels. Raises ConfigError where crops do not
+    fit, and where pictures are stored at their own sizes and are not resized."""
     stored, resize = data.stored_size, input.resize
     if stored is None and resize is None:
         raise ConfigError(

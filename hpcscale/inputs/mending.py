@@ -3,11 +3,11 @@
 In: batches that were under way when DALI failed. Out: the same batches without what cannot be decoded.
 
 Every sample of such a batch is decoded alone. In training, a place of the global sequence whose sample fails
-gets the sample (and the crop) of the next place that does not: a pure function again, never a held-out sample,
-the same after a resume and at any world size. In evaluation a bad sample is left out. What DALI takes for
-decodable: a JPEG that ends early fails only if rows of the crop are missing, and one with wrong bytes inside
-often decodes, with visible damage and a line on stderr; `hpcscale data verify` finds both by their checksums,
-and with --decode (pipeline.undecodable) also what was stored like that.
+gets the sample (and the crop) of the next place that does not: a pure function again, never a held-out
+sample, the same after a resume and at any world size. In evaluation a bad sample is left out. What DALI
+takes for decodable: a JPEG that ends early fails only if rows of the crop are missing, and one with wrong
+bytes inside often decodes, with visible damage and a line on stderr; `hpcscale data verify` finds both by
+their checksums, and with --decode (pipeline.undecodable) also what was stored like that.
 """
 
 import sys
@@ -42,8 +42,9 @@ class Mender:
     """Remembers what could not be decoded. `handed_out` counts the samples that were, for the limit."""
 
     def __init__(self, reading: Reading, cut: Cut | None, allowed: int, most: int, tell: Tell) -> None:
-        """cut: of the place that replaces a bad one; None: bad rows are left out. allowed: bad samples that are
-        few enough whatever their share. most: rows of a batch. tell: called once for every bad sample."""
+        """cut: of the place that replaces a bad one; None: bad rows are left out. allowed: bad samples that
+        are few enough whatever their share. most: rows of a batch. tell: called once for every bad
+        sample."""
         self.reading, self.cut, self.allowed, self.most, self.tell = reading, cut, allowed, most, tell
         self.bad: set[int] = set()
         self.failures = self.handed_out = 0

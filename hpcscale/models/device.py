@@ -1,5 +1,5 @@
-"""Where a network runs, and in which precision: `train.device` and `train.precision` of a recipe, chosen once for
-training, evaluation and embeddings alike."""
+"""Where a network runs, and in which precision: `train.device` and `train.precision` of a recipe, chosen
+once for training, evaluation and embeddings alike."""
 
 import torch
 

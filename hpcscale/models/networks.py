@@ -48,9 +48,9 @@ def load(place: Path) -> Trained:
     """The network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors (collective).
 
     Rank 0 says which configuration and which checkpoint that is, and reads them: beside a running training,
-    others would find newer ones. Runs where the run's `train.device` says. Raises CheckpointError, ConfigError
-    (also where the checkpoint was trained with other preprocessing than the run's config.json says) and
-    DeviceError.
+    others would find newer ones. Runs where the run's `train.device` says. Raises CheckpointError,
+    ConfigError (also where the checkpoint was trained with other preprocessing than the run's config.json
+    says) and DeviceError.
     """
     tensors: dict[str, Tensor] = {}
     stated = None

@@ -22,18 +22,18 @@ EXTRAS = 2  # numbers that ride at the end of the last bucket, so that a step ne
 class GradientBuckets:
     """Sums the gradients of `parameters` over ranks; scale the loss by 1 / global batch to get the mean.
 
-    Of a step with several backward passes the gradients add up, and are reduced after the last. Parameters that
-    require no gradient are left out. On a GPU a bucket is reduced as soon as it is full, while backward goes on.
-    On the CPU there is one bucket, reduced when backward is through: a reduction in the background would only
-    compete with it for the same cores.
+    Of a step with several backward passes the gradients add up, and are reduced after the last. Parameters
+    that require no gradient are left out. On a GPU a bucket is reduced as soon as it is full, while
+    backward goes on. On the CPU there is one bucket, reduced when backward is through: a reduction in the
+    background would only compete with it for the same cores.
     """
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], limit: int | None = None, local: Sequence[nn.Parameter] = ()
     ) -> None:
-        """limit: most numbers in one bucket, unless one parameter alone is larger. local: those of `parameters`
-        that each rank has for itself: a bucket of their own, the last of `buckets`, is never reduced. ValueError
-        where nothing is trained on all ranks."""
+        """limit: most numbers in one bucket, unless one parameter alone is larger. local: those of
+        `parameters` that each rank has for itself: a bucket of their own, the last of `buckets`, is never
+        reduced. ValueError where nothing is trained on all ranks."""
         alone = {id(parameter) for parameter in local}
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         summed = [parameter for parameter in trained if id(parameter) not in alone]
@@ -47,7 +47,8 @@ class GradientBuckets:
                 groups.append([])
             groups[-1].append(parameter)
         self.last = len(groups) - 1  # of those that are reduced: it carries the extras
-        # One more where ranks have parameters of their own: whether their gradients are finite, all must know.
+        # One more where ranks have parameters of their own: whether their gradients are finite, all must
+        # know.
         more = EXTRAS + bool(local)
         if local:
             groups.append([parameter for parameter in trained if id(parameter) in alone])

@@ -24,14 +24,15 @@ class Job(NamedTuple):
     # On the device, each part in the mode in which it trains; parameters that require no gradient are frozen.
     model: nn.Module
     optimizer: torch.optim.Optimizer  # optim.build
-    # From a number of steps done and what is told of each sample that cannot be read, to the batches that follow:
-    # `train.accumulate` a step, a pure function of the step. A batch is valid until the next is asked for.
+    # From a number of steps done and what is told of each sample that cannot be read, to the batches that
+    # follow: `train.accumulate` a step, a pure function of the step. A batch is valid until the next is
+    # asked for.
     batches: Callable[[int, Tell], Generator[Any, None, None]]
-    # Of a batch: summed over its samples and divided by the global batch, so that sums over all batches and ranks
-    # are means. A scalar with a gradient, on the device.
+    # Of a batch: summed over its samples and divided by the global batch, so that sums over all batches and
+    # ranks are means. A scalar with a gradient, on the device.
     loss: Callable[[Any], Tensor]
-    # Evaluate and keep the result (collective), after so many steps: the name of the set, and its metrics on rank 0.
-    # None: nothing to evaluate.
+    # Evaluate and keep the result (collective), after so many steps: the name of the set, and its metrics
+    # on rank 0. None: nothing to evaluate.
     assess: Callable[[int], tuple[str, Mapping[str, Any]]] | None
     # What must be the same when a run goes on (data/same.py), and what else every checkpoint states. JSON.
     fingerprint: dict[str, Any]

@@ -1,7 +1,7 @@
 """The run folder as the training loop sees it: one process at a time, one configuration, one log.
 
-RUN/config.json is the configuration of the run; RUN/log.jsonl has one event a line, see `LogFile`; RUN/.lock is
-held by rank 0. Only rank 0 calls these functions.
+RUN/config.json is the configuration of the run; RUN/log.jsonl has one event a line, see `LogFile`;
+RUN/.lock is held by rank 0. Only rank 0 calls these functions.
 """
 
 import contextlib
@@ -55,15 +55,15 @@ def agree(run: Path, settings: Config) -> None:
     before = config.read(file) if file.exists() else None  # what is none is not ours to write over
     if before is not None and _begun(run):
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
-        free = set(may_change(Config))
+        free = may = set(may_change(Config))
         if before.train.steps < settings.train.steps and not schedule.depends_on_length(settings.schedule):
-            free.add("train.steps")
+            free = may | {"train.steps"}
         differing = [key for key in new if old.get(key) != new[key] and key not in free]
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new[key]!r} here" for key in differing]
             raise ConfigError(
                 "\n".join([f"{file}: the run was started with another configuration", *lines])
-                + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(may_change(Config)))}; "
+                + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(may))}; "
                 "train.steps may grow unless the schedule is 'equal' or 'cosine'"
             )
     elif before is None and (others := [name for name in FILES if (run / name).exists()]):

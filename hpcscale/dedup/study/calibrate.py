@@ -124,7 +124,8 @@ def calibrate(
     curves = _hash_curves(names, planted, low)
     described = ""
     if network is not None:
-        described = f"step {network.checkpoint.step}, resize {resize}, crop {crop}, SHA-256 {network.checkpoint.sha256[:16]}"
+        trained = network.checkpoint
+        described = f"step {trained.step}, resize {resize}, crop {crop}, SHA-256 {trained.sha256[:16]}"
         stacked = np.stack(features, axis=1)
         for method, vectors in zip(("rmac", "mean"), stacked, strict=True):
             curves.append(_cosine_curve(method, names, vectors))
