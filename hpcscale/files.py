@@ -16,7 +16,8 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
@@ -193,21 +194,30 @@ def compared(file: Path) -> bool:
     return True
 
 
-def write_new(file: Path, content: bytes) -> None:
-    """As `write_file`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Gives the place where to write what becomes `file` if all goes well: synced, renamed, the folder
+    synced, so that after a crash the file is whole or was never there. Its folder is made if need be."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:
-        temporary.write_bytes(content)
-        commit_new(temporary, file)
+        yield temporary
+        commit(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def commit_new(temporary: Path, file: Path) -> None:
-    """As `commit`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
-    refuse_other(temporary, file)
-    commit(temporary, file)
+def write_file(file: Path, content: bytes) -> None:
+    """Write `file` whole, in the place of what is there."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """As `write_file`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+        refuse_other(temporary, file)
 
 
 def refuse_other(temporary: Path, file: Path) -> None:
@@ -225,18 +235,6 @@ def remove_asides(file: Path) -> None:
     """Those that calls killed on this node have left; other nodes' may still be written."""
     for leftover in file.parent.glob(f"{glob.escape(file.name)}.{socket.gethostname()}-*.tmp"):
         leftover.unlink(missing_ok=True)
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there. Its
-    folder is made if need be."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(file)
-    try:
-        temporary.write_bytes(content)
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_once(file: Path, content: bytes) -> bytes:

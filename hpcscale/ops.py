@@ -135,7 +135,7 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
-def search(
+def search(  # eight arguments, as in C++: each means something by itself
     a: Codes,
     b: Codes,
     radius: int,
@@ -149,8 +149,8 @@ def search(
     """All (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (pairs, 3)
 
     a, b (n, words): words 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some
-    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets the
-    share done, in the calling thread. Both may raise to stop the search; Ctrl-C does.
+    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets
+    how much is done, from 0 to 1, in the calling thread. Both may raise to stop the search; Ctrl-C does.
     chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a
     scan, -1 for the planner's choice; one of `hamming_variants()`, "" for the fastest.
     """

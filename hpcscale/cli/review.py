@@ -42,7 +42,7 @@ def gallery(
     from hpcscale.dedup import gallery as galleries
 
     with progress_bar() as progress:
-        made = galleries.gallery(pairs, out, a, b or a, decisions, limit, method, progress)
+        made = galleries.gallery(pairs, out, galleries.Sources(a, b or a), decisions, limit, method, progress)
     click.echo(f"{out}: {made.pairs} pairs, {made.pictures} pictures, {out.stat().st_size / 1e6:.1f} MB")
     if made.pairs < made.found:
         click.echo(f"{pairs}: the {made.pairs} closest of {made.found} lines, see --limit", err=True)
