@@ -35,7 +35,7 @@ class Number(click.FloatRange):
         return number
 
 
-class Place(click.Path):
+class PlainPath(click.Path):
     """A path; a pipe, device or socket is refused, because reading from it might never end."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
@@ -48,12 +48,12 @@ class Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-FILE = Place(exists=True, dir_okay=False, path_type=Path)
-FOLDER = Place(exists=True, file_okay=False, path_type=Path)
-SOURCE = Place(exists=True, path_type=Path)  # a file or a folder
-OUT = Place(dir_okay=False, path_type=Path)
-OUT_FOLDER = Place(file_okay=False, path_type=Path)
-ANY = Place(path_type=Path)
+FILE = PlainPath(exists=True, dir_okay=False, path_type=Path)
+FOLDER = PlainPath(exists=True, file_okay=False, path_type=Path)
+SOURCE = PlainPath(exists=True, path_type=Path)  # a file or a folder
+OUT = PlainPath(dir_okay=False, path_type=Path)
+OUT_FOLDER = PlainPath(file_okay=False, path_type=Path)
+ANY = PlainPath(path_type=Path)
 PART = click.option(
     "--part", metavar="I/N", callback=_part, help="Do only share I of N, counted from 0; see below."
 )
