@@ -46,12 +46,11 @@ class Closure:
         return self._closure.labels(tag_offsets, tag_ids)
 
 
-class Rows:
+class TargetRows:
     """Target rows for the classes [lo, hi) in a caller's buffer that is used again for every batch.
 
     kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors
-    and those outside the range included; 'bits' as 'ones', bit (c - lo) % 8 of byte (c - lo) // 8, as
-    `np.unpackbits(rows, axis=1, bitorder="little")` reads them.
+    and those outside the range included.
     """
 
     def __init__(
@@ -59,11 +58,11 @@ class Rows:
         closure: Closure,
         lo: int,
         hi: int,
-        kind: Literal["ones", "shares", "bits"],
-        buffer: NDArray[np.float32] | NDArray[np.uint8],
+        kind: Literal["ones", "shares"],
+        buffer: NDArray[np.float32],
     ) -> None:
-        """buffer (rows, hi - lo) float32, or (rows, ceil((hi - lo) / 8)) uint8 for bits; all zero."""
-        self._rows = _ops.Rows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
+        """buffer (rows, hi - lo) float32, all zero."""
+        self._rows = _ops.TargetRows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
 
     def fill(self, tag_offsets: Offsets, tag_ids: Ids) -> None:
         """Clear what the last call set, then write row i for record i; later rows are zero.
