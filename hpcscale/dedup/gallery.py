@@ -24,7 +24,7 @@ from hpcscale.text import shown as shown_name
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
 QUALITY = 70
 MARK = b'content="hpcscale dedup gallery"'  # in gallery.html: a page that may be replaced
-BLOCK = 128  # thumbnails in one element of the page, which the browser looks into when it shows one of them
+BLOCK = 128  # thumbnails in one element of the page; the browser reads an element when it shows one of them
 LIMIT = 10_000
 
 Progress = Callable[[str, int, int | None], None]
@@ -50,9 +50,10 @@ def gallery(
     """Write the page `out`.
 
     a, b: the sources of the two columns of `pairs`: data-set folders, folders of pictures, tars. decisions:
-    made before, shown as made. limit: only the closest pairs. method: what the distances are, for the reader.
-    Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its pictures;
-    then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
+    those made earlier, which the page shows. limit: only this many pairs, the closest. method: what the
+    distances are, for the reader. Raises DataError, SourceError, or PairsError (also if a source has none of
+    the pictures of its column); then nothing is written. Memory: the names of what is shown, and a block of
+    thumbnails.
     """
     check_output(out, [pairs, a, b, decisions], marked(MARK))
     decided = read_decisions(decisions) if decisions else {}
@@ -60,7 +61,7 @@ def gallery(
     sources = {"a": a, "b": b}
     same = a.resolve() == b.resolve()
     keys = [[("b" if same else "a", pair.a), ("b", pair.b)] for pair in shown]
-    # In the order of the page, so that what is seen together lies in one block.
+    # In the order of the page, so that pictures that are seen together lie in one block.
     pictures = list(dict.fromkeys(key for pair in keys for key in reversed(pair)))
     places: list[Place | None] = [None] * len(pictures)
     for side in ("b",) if same else ("a", "b"):
@@ -106,8 +107,8 @@ def gallery(
 
 
 def closest(pairs: Iterable[Pair], limit: int) -> tuple[list[Pair], int]:
-    """The `limit` closest pairs, those of one picture of B together: pictures of B with the closest candidate
-    first, their candidates by distance. And how many pairs there are. Memory: `limit` pairs."""
+    """The `limit` closest pairs, and how many pairs there are. Pairs of one picture of B stand together,
+    sorted by distance; pictures of B are sorted by their closest candidate. Memory: `limit` pairs."""
     count = 0
 
     def counted() -> Iterator[Pair]:

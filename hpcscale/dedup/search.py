@@ -1,16 +1,16 @@
 """Hash or embedding files -> all pairs of pictures within a radius or cosine, exact; or nearest neighbours.
 
 In: one or two hash or embedding files (data/codes.py). Out: a pairs file (pairs.py): name in A, name in B,
-distance a line. The distance of embeddings is 1 - cosine, six digits behind the point. Beside it, `OUT.json`
+distance, on each line. The distance of embeddings is 1 - cosine, with six decimals. Beside it, `OUT.json`
 says which pictures these are (origin.py).
 
-Lines are sorted by the position of the first picture in A's file, then by that of the second in B's; without
-B, pairs are within A and the first picture is the earlier one. Neighbours of embeddings are written nearest
-first, of equally near ones the earlier. So the result is a pure function of the files and the options,
-however often the search was killed and however many array tasks shared it (blocks.py).
+Lines are sorted by the position of the first picture in A's file, then by that of the second in B's. Without
+B, pairs are within A, and the first picture is the earlier one. Neighbours of embeddings are written nearest
+first; of equally near ones, the earlier in the file comes first. So the result is a pure function of the
+files and the options, however often the search was killed and however many array tasks shared it (blocks.py).
 
-Memory is bounded: of either file at most `BLOCK` codes, or `cosine.FLOATS` floats of embeddings, are used at
-a time.
+Memory is bounded: at most `BLOCK` codes of each file, or `cosine.FLOATS` floats of embeddings, are used at a
+time.
 """
 
 import os
@@ -25,27 +25,19 @@ from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
 from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import Found, Job, Search, Share, run
-from hpcscale.dedup.blocks import (
-    SearchError as SearchError,
-)  # for callers, who need nothing else of blocks.py
+from hpcscale.dedup.blocks import SearchError as SearchError  # so that callers need not know blocks.py
 from hpcscale.dedup.lines import check
 
-BLOCK = (
-    1 << 24
-)  # codes of one side in use at a time: with what the search needs besides, up to 1.3 GB a side for PDQ
+BLOCK = 1 << 24  # codes of one side in use at a time; for PDQ, up to 1.3 GB a side in all
 RADIUS = {"pdq": 31, "phash": 10, "dhash": 10}  # Meta's advice; imagededup's default
-MIN_QUALITY = {
-    "pdq": 50,
-    "phash": 0,
-    "dhash": 0,
-}  # Meta: hashes of quality 49 and below are not to be trusted
+MIN_QUALITY = {"pdq": 50, "phash": 0, "dhash": 0}  # Meta: do not trust hashes of quality 49 and below
 NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
 
 
 class Searched(NamedTuple):
     pairs: int
-    left_out_a: int  # pictures below the quality, of A and of B
-    left_out_b: int
+    left_out_a: int  # pictures of A below the quality
+    left_out_b: int  # and of B
 
 
 def search(
@@ -62,11 +54,14 @@ def search(
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
-    Hashes: radius: bits that may differ, inclusive; min_quality: pictures below it are left out, on both
-    sides; None: the method's value above. Embeddings: cosine: the least, inclusive; neighbours: only so many
-    of each picture of `a`, `NEIGHBOURS` if neither is given. threads: None takes every core this process may
-    use. part: (I, N) does the share of task I of N alone; a call without it, when the tasks have ended, does
-    what they left and writes `out`. Raises DataError for a damaged file and SearchError.
+    - of hashes: radius: bits that may differ, inclusive; min_quality: pictures below it are left out, on both
+      sides; None: the method's value above.
+    - of embeddings: cosine: the least, inclusive; neighbours: at most this many for each picture of `a`,
+      `NEIGHBOURS` if neither option is given.
+
+    threads: None takes every core this process may use. part: (I, N) does only the share of task I of N; a
+    call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
+    damaged file, and SearchError.
     """
     try:
         check_part(part)
@@ -154,7 +149,7 @@ def _nearest(
     a: Codes, b: Codes | None, x: int, rows: int, k: int, most: int, threads: int, block: int, found: Found,
     share: Share,
 ) -> None:  # fmt: skip
-    """Of the `rows` pictures of A from x on, the k nearest that are at most `most` away, nearest first."""
+    """Of each of the `rows` pictures of A from x on, the k nearest within `most`, nearest first."""
     from hpcscale.dedup import cosine
 
     other = a if b is None else b
@@ -179,7 +174,7 @@ Rows = NDArray[np.int64]
 
 
 def _rows(a: Codes, b: Codes | None, job: Job, block: int, quality: int) -> tuple[Rows, Rows | None]:
-    """The rows of a job that are good enough, of A and of B; None: the job is within one block of A."""
+    """The rows of a job whose quality suffices, of A and of B; None: the job is within one block of A."""
     rows_a = job.x + np.flatnonzero(a.quality[job.x : job.x + block] >= quality)
     if job.y is None or (b is None and job.x == job.y):
         return rows_a, None
@@ -192,7 +187,7 @@ def _in_files(rows_a: Rows, rows_b: Rows, found: Found) -> Found:
 
 
 def _taken(codes: Codes, rows: Rows) -> NDArray[Any]:
-    """The codes of rising rows: a view of the file where all are taken."""
+    """The codes of rising rows; a view of the file if all rows are taken."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return codes.codes[rows[0] : rows[-1] + 1]
     return codes.codes[rows]
