@@ -1,5 +1,5 @@
-"""Where the job scripts and the image recipes lie, in the clone or in the installed package (setup.py); and
-records in JSON, as they are read."""
+"""Where the job scripts and the image recipes lie, in a clone or in the installed package (setup.py); and how
+records in JSON are read."""
 
 from pathlib import Path
 from typing import Any

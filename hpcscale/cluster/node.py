@@ -1,7 +1,7 @@
-"""What this machine is like, as far as jobs care: file system, locks, clock, network, GPUs, stray packages.
+"""What matters to jobs on this machine: file system, locks, clock, network, GPUs, stray packages.
 
-In: a folder where jobs would write, and what the site says. Out: `Finding`s, for doctor.py. Everything is
-tried or read, nothing is changed; needs no Slurm, no Apptainer, and no library that training needs.
+In: a folder where jobs would write, and the site's settings. Out: `Finding`s, for doctor.py. It reads and
+tries things but changes nothing, and needs neither Slurm nor Apptainer nor the libraries of training.
 """
 
 import ctypes
@@ -24,13 +24,13 @@ from typing import Literal, NamedTuple
 
 from hpcscale.cluster import programs, records
 
-SPACE = 10e9  # bytes free that a run of some size needs for shards and checkpoints
-BUILD = 8e9  # bytes that `image build` takes for a while
+SPACE = 10e9  # free bytes that a larger run needs for shards and checkpoints
+BUILD = 8e9  # bytes that `image build` needs for a while
 INODES = 10_000
-FILES = 4096  # open files: one per shard, and some
-SKEW, MUNGE = 5.0, 300.0  # seconds: logs are confused; Slurm's credentials are refused
+FILES = 4096  # open files: one per shard, and some more
+SKEW, MUNGE = 5.0, 300.0  # seconds from which logs are confusing, and Slurm's credentials refused
 LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "overlay", "fuse-overlayfs", "squashfs"}
-DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA to least driver, by minor-version compatibility (NVIDIA's table)
+DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA: oldest driver, by minor-version compatibility (NVIDIA's table)
 INFINIBAND = "32"  # ARPHRD_INFINIBAND of Linux's if_arp.h
 
 
@@ -47,7 +47,7 @@ class Mount(NamedTuple):
 
 
 def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
-    """Exit code (127: not there, 124: no answer in time) and all output of a program."""
+    """Exit code (127: no such program, 124: no answer in time) and all output of a program."""
     done = programs.run(words, seconds)
     return done.code, (done.out + done.err).strip()
 
@@ -56,7 +56,7 @@ def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
 
 
 def mount_of(folder: Path) -> Mount:
-    """The file system of a folder, from /proc/self/mountinfo, of mounts at one place the last."""
+    """The file system of a folder, from /proc/self/mountinfo; of several mounts at one place, the last."""
     place, found = folder.resolve(), Mount("unknown", "")
     depth = -1
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -71,7 +71,7 @@ def mount_of(folder: Path) -> Mount:
 
 @contextmanager
 def _probe(folder: Path) -> Iterator[Path]:
-    """A file in the folder that is gone afterwards. Raises OSError."""
+    """A new file in the folder, removed afterwards. Raises OSError."""
     with tempfile.TemporaryDirectory(prefix=".hpcscale-doctor-", dir=folder) as name:
         file = Path(name) / "probe"
         file.write_bytes(bytes(4096))
@@ -79,7 +79,7 @@ def _probe(folder: Path) -> Iterator[Path]:
 
 
 def file_system(folder: Path, shared: bool) -> Iterator[Finding]:
-    """Can jobs write here as they must? shared: other nodes have to see it."""
+    """Can jobs write here as they need to? shared: other nodes must see the folder."""
     check, mount = "file system", mount_of(folder)
     try:
         with _probe(folder) as file, file.open("rb+") as stream:
@@ -107,7 +107,7 @@ def file_system(folder: Path, shared: bool) -> Iterator[Finding]:
 
 
 def locks(folder: Path) -> Iterator[Finding]:
-    """Do locks keep two calls apart, and does HDF5, which takes the same, write here?"""
+    """Do locks keep two calls apart, and can HDF5, which uses the same locks, write here?"""
     options = mount_of(folder).options.split(",")
     apart = "so do not run one command twice at the same time on one output: nothing keeps the calls apart"
     try:
@@ -124,7 +124,7 @@ def locks(folder: Path) -> Iterator[Finding]:
         if error.errno in records.WITHOUT_LOCKS:
             advice = 'put HDF5_USE_FILE_LOCKING = "FALSE" under [environment] of the site; ' + apart
             yield Finding("locks", "warning", f"{folder}: {error.strerror}", advice)
-        return  # what else is wrong, file_system tells
+        return  # file_system tells what else is wrong
     alone = {"localflock", "nolock", "local_lock=all", "local_lock=flock"} & set(options)
     if alone:
         yield Finding("locks", "warning", f"{folder}: {', '.join(alone)}: locks hold on one node only", apart)
@@ -133,16 +133,15 @@ def locks(folder: Path) -> Iterator[Finding]:
 
 
 def clock(folder: Path) -> Iterator[Finding]:
-    """Does this clock agree with that of the file server?"""
+    """Does this machine's clock agree with the file server's?"""
     try:
         before = time.time()
         with _probe(folder) as file:
             stamp, after = file.stat().st_mtime, time.time()
     except OSError:
         return
-    skew = max(
-        before - 0.1 - stamp, stamp - after, 0.0
-    )  # kernels stamp by a clock that ticks, up to 10 ms late
+    # Kernels take time stamps from a clock that ticks, up to 10 ms late.
+    skew = max(before - 0.1 - stamp, stamp - after, 0.0)
     yield skewed(skew, "the file server")
 
 
@@ -157,7 +156,7 @@ def skewed(seconds: float, other: str) -> Finding:
 
 
 def room(building: bool) -> Iterator[Finding]:
-    """Where Apptainer puts what it caches and unpacks."""
+    """Is there room where Apptainer caches and unpacks?"""
 
     def named(name: str) -> str | None:
         return os.environ.get(f"APPTAINER_{name}") or os.environ.get(f"SINGULARITY_{name}")
@@ -183,7 +182,7 @@ def room(building: bool) -> Iterator[Finding]:
 
 
 def packages(in_image: bool) -> Iterator[Finding]:
-    """Do packages of the user's home folder, or of PYTHONPATH, get in front of the image's?"""
+    """Would packages of the user's home folder or of PYTHONPATH be imported instead of the image's?"""
     check = "stray packages"
     if path := os.environ.get("PYTHONPATH"):
         advice = "unset PYTHONPATH; templates of jobs do not pass it on"
@@ -199,7 +198,7 @@ def packages(in_image: bool) -> Iterator[Finding]:
 
 
 def horovod() -> Iterator[Finding]:
-    """What Horovod was built with; takes some seconds."""
+    """What Horovod was built with. Takes some seconds."""
     if importlib.util.find_spec("horovod") is None:
         yield Finding("horovod", "problem", "not installed", "more than one rank needs it: see `make setup`")
         return
@@ -223,7 +222,7 @@ def horovod() -> Iterator[Finding]:
 
 
 def cuda_of_torch() -> str | None:
-    """CUDA of the torch that is installed, without importing it."""
+    """The CUDA version of the installed torch, found without importing it."""
     try:
         found = importlib.util.find_spec("torch")
         text = (Path(found.origin).parent / "version.py").read_text() if found and found.origin else ""
@@ -239,7 +238,7 @@ def cuda_of_torch() -> str | None:
 def gpu(
     cuda: str | None, in_image: bool, driver_file: Path = Path("/proc/driver/nvidia/version")
 ) -> Iterator[Finding]:
-    """Is the driver new enough for the CUDA of the image, and does the image see it?"""
+    """Is the driver new enough for the image's CUDA, and does the image see it?"""
     check = "gpu"
     text = driver_file.read_text() if driver_file.exists() else ""
     match = re.search(r"\s(\d{3,})\.(\d+)(?:\.\d+)?\s", text)
@@ -269,7 +268,7 @@ def gpu(
 
 
 def network(wanted: str | None, net: Path = Path("/sys/class/net")) -> Iterator[Finding]:
-    """Interfaces between ranks. wanted: the site's."""
+    """Network interfaces between ranks. wanted: the one that the site names."""
     check = "network"
     state, infiniband = {}, []
     for entry in sorted(net.iterdir()) if net.exists() else []:

@@ -63,9 +63,7 @@ class Search(NamedTuple):
     b: Codes | None  # None: within A
     task: dict[str, int | str | None]  # what distinguishes this search from others
     block: int  # codes of either side in use at a time
-    find: Callable[
-        [Job, int, Found, Share], None
-    ]  # does a job with blocks of this length; gives rows of files
+    find: Callable[[Job, int, Found, Share], None]  # does a job, with blocks of a length; finds rows of files
     nearest: bool  # jobs are a block of A and all of B, and find pairs in the final order
     digits: Callable[[int], str]  # a distance as text
 
