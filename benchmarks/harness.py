@@ -1,5 +1,4 @@
-"""Time named functions in turn and take medians: what disturbs the machine for a while disturbs all of
-them."""
+"""Time named functions in turn and take medians, so that a disturbance of the machine affects all of them."""
 
 import statistics
 import time
@@ -19,9 +18,9 @@ def interleave(
 ) -> list[Rate]:
     """Call every function in turn, `repeats` times round, each time for about `seconds`.
 
-    items: what one call gets done, for the rates. The first round, which finds how many calls fill the time,
-    does not count. CPU time of other processes (workers) is not seen: per_core holds for work inside this
-    one.
+    items: how many one call does, for the rates. The first round finds out how many calls fill the time, and
+    does not count. CPU time of other processes (workers) is not seen, so per_core is only right for work
+    inside this process.
     """
     calls = {}
     for name, function in functions.items():
@@ -50,7 +49,7 @@ def interleave(
 
 
 def table(title: str, unit: str, rates: list[Rate], notes: list[str]) -> str:
-    """The rates as Markdown, with ratios to the first one, which is ours; then the notes."""
+    """The rates as Markdown, with ratios to the first one, which is ours; then notes."""
     ours = rates[0].per_core
     lines = [
         f"## {title}",

@@ -150,7 +150,7 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
 
 
 def _next_archive(stream: BinaryIO) -> int | None:
-    """Where the next of several joined archives begins, behind the zeros that end this one, if there is one."""
+    """Where the next of several joined archives begins, behind the zeros that end this one, if any."""
     while piece := stream.read(1 << 20):
         if rest := piece.lstrip(b"\0"):
             at = stream.tell() - len(rest)
