@@ -1,4 +1,4 @@
-"""Time named functions in turn and take medians, so that a disturbance of the machine affects all of them."""
+"""Times named functions in turn and takes medians, so that what disturbs the machine disturbs all of them."""
 
 import statistics
 import time

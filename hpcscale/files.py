@@ -18,7 +18,8 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
@@ -195,21 +196,30 @@ def compared(file: Path) -> bool:
     return True
 
 
-def write_new(file: Path, content: bytes) -> None:
-    """As `write_file`; raises OutputError if a file is there that is neither empty nor equal to `content`."""
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Gives the place where to write what becomes `file` if all goes well: synced, renamed, the folder
+    synced, so that after a crash the file is whole or was never there. Its folder is made if need be."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:
-        temporary.write_bytes(content)
-        commit_new(temporary, file)
+        yield temporary
+        commit(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def commit_new(temporary: Path, file: Path) -> None:
-    """As `commit`; raises OutputError if a file is there that is neither empty nor equal to `temporary`."""
-    refuse_other(temporary, file)
-    commit(temporary, file)
+def write_file(file: Path, content: bytes) -> None:
+    """Write `file` whole, in the place of what is there."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """As `write_file`; raises OutputError if a file is there that is neither empty nor equal to `content`."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+        refuse_other(temporary, file)
 
 
 def refuse_other(temporary: Path, file: Path) -> None:
@@ -227,18 +237,6 @@ def remove_asides(file: Path) -> None:
     """Remove temporary files that killed calls of this node left; those of other nodes may be in use."""
     for leftover in file.parent.glob(f"{glob.escape(file.name)}.{socket.gethostname()}-*.tmp"):
         leftover.unlink(missing_ok=True)
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there. Makes
-    the folder if needed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(file)
-    try:
-        temporary.write_bytes(content)
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_once(file: Path, content: bytes) -> bytes:

@@ -46,15 +46,11 @@ class Closure:
         return self._closure.labels(tag_offsets, tag_ids)
 
 
-class Rows:
+class TargetRows:
     """Target rows for the classes [lo, hi) in a caller's buffer that is used again for every batch.
 
-    kind:
-
-    - 'ones': 1 where a class holds.
-    - 'shares': 1/k where one of k classes holds; k includes ancestors and classes outside the range.
-    - 'bits': as 'ones', in bit (c - lo) % 8 of byte (c - lo) // 8, as `np.unpackbits(rows, axis=1,
-      bitorder="little")` reads them.
+    kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors
+    and those outside the range included.
     """
 
     def __init__(
@@ -62,11 +58,11 @@ class Rows:
         closure: Closure,
         lo: int,
         hi: int,
-        kind: Literal["ones", "shares", "bits"],
-        buffer: NDArray[np.float32] | NDArray[np.uint8],
+        kind: Literal["ones", "shares"],
+        buffer: NDArray[np.float32],
     ) -> None:
-        """buffer (rows, hi - lo) float32, or (rows, ceil((hi - lo) / 8)) uint8 for bits; all zero."""
-        self._rows = _ops.Rows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
+        """buffer (rows, hi - lo) float32, all zero."""
+        self._rows = _ops.TargetRows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
 
     def fill(self, tag_offsets: Offsets, tag_ids: Ids) -> None:
         """Clear what the last call set, then write row i for record i; later rows are zero.
@@ -137,7 +133,7 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
-def search(
+def search(  # eight arguments, as in C++: each means something by itself
     a: Codes,
     b: Codes,
     radius: int,
@@ -150,14 +146,11 @@ def search(
 ) -> Pairs:
     """All (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (pairs, 3)
 
-    a, b: (n, words), with 4 words (PDQ) or 1 (pHash, dHash).
-    found: gets the pairs as they are found, some thousands at a time, in no order; then none are returned,
-        and memory stays bounded.
-    progress: gets the share that is done, in the calling thread.
-    chunks: of multi-index hashing; 0: a scan; -1: the planner chooses. Does not change the pairs.
-    variant: one of `hamming_variants()`; "": the fastest. Does not change the pairs.
-
-    `found` and `progress` may raise to stop the search; Ctrl-C stops it too.
+    a, b (n, words): words 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some
+    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets
+    how much is done, from 0 to 1, in the calling thread. Both may raise to stop the search; Ctrl-C does.
+    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a
+    scan, -1 for the planner's choice; one of `hamming_variants()`, "" for the fastest.
     """
     return _ops.search(a, b, radius, threads, chunks, variant, found, progress)
 

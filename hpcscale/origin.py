@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from hpcscale.files import FileError, aside, commit, parse_json, read_bytes, remove_asides
+from hpcscale.files import FileError, parse_json, read_bytes, remove_asides, replacing
 
 MARK = '{"writer": "hpcscale", "sha256": '  # how these files begin
 Pictures = dict[str, tuple[str, ...]]  # name -> digests of the pictures that have it
@@ -41,17 +41,14 @@ def write(
     """Write `PAIRS.json`. content: the file that will become `pairs`. a, b: names and digests."""
     file = beside(pairs)
     remove_asides(file)
-    temporary = aside(file)
-    try:
-        with content.open("rb") as lines, temporary.open("w", encoding="ascii") as stream:
-            stream.write(f'{MARK}"{hashlib.file_digest(lines, "sha256").hexdigest()}",\n"a": ')
-            _write_column(stream, a)
-            stream.write(',\n"b": ')
-            _write_column(stream, b)
-            stream.write("}\n")
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with content.open("rb") as lines:
+        sha256 = hashlib.file_digest(lines, "sha256").hexdigest()
+    with replacing(file) as temporary, temporary.open("w", encoding="ascii") as stream:
+        stream.write(f'{MARK}"{sha256}",\n"a": ')
+        _write_column(stream, a)
+        stream.write(',\n"b": ')
+        _write_column(stream, b)
+        stream.write("}\n")
 
 
 def _write_column(stream: IO[str], pictures: Iterable[tuple[str, bytes]] | None) -> None:

@@ -61,3 +61,19 @@ def test_a_file_system_without_locks_warns(
     with (tmp_path / "lock").open("w") as stream:
         assert not files.lock(stream, fcntl.LOCK_EX)
     assert "has no locks" in caplog.text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "file"
+    with files.replacing(file) as temporary:
+        temporary.write_bytes(b"first")
+        assert not file.exists()
+    with pytest.raises(TypeError), files.replacing(file) as temporary:
+        temporary.open("w").writelines(["half", None])  # type: ignore[list-item]
+    assert [each.name for each in file.parent.iterdir()] == ["file"]
+    assert file.read_bytes() == b"first"
+    files.write_new(file, b"first")
+    with pytest.raises(FileError, match="is there already and differs"):
+        files.write_new(file, b"other")
+    assert [each.name for each in file.parent.iterdir()] == ["file"]
+    assert file.read_bytes() == b"first"

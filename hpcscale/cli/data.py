@@ -14,7 +14,8 @@ from hpcscale.text import shown as shown_name
 if TYPE_CHECKING:
     from collections import Counter
 
-    from hpcscale.data.verify import Problem, Progress
+    from hpcscale.data.verify import Problem
+    from hpcscale.progress import Progress
 
 SHOWN = 10  # kinds of losses that are listed
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -115,7 +115,7 @@ def _line(*cells: str) -> None:
 @click.option("--out", type=OUT, help="The file to write; a killed search can then go on.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 @PART
-def search(
+def search(  # as many parameters as the command has options
     a: Path,
     b: Path | None,
     radius: int | None,
@@ -147,14 +147,13 @@ def search(
 
     if groups and (b, cosine, neighbours, part) != (None,) * 4:
         raise click.UsageError("--groups is for one file of hashes, without --cosine, --neighbours or --part")
+    near = searching.Near(radius, min_quality, cosine, neighbours)
     try:
         with progress_bar() as progress:
             if groups:
-                found = stars.search_groups(a, out, radius, min_quality, threads, progress)
+                found = stars.search_groups(a, out, near, threads, progress)
             else:
-                found = searching.search(
-                    a, b, out, radius, min_quality, threads, progress, cosine, neighbours, part
-                )
+                found = searching.search(a, b, out, near, threads, progress, part)
     except KeyboardInterrupt:
         if out is None:
             stop("interrupted; with --out it could be resumed", 75)

@@ -24,7 +24,7 @@ def doctor(folder: Path, name: str | None, as_json: bool) -> None:
     """
     from hpcscale.cluster import doctor as examining
 
-    where = examining.place()
+    where = examining.locate()
     found = examining.examine(folder.absolute(), name, where)
     problems = sum(finding.state == "problem" for finding in found)
     if as_json:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hpcscale.cli.terminal import FOLDER
+from hpcscale.config import SETS
 
 
 @click.command()
@@ -16,7 +17,7 @@ from hpcscale.cli.terminal import FOLDER
 @click.option(
     "--set",
     "which",
-    type=click.Choice(["held_out", "validation", "train"]),
+    type=click.Choice(SETS),
     help="Samples to evaluate on.  [default: validation data if configured, else held_out, else train]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

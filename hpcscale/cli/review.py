@@ -12,6 +12,7 @@ from typing import cast
 import click
 
 from hpcscale.cli.terminal import FILE, FOLDER, OUT, SOURCE, progress_bar, stop
+from hpcscale.config import SETS
 
 SHOWN = 20  # missing pictures and disputed pairs that are listed on stderr
 
@@ -41,7 +42,7 @@ def gallery(
     from hpcscale.dedup import gallery as galleries
 
     with progress_bar() as progress:
-        made = galleries.gallery(pairs, out, a, b or a, decisions, limit, method, progress)
+        made = galleries.gallery(pairs, out, galleries.Sources(a, b or a), decisions, limit, method, progress)
     click.echo(f"{out}: {made.pairs} pairs, {made.pictures} pictures, {out.stat().st_size / 1e6:.1f} MB")
     if made.pairs < made.found:
         click.echo(f"{pairs}: the {made.pairs} closest of {made.found} lines, see --limit", err=True)
@@ -84,8 +85,8 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--pairs", type=FILE, required=True, help="Pairs of training and test pictures (TSV).")
-@click.option("--set", "which", type=click.Choice(["held_out", "validation", "train"]),
-              help="Which evaluation of RUN.  [default: first of validation, held_out, train]")  # fmt: skip
+@click.option("--set", "which", type=click.Choice(SETS),
+              help="Which evaluation of RUN.  [default: the first of these that RUN has]")  # fmt: skip
 @click.option("--decisions", type=FILE, help="Decisions of reviewers (JSONL): rejected pairs do not count.")
 @click.option("--test", "side", type=click.Choice(["a", "b", "either"]),
               help="The column of the test set, if the names do not tell; either: whichever of the two names "

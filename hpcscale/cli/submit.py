@@ -26,7 +26,7 @@ from hpcscale.cluster import submit as submitting
               help="One more option for sbatch, e.g. --sbatch --exclusive. Repeatable.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def submit(
+def submit(  # an argument an option, as click calls it
     name: str | None,
     nodes: int,
     ranks_per_node: int | None,
@@ -51,10 +51,10 @@ def submit(
 def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = False) -> None:
     """Submit, and print the id. `resubmit` uses it too."""
     most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
-    plan = submitting.plan(words.read(command, exists=not request.after), request, most)
-    for line in plan.warnings:
+    submission = submitting.prepare(words.read(command, exists=not request.after), request, most)
+    for line in submission.warnings:
         click.echo(line, err=True)
     if dry_run:
-        click.echo(plan.text, nl=False)
+        click.echo(submission.text, nl=False)
     else:
-        click.echo(submitting.submit(plan, lambda line: click.echo(line, err=True)))
+        click.echo(submitting.submit(submission, lambda line: click.echo(line, err=True)))

@@ -34,7 +34,7 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     from hpcscale import config, ranks
 
     settings = config.load(file, overrides)
-    config.share(settings, count)
+    config.samples_of_rank(settings, count)
     if count > 1:
         if "HOROVOD_RANK" in os.environ:
             raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
@@ -43,8 +43,8 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.train import loop, process
+    from hpcscale.train import pretrain, process
 
     with of_a_rank():
         process.keep_memory()
-        loop.train(settings, run)
+        pretrain.train(settings, run)

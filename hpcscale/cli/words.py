@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hpcscale.cluster.submit import Command
+from hpcscale.cluster.submit import Command, data_paths
 
 FOLDERS = ("out", "out_dir", "out_file")  # names that commands give to the place they write to
 NEVER = ("submit", "status", "logs", "cancel", "resubmit")
@@ -72,6 +72,5 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     from hpcscale import config
 
     settings = config.load(values["file"], values["overrides"])
-    data = settings.data
-    paths = [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
-    return settings, paths + [values["file"]] * values["file"].exists()  # else it is a recipe of the package
+    file: Path = values["file"]
+    return settings, data_paths(settings) + [file] * file.exists()  # else it is a recipe of the package

@@ -9,10 +9,9 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcscale.config import SETS
 from hpcscale.evaluate import leaks
 from hpcscale.evaluate.leaks import Audit, LeakError, Side
-
-SETS = ("validation", "held_out", "train")  # the set that judges a run best comes first
 
 
 class RunAudit(NamedTuple):
@@ -70,10 +69,10 @@ def as_json(found: RunAudit) -> dict[str, Any]:
 def as_text(found: RunAudit) -> str:
     """A table for the terminal."""
     about, parts = found.audit.leaks, found.audit.parts
-    share = 100 * found.audit.duplicates / max(1, found.audit.samples)
+    percent = 100 * found.audit.duplicates / max(1, found.audit.samples)
     lines = [
         f"{found.set}, step {found.step}: {found.audit.duplicates} of {found.audit.samples} samples "
-        f"({share:.2f} %) have near-duplicates in the training data",
+        f"({percent:.2f} %) have near-duplicates in the training data",
         f"pairs: {about.pairs}, accepted {about.accepted}, rejected {about.rejected}, "
         f"undecided {about.pairs - about.accepted - about.rejected}",
         *([found.audit.remark] if found.audit.remark else []),

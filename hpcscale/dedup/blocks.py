@@ -3,11 +3,11 @@
 In: the codes of one or two files and a function that searches one block of each. Out: the lines of a pairs
 file (pairs.py), in the order of A's rows.
 
-A job is a block of A and one of B. Its pairs are written, as (row of A, row of B, distance), into a file of
-the work folder. When all jobs are done, the files of each block of A are sorted in pieces of `PIECE` and
-written out as lines. With `out`, the work folder is OUT.parts. It stays when the search is killed, so that
-the same call can go on; OUT itself appears when all is done. Task I of N does the jobs I, I + N, I + 2 N, ...
-The call without a part does what the tasks left, and writes OUT.
+What is found in a tile (a block of A and one of B) is written, as (row of A, row of B, distance), into a file
+of the work folder; when all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
+written out as lines. With `out`, the work folder is OUT.parts and stays when the search is killed, so that
+the same call again goes on; OUT itself appears when all is done. Task I of N does the tiles I, I + N,
+I + 2 N ...; the call without a part does what they left, and writes OUT.
 
 The first call states in task.json what is searched for and how long the blocks are. Later calls refuse to
 search for anything else, and take over the length of the blocks. The lines do not depend on it.
@@ -26,26 +26,27 @@ from numpy.typing import NDArray
 
 from hpcscale.data.codes import Codes
 from hpcscale.data.parts import Part, locked, parts_folder, remove_parts
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.lines import Write, lines
-from hpcscale.files import Usage, aside, commit, remove_asides, write_once
+from hpcscale.files import Usage, remove_asides, replacing, write_once
+from hpcscale.progress import Progress
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
-LEAST = 1 << 12  # codes in a block, at least: a shorter one is not worth a job of its own
+LEAST = 1 << 12  # codes of a block: shorter ones are not worth a tile of their own
 MANY = 100_000  # pairs from which on there may be a warning
 ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
 
 _log = logging.getLogger(__name__)
 
+RowNumbers = NDArray[np.int64]  # (n,)
 Found = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row, row, distance
-Share = Callable[[float], None]  # takes the share that is done
+Done = Callable[[float], None]  # takes how much is done, from 0 to 1
 
 
 class SearchError(Usage):
     """A search that must not start; the message says why."""
 
 
-class Job(NamedTuple):
+class Tile(NamedTuple):
     """A block of A that starts at row x, and one of B at y, or all of B."""
 
     x: int
@@ -63,8 +64,8 @@ class Search(NamedTuple):
     b: Codes | None  # None: within A
     task: dict[str, int | str | None]  # what distinguishes this search from others
     block: int  # codes of either side in use at a time
-    find: Callable[[Job, int, Found, Share], None]  # does a job, with blocks of a length; finds rows of files
-    nearest: bool  # jobs are a block of A and all of B, and find pairs in the final order
+    find: Callable[[Tile, int, Found, Done], None]  # in a tile, for blocks so long; gives rows of the files
+    nearest: bool  # tiles are a block of A and all of B, and give pairs in their order
     digits: Callable[[int], str]  # a distance as text
 
 
@@ -90,37 +91,38 @@ def run(search: Search, out: Path | None, part: Part | None, progress: Progress)
     many = _Many(search)
     length = search.block if part is None else _shorter(search, part[1])
     with _work_folder(out, search.task, length, part) as (folder, block, alone):
-        every = jobs(search, block)
+        every = tiles(search, block)
         mine = every if part is None else every[part[0] :: part[1]]
-        for number, job in enumerate(mine):
+        for number, tile in enumerate(mine):
 
-            def share(done: float, number: int = number) -> None:
-                progress("search", int(1000 * (number + done)), 1000 * len(mine))
+            def done(of_tile: float, number: int = number) -> None:
+                progress("search", int(1000 * (number + of_tile)), 1000 * len(mine))
 
-            file = folder / job.file
+            file = folder / tile.file
             if not file.exists():
                 if alone:
                     remove_asides(file)
-                _do(search, job, block, file, share, many)
+                with replacing(file) as temporary:
+                    _do(search, tile, block, temporary, done, many)
         progress("search", 1000 * len(mine), 1000 * len(mine))
         if part is not None:
-            return sum((folder / job.file).stat().st_size for job in mine) // ROW
+            return sum((folder / tile.file).stat().st_size for tile in mine) // ROW
         with lines(out, search.a, search.b, search.digits) as write:
             return _write(search, every, block, folder, write)
 
 
-def jobs(search: Search, block: int) -> list[Job]:
+def tiles(search: Search, block: int) -> list[Tile]:
     other = search.a if search.b is None else search.b
     starts_a, starts_b = range(0, len(search.a.codes), block), range(0, len(other.codes), block)
     if search.nearest:
-        return [Job(x, None) for x in starts_a]
-    return [Job(x, y) for x in starts_a for y in starts_b if search.b is not None or x <= y]
+        return [Tile(x, None) for x in starts_a]
+    return [Tile(x, y) for x in starts_a for y in starts_b if search.b is not None or x <= y]
 
 
 def _shorter(search: Search, tasks: int) -> int:
-    """A length of blocks so short that every task has jobs to do, and no task waits long for another."""
+    """Blocks short enough that every one of so many tasks has tiles to do, and none waits long for others."""
     block = search.block
-    while len(jobs(search, block)) < 2 * tasks and block // 2 >= LEAST:
+    while len(tiles(search, block)) < 2 * tasks and block // 2 >= LEAST:
         block //= 2
     return block
 
@@ -129,8 +131,8 @@ def _shorter(search: Search, tasks: int) -> int:
 def _work_folder(
     out: Path | None, task: dict[str, int | str | None], length: int, part: Part | None
 ) -> Iterator[tuple[Path, int, bool]]:
-    """The folder for the pairs of jobs, the length of the blocks there, and whether this call has it alone.
-    Raises SearchError if an earlier call began another search there.
+    """Where the pairs of tiles are kept, how long blocks are there, and whether no other call does the same.
+    Raises SearchError if an earlier call began another task there.
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:
@@ -151,30 +153,25 @@ def _work_folder(
             remove_parts(out)
 
 
-def _do(search: Search, job: Job, block: int, file: Path, share: Share, many: "_Many") -> None:
-    """Write what a job finds."""
-    temporary = aside(file)
-    try:
-        with temporary.open("wb") as stream:
+def _do(search: Search, tile: Tile, block: int, file: Path, done: Done, many: _Many) -> None:
+    """Write what is found in a tile."""
+    with file.open("wb") as stream:
 
-            def found(pairs: NDArray[np.int64]) -> None:
-                stream.write(pairs.astype("<i8", copy=False).data)
-                many.add(len(pairs))
+        def found(pairs: NDArray[np.int64]) -> None:
+            stream.write(pairs.astype("<i8", copy=False).data)
+            many.add(len(pairs))
 
-            search.find(job, block, found, share)
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        search.find(tile, block, found, done)
     for codes in (search.a, search.b):
         if codes is not None:
             codes.release()
 
 
-def _write(search: Search, every: list[Job], block: int, folder: Path, write: Write) -> int:
-    """Write the pairs of all jobs, in order. Returns their number."""
+def _write(search: Search, every: list[Tile], block: int, folder: Path, write: Write) -> int:
+    """Write the pairs of all tiles, in order. Returns their number."""
     pairs = 0
     for x in range(0, len(search.a.codes), block):
-        files = [folder / job.file for job in every if job.x == x]
+        files = [folder / tile.file for tile in every if tile.x == x]
         for found in _read(files) if search.nearest else _sorted(folder, files, x, block):
             write(found)
             pairs += len(found)

@@ -11,11 +11,13 @@ does not depend on blocks, threads or the order in which a matrix product adds; 
 distances.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcscale.dedup.blocks import Done, Found, RowNumbers
 
 UNIT = 1_000_000  # distances are whole millionths
 FLOATS = 1 << 26  # features of one side in use at a time: 256 MB, for the indexed side twice that
@@ -24,7 +26,6 @@ EXACT = 1 << 13  # pairs whose products are computed again in one go
 EXTRA = 32  # candidates beyond the neighbours asked for; with more ties than that, a slower way is taken
 
 Features = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 
 def units(cosine: float) -> int:
@@ -49,10 +50,7 @@ def index(features: Features, threads: int) -> faiss.IndexFlatIP:
     return built
 
 
-def within(
-    a: Features, b: Features | None, most: int, threads: int,
-    found: Callable[[NDArray[np.int64]], object], share: Callable[[float], object],
-) -> None:  # fmt: skip
+def within(a: Features, b: Features | None, most: int, threads: int, found: Found, done: Done) -> None:
     """Give `found` all (i, j, distance) with distance <= `most`, some at a time. b None: pairs i < j of a."""
     if not len(a) or (b is not None and not len(b)):
         return
@@ -72,18 +70,34 @@ def within(
             distances = exact(a[i], other[j])
             near = distances <= most
             found(np.column_stack([i[near], j[near], distances[near]]))
-        share(min(1.0, (start + QUERIES) / len(a)))
+        done(min(1.0, (start + QUERIES) / len(a)))
 
 
 def nearest(
-    a: Features, b: faiss.IndexFlatIP, features: Features, k: int, first: int | None
-) -> tuple[Rows, Rows]:
-    """The k nearest of `b` (the index of `features`) to every row of a: rows and distances  # (n, k) both
+    a: Features, b: Iterable[Features], k: int, first: int | None, threads: int
+) -> tuple[RowNumbers, NDArray[np.int64]]:
+    """The k nearest of B, which comes in blocks, to every row of a: rows and distances  # (n, k) both
 
-    Sorted by distance, then row. first: row 0 of a is row `first` of b, and so on, and no row is its own
-    neighbour; None: a and b hold different pictures. Where b has fewer than k, the rest is row -1 at distance
-    3 * UNIT.
+    By distance, then row. first: the row of B that the first of a is, and so on; None: they are others. A row
+    itself does not count. Where B is short of k, the rest is row -1 at distance 3 * UNIT.
     """
+    rows, distances = np.empty((len(a), 0), np.int64), np.empty((len(a), 0), np.int64)
+    start = 0
+    for features in b:
+        own = None if first is None else first - start
+        here, far = _nearest_of_block(a, index(features, threads), features, k, own)
+        here[here >= 0] += start
+        rows, distances = np.hstack([rows, here]), np.hstack([distances, far])
+        order = np.lexsort((rows, distances))[:, :k]  # by distance, then row; missing ones are farthest
+        rows, distances = (np.take_along_axis(each, order, 1) for each in (rows, distances))
+        start += len(features)
+    return rows, distances
+
+
+def _nearest_of_block(
+    a: Features, b: faiss.IndexFlatIP, features: Features, k: int, first: int | None
+) -> tuple[RowNumbers, NDArray[np.int64]]:
+    """`nearest` of one block; b: the index of its features. Rows are those of the block."""
     n, total = len(a), len(features)
     rows, distances = np.full((n, k), -1, np.int64), np.full((n, k), 3 * UNIT, np.int64)
     for start in range(0, n, QUERIES):

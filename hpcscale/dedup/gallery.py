@@ -9,16 +9,17 @@ import base64
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 
 from hpcscale.dedup.places import Place, find_pictures, thumbnail
-from hpcscale.files import aside, check_output, commit, marked
+from hpcscale.files import check_output, marked, replacing
 from hpcscale.pairs import Decisions, Pair, PairsError, read_decisions, read_pairs
+from hpcscale.progress import Progress, none
 from hpcscale.text import shown as shown_name
 
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
@@ -26,8 +27,19 @@ QUALITY = 70
 MARK = b'content="hpcscale dedup gallery"'  # in gallery.html: a page that may be replaced
 BLOCK = 128  # thumbnails in one element of the page; the browser reads an element when it shows one of them
 LIMIT = 10_000
+Side = Literal["a", "b"]
 
-Progress = Callable[[str, int, int | None], None]
+
+class Sources(NamedTuple):
+    """Where the pictures of the two columns are: data sets, folders of pictures, tars."""
+
+    a: Path
+    b: Path
+
+
+class Picture(NamedTuple):
+    side: Side  # the source that it is in; b where both columns have one source
+    name: str
 
 
 class Gallery(NamedTuple):
@@ -40,52 +52,39 @@ class Gallery(NamedTuple):
 def gallery(
     pairs: Path,
     out: Path,
-    a: Path,
-    b: Path,
+    sources: Sources,
     decisions: Path | None = None,
     limit: int = LIMIT,
     method: str = "",
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Gallery:
     """Write the page `out`.
 
-    a, b: the sources of the two columns of `pairs`: data-set folders, folders of pictures, tars. decisions:
-    those made earlier, which the page shows. limit: only this many pairs, the closest. method: what the
-    distances are, for the reader. Raises DataError, SourceError, or PairsError (also if a source has none of
-    the pictures of its column); then nothing is written. Memory: the names of what is shown, and a block of
-    thumbnails.
+    decisions: made before, shown as made. limit: only the closest pairs. method: what the distances are, for
+    the reader. Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its
+    pictures; then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
     """
-    check_output(out, [pairs, a, b, decisions], marked(MARK))
+    check_output(out, [pairs, *sources, decisions], marked(MARK))
     decided = read_decisions(decisions) if decisions else {}
     shown, total = closest(read_pairs(pairs), limit)
-    sources = {"a": a, "b": b}
-    same = a.resolve() == b.resolve()
-    keys = [[("b" if same else "a", pair.a), ("b", pair.b)] for pair in shown]
+    by_side: dict[Side, Path] = {"a": sources.a, "b": sources.b}
+    if sources.a.resolve() == sources.b.resolve():
+        del by_side["a"]
+    first = next(iter(by_side))
+    keys = [(Picture(first, pair.a), Picture("b", pair.b)) for pair in shown]
     # In the order of the page, so that pictures that are seen together lie in one block.
-    pictures = list(dict.fromkeys(key for pair in keys for key in reversed(pair)))
-    places: list[Place | None] = [None] * len(pictures)
-    for side in ("b",) if same else ("a", "b"):
-        names = {name for of, name in pictures if of == side}
-        found = find_pictures(sources[side], names)
-        if names and not found:
-            raise PairsError(
-                f"{sources[side]}: has none of the {len(names)} pictures of column {side} of {pairs}"
-            )
-        for index, (of, name) in enumerate(pictures):
-            if of == side:
-                places[index] = found.get(name)
+    pictures = list(dict.fromkeys(key for a, b in keys for key in (b, a)))
+    places = _places(pictures, by_side, pairs)
     number = {picture: index for index, picture in enumerate(pictures)}
     page = {
         "id": hashlib.blake2b(json.dumps(shown).encode(), digest_size=8).hexdigest(),
-        "a": shown_name(a.resolve().name),
-        "b": shown_name(b.resolve().name),
+        "a": shown_name(sources.a.resolve().name),
+        "b": shown_name(sources.b.resolve().name),
         "method": method,
         "found": total,
         "block": BLOCK,
         "names": [name for _, name in pictures],
-        "pairs": [
-            [*(number[key] for key in pair), row.distance] for pair, row in zip(keys, shown, strict=True)
-        ],
+        "pairs": [[number[a], number[b], row.distance] for (a, b), row in zip(keys, shown, strict=True)],
         "decisions": _lines(decided),
     }
     missing: list[str] = []
@@ -95,15 +94,21 @@ def gallery(
     stream = environment.get_template("gallery.html").stream(
         page=page, blocks=_blocks(pictures, places, missing, progress)
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(out)
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(stream)
-        commit(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(stream)
     return Gallery(len(shown), total, len(pictures), missing)
+
+
+def _places(pictures: list[Picture], sources: dict[Side, Path], pairs: Path) -> list[Place | None]:
+    """Where each picture lies; None: not found. Raises PairsError if a source has none of its pictures."""
+    found: dict[Picture, Place] = {}
+    for side, source in sources.items():
+        names = {name for of, name in pictures if of == side}
+        there = find_pictures(source, names)
+        if names and not there:
+            raise PairsError(f"{source}: has none of the {len(names)} pictures of column {side} of {pairs}")
+        found |= {Picture(side, name): place for name, place in there.items()}
+    return [found.get(picture) for picture in pictures]
 
 
 def closest(pairs: Iterable[Pair], limit: int) -> tuple[list[Pair], int]:
@@ -131,14 +136,14 @@ def _lines(decided: Decisions) -> list[dict[str, str]]:
 
 
 def _blocks(
-    pictures: list[tuple[str, str]], places: list[Place | None], missing: list[str], progress: Progress
+    pictures: list[Picture], places: list[Place | None], missing: list[str], progress: Progress
 ) -> Iterator[str]:
     """Thumbnails as base64, one a line, BLOCK of them at a time; an empty line where there is no picture."""
     with ThreadPoolExecutor() as threads:
         for begin in range(0, len(pictures), BLOCK):
             part = range(begin, min(begin + BLOCK, len(pictures)))
             lines = list(threads.map(_encoded, (places[index] for index in part)))
-            missing += [pictures[index][1] for index, line in zip(part, lines, strict=True) if not line]
+            missing += [pictures[index].name for index, line in zip(part, lines, strict=True) if not line]
             progress("thumbnails", part.stop, len(pictures))
             yield "\n".join(lines)
 

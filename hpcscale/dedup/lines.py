@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpcscale import origin
 from hpcscale.data.codes import Codes, digests_of
-from hpcscale.files import aside, check_output, commit, marked, refuse_other, remove_asides
+from hpcscale.files import check_output, marked, refuse_other, remove_asides, replacing
 from hpcscale.pairs import escape, is_pairs
 
 ROWS = 1 << 16  # pictures named at a time
@@ -51,15 +51,11 @@ def lines(out: Path | None, a: Codes, b: Codes | None, digits: Callable[[int], s
         yield write
         return
     remove_asides(out)
-    temporary = aside(out)
-    try:
+    with replacing(out) as temporary:
         with temporary.open("wb") as stream:
             yield write
         refuse_other(temporary, out)
         origin.write(out, temporary, _pictures(a, used_a), None if b is None else _pictures(b, used_b))
-        commit(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pictures(codes: Codes, used: NDArray[np.bool_]) -> Iterator[tuple[str, bytes]]:

@@ -14,6 +14,7 @@ time.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +24,39 @@ from numpy.typing import NDArray
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
-from hpcscale.data.verify import Progress
-from hpcscale.dedup.blocks import Found, Job, Search, Share, run
-from hpcscale.dedup.blocks import SearchError as SearchError  # so that callers need not know blocks.py
+from hpcscale.dedup.blocks import Done, Found, RowNumbers, Search, Tile, run
+from hpcscale.dedup.blocks import (
+    SearchError as SearchError,
+)  # for callers, who need nothing else of blocks.py
 from hpcscale.dedup.lines import check
+from hpcscale.progress import Progress, none
 
 BLOCK = 1 << 24  # codes of one side in use at a time; for PDQ, up to 1.3 GB a side in all
 RADIUS = {"pdq": 31, "phash": 10, "dhash": 10}  # Meta's advice; imagededup's default
 MIN_QUALITY = {"pdq": 50, "phash": 0, "dhash": 0}  # Meta: do not trust hashes of quality 49 and below
 NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
+
+
+class Near(NamedTuple):
+    """Which pairs are near enough. Of hashes the first two, of embeddings the last two."""
+
+    radius: int | None = None  # bits that may differ, inclusive; None: the method's in RADIUS
+    min_quality: int | None = None  # pictures below it are left out, on both sides; None: as in MIN_QUALITY
+    cosine: float | None = None  # the least, inclusive
+    neighbours: int | None = None  # so many of each picture of A; NEIGHBOURS if there is no cosine either
+
+    def of_hashes(self, file: Path, method: str) -> tuple[int, int]:
+        """Radius and least quality for the hashes in `file`. Raises SearchError."""
+        if self.cosine is not None or self.neighbours is not None:
+            raise SearchError(f"{file} holds {method}: use a radius; cosine and neighbours are of embeddings")
+        radius = RADIUS[method] if self.radius is None else self.radius
+        bits = 64 * WORDS[method]
+        if not 0 <= radius <= bits:
+            raise SearchError(f"radius must be between 0 and {bits} for {method}, found {radius}")
+        return radius, MIN_QUALITY[method] if self.min_quality is None else self.min_quality
+
+
+USUAL = Near()
 
 
 class Searched(NamedTuple):
@@ -44,24 +69,16 @@ def search(
     a: Path,
     b: Path | None,
     out: Path | None,
-    radius: int | None = None,
-    min_quality: int | None = None,
+    near: Near = USUAL,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
-    cosine: float | None = None,
-    neighbours: int | None = None,
+    progress: Progress = none,
     part: Part | None = None,
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
-    - of hashes: radius: bits that may differ, inclusive; min_quality: pictures below it are left out, on both
-      sides; None: the method's value above.
-    - of embeddings: cosine: the least, inclusive; neighbours: at most this many for each picture of `a`,
-      `NEIGHBOURS` if neither option is given.
-
-    threads: None takes every core this process may use. part: (I, N) does only the share of task I of N; a
+    threads: None takes every core this process may use. part: (I, N) does the work of task I of N alone; a
     call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
-    damaged file, and SearchError.
+    damaged file and SearchError.
     """
     try:
         check_part(part)
@@ -79,36 +96,24 @@ def search(
         raise SearchError(f"{a} and {b} come from different checkpoints: their features do not compare")
     threads = threads or len(os.sched_getaffinity(0))
     if first.method in POOLINGS:
-        if radius is not None or min_quality is not None:
+        if near.radius is not None or near.min_quality is not None:
             raise SearchError(f"{a} holds embeddings: use a cosine or neighbours, not radius or quality")
-        return Searched(
-            run(_by_cosine(first, second, cosine, neighbours, threads), out, part, progress), 0, 0
-        )
-    if cosine is not None or neighbours is not None:
-        raise SearchError(f"{a} holds {first.method}: use a radius; cosine and neighbours are of embeddings")
-    radius = checked_radius(first.method, RADIUS[first.method] if radius is None else radius)
-    quality = MIN_QUALITY[first.method] if min_quality is None else min_quality
+        wanted = _by_cosine(first, second, near.cosine, near.neighbours, threads)
+        return Searched(run(wanted, out, part, progress), 0, 0)
+    radius, quality = near.of_hashes(a, first.method)
     pairs = run(_by_radius(first, second, radius, quality, threads), out, part, progress)
     low = [int((codes.quality < quality).sum()) for codes in (first, second or first)]
     return Searched(pairs, *low)
 
 
-def checked_radius(method: str, radius: int) -> int:
-    """Raises SearchError."""
-    bits = 64 * WORDS[method]
-    if not 0 <= radius <= bits:
-        raise SearchError(f"radius must be between 0 and {bits} for {method}, found {radius}")
-    return radius
-
-
 def _by_radius(a: Codes, b: Codes | None, radius: int, quality: int, threads: int) -> Search:
-    def find(job: Job, block: int, found: Found, share: Share) -> None:
-        rows_a, rows_b = _rows(a, b, job, block, quality)
+    def find(tile: Tile, block: int, found: Found, done: Done) -> None:
+        rows_a, rows_b = _rows(a, b, tile, block, quality)
         near = _in_files(rows_a, rows_a if rows_b is None else rows_b, found)
         if rows_b is None:
-            ops.self_join(_taken(a, rows_a), radius, threads, found=near, progress=share)
+            ops.self_join(_taken(a, rows_a), radius, threads, found=near, progress=done)
         else:
-            ops.search(_taken(a, rows_a), _taken(b or a, rows_b), radius, threads, found=near, progress=share)
+            ops.search(_taken(a, rows_a), _taken(b or a, rows_b), radius, threads, found=near, progress=done)
 
     task = {"a": a.digest, "b": b and b.digest, "radius": radius, "min_quality": quality}
     return Search(a, b, task, BLOCK, find, False, str)
@@ -128,65 +133,52 @@ def _by_cosine(
     most = 2 * cosine.UNIT if least is None else cosine.units(least)
     block = max(1, cosine.FLOATS // a.codes.shape[1])
 
-    def find(job: Job, block: int, found: Found, share: Share) -> None:
-        rows_a, rows_b = _rows(a, b, job, block, 0)
+    def find(tile: Tile, block: int, found: Found, done: Done) -> None:
+        rows_a, rows_b = _rows(a, b, tile, block, 0)
         near = _in_files(rows_a, rows_a if rows_b is None else rows_b, found)
         other = None if rows_b is None else _taken(b or a, rows_b)
-        cosine.within(_taken(a, rows_a), other, most, threads, near, share)
+        cosine.within(_taken(a, rows_a), other, most, threads, near, done)
 
     task: dict[str, int | str | None] = {"a": a.digest, "b": b and b.digest, "most": most}
     if least is not None and neighbours is None:
         return Search(a, b, task, block, find, False, cosine.digits)
     k = neighbours or NEIGHBOURS
 
-    def nearest(job: Job, rows: int, found: Found, share: Share) -> None:
-        _nearest(a, b, job.x, rows, k, most, threads, block, found, share)
+    def nearest(tile: Tile, length: int, found: Found, done: Done) -> None:
+        queries = a.codes[tile.x : tile.x + length]
+        others = _in_blocks(a if b is None else b, block, done)
+        rows, far = cosine.nearest(queries, others, k, tile.x if b is None else None, threads)
+        kept = (rows >= 0) & (far <= most)
+        mine = np.broadcast_to(np.arange(tile.x, tile.x + len(queries))[:, None], rows.shape)
+        found(np.column_stack([mine[kept], rows[kept], far[kept]]))
 
     return Search(a, b, task | {"neighbours": k}, block, nearest, True, cosine.digits)
 
 
-def _nearest(
-    a: Codes, b: Codes | None, x: int, rows: int, k: int, most: int, threads: int, block: int, found: Found,
-    share: Share,
-) -> None:  # fmt: skip
-    """Of each of the `rows` pictures of A from x on, the k nearest within `most`, nearest first."""
-    from hpcscale.dedup import cosine
-
-    other = a if b is None else b
-    queries = a.codes[x : x + rows]
-    near, far = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.int64)
-    for y in range(0, len(other.codes), block):
-        features = other.codes[y : y + block]
-        first = x - y if b is None else None
-        places, distances = cosine.nearest(queries, cosine.index(features, threads), features, k, first)
-        places[places >= 0] += y
-        near, far = np.hstack([near, places]), np.hstack([far, distances])
-        order = np.lexsort((near, far))[:, :k]  # by distance, then row; missing ones are farthest
-        near, far = (np.take_along_axis(each, order, 1) for each in (near, far))
-        other.release()
-        share(min(1.0, (y + block) / len(other.codes)))
-    kept = (near >= 0) & (far <= most)
-    mine = np.broadcast_to(np.arange(x, x + len(queries))[:, None], near.shape)
-    found(np.column_stack([mine[kept], near[kept], far[kept]]))
+def _in_blocks(codes: Codes, block: int, done: Done) -> Iterator[NDArray[Any]]:
+    """The codes of a file, a block at a time; it counts as done when the next is asked for."""
+    for start in range(0, len(codes.codes), block):
+        yield codes.codes[start : start + block]
+        codes.release()
+        done(min(1.0, (start + block) / len(codes.codes)))
 
 
-Rows = NDArray[np.int64]
-
-
-def _rows(a: Codes, b: Codes | None, job: Job, block: int, quality: int) -> tuple[Rows, Rows | None]:
-    """The rows of a job whose quality suffices, of A and of B; None: the job is within one block of A."""
-    rows_a = job.x + np.flatnonzero(a.quality[job.x : job.x + block] >= quality)
-    if job.y is None or (b is None and job.x == job.y):
+def _rows(
+    a: Codes, b: Codes | None, tile: Tile, block: int, quality: int
+) -> tuple[RowNumbers, RowNumbers | None]:
+    """The rows of a tile that are good enough, of A and of B; None: the tile is within one block of A."""
+    rows_a = tile.x + np.flatnonzero(a.quality[tile.x : tile.x + block] >= quality)
+    if tile.y is None or (b is None and tile.x == tile.y):
         return rows_a, None
-    return rows_a, job.y + np.flatnonzero((b or a).quality[job.y : job.y + block] >= quality)
+    return rows_a, tile.y + np.flatnonzero((b or a).quality[tile.y : tile.y + block] >= quality)
 
 
-def _in_files(rows_a: Rows, rows_b: Rows, found: Found) -> Found:
+def _in_files(rows_a: RowNumbers, rows_b: RowNumbers, found: Found) -> Found:
     """Turns rows of blocks into rows of files."""
     return lambda pairs: found(np.column_stack([rows_a[pairs[:, 0]], rows_b[pairs[:, 1]], pairs[:, 2]]))
 
 
-def _taken(codes: Codes, rows: Rows) -> NDArray[Any]:
+def _taken(codes: Codes, rows: RowNumbers) -> NDArray[Any]:
     """The codes of rising rows; a view of the file if all rows are taken."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return codes.codes[rows[0] : rows[-1] + 1]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, read_codes
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import SearchError
 from hpcscale.dedup.lines import check, lines
-from hpcscale.dedup.search import MIN_QUALITY, RADIUS, Searched, checked_radius
+from hpcscale.dedup.search import USUAL, Near, Searched
+from hpcscale.progress import Progress, none
 
 PIECE = 1 << 18  # pairs joined at a time, at least
 
@@ -27,20 +27,18 @@ PIECE = 1 << 18  # pairs joined at a time, at least
 def search_groups(
     a: Path,
     out: Path | None,
-    radius: int | None = None,
-    min_quality: int | None = None,
+    near: Near = USUAL,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Searched:
-    """Write the groups of `a` to `out` (None: stdout). Options as for `search`. `Searched.pairs` counts the
-    lines. Raises DataError and SearchError.
+    """Write the groups of `a` to `out` (None: stdout); the options are those of `search`, for hashes.
+    `Searched.pairs` counts the lines. Raises DataError and SearchError.
     """
     check(out, [a])
     codes = read_codes(a)
     if codes.method in POOLINGS:
         raise SearchError(f"{a} holds embeddings: groups are of hashes")
-    radius = checked_radius(codes.method, RADIUS[codes.method] if radius is None else radius)
-    quality = MIN_QUALITY[codes.method] if min_quality is None else min_quality
+    radius, quality = near.of_hashes(a, codes.method)
     rows = np.flatnonzero(codes.quality >= quality)
     kept = codes.codes[rows]
     first = _first_of_groups(kept, radius, threads or len(os.sched_getaffinity(0)), progress)
@@ -77,9 +75,9 @@ def _first_of_groups(
             while not np.array_equal(up := root[root], root):
                 root[:] = up
 
-    def share(done: float) -> None:
-        progress("search", int(1000 * done), 1000)
+    def done(of_all: float) -> None:
+        progress("search", int(1000 * of_all), 1000)
 
-    ops.self_join(np.ascontiguousarray(codes[first]), radius, threads, found=found, progress=share)
+    ops.self_join(np.ascontiguousarray(codes[first]), radius, threads, found=found, progress=done)
     join()
     return np.asarray(first[root[which]])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpcscale.files import FileError, OutputError, aside, commit, read_bytes
+from hpcscale.files import FileError, OutputError, read_bytes, replacing
 from hpcscale.labels import hierarchy
 
 FORMAT = "hpcscale vocabulary 1"
@@ -113,15 +113,10 @@ def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
     text = dump(vocabulary)
     if file.exists() and not force and file.read_bytes() != text.encode():
         raise Finished(f"{file} exists and differs; choose another name, or replace it with --force")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(file)
-    try:
+    with replacing(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
         if load(temporary) != vocabulary:
             raise VocabularyError(f"{file}: what was written does not read back the same")
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def dump(vocabulary: Vocabulary) -> str:

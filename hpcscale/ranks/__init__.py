@@ -184,11 +184,6 @@ def sum_(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
-def average(tensor: "Tensor") -> "Tensor":
-    """Replace a floating-point tensor by its mean over ranks, in place (collective)."""
-    return sum_(tensor).div_(size())
-
-
 def broadcast(tensors: Iterable["Tensor"], root: int = 0) -> None:
     """Overwrite tensors, of any strides, with those of rank `root`, in place (collective)."""
     if _horovod is None:

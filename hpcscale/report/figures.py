@@ -12,12 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hpcscale.config import SETS
 from hpcscale.files import write_file
 from hpcscale.report.runs import Evaluated, Picture, Run
 from hpcscale.text import shown
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito 2008
-MARKS = {"validation": "o", "held_out": "s", "train": "^"}
+MARKS: dict[str, str] = dict(zip(SETS, "os^", strict=True))
 RIGHT, WRONG = "#00734f", "#b03a00"
 COLUMNS = 6  # of the picture sheet
 WIDTH, HEIGHT, MARGIN = 2.15, 3.2, 0.08  # of one picture with its text, inches

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import config
-from hpcscale.config import Config
+from hpcscale.config import SETS, Config
 from hpcscale.evaluate import evaluations, leaks
 from hpcscale.evaluate.evaluations import Class
 from hpcscale.evaluate.leaks import Audit
 from hpcscale.files import FileError, read_bytes
 
-SETS = ("validation", "held_out", "train")  # the set that judges a run best comes first
 NUMBERS = {"step": ("step", "loss"), "evaluation": ("step",)}  # the keys that these events must have
 DRAWN = ("lr", "map100", "samples_per_second", "compute", "allreduce", "wait", "rest")
 PICTURES, GUESSES = 96, 5  # most pictures on a sheet, and guesses of each

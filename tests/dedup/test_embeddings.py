@@ -20,7 +20,7 @@ from hpcscale.data.store import open_data
 from hpcscale.dedup import cosine, embeddings
 from hpcscale.dedup.embeddings import embed_source, pool, regions
 from hpcscale.dedup.hashes import OptionError
-from hpcscale.dedup.search import SearchError, search
+from hpcscale.dedup.search import Near, SearchError, search
 from hpcscale.ingest.packing import ingest
 from hpcscale.ingest.sources import SourceError
 from hpcscale.models import checkpoint, resnet
@@ -240,9 +240,8 @@ def test_search_equals_brute_force(
         patch.setattr(cosine, "QUERIES", 5)
         patch.setattr(cosine, "EXTRA", 1)
         out = folder / "pairs.tsv"
-        found = search(
-            folder / "a.h5", None if alone else folder / "b.h5", out, threads=1, cosine=least, neighbours=k
-        )
+        near = Near(cosine=least, neighbours=k)
+        found = search(folder / "a.h5", None if alone else folder / "b.h5", out, near, threads=1)
     expected = brute(a, b, least, k)
     assert out.read_text() == expected
     assert found.pairs == expected.count("\n")
@@ -262,7 +261,7 @@ def test_what_search_refuses(tmp_path: Path) -> None:
         ("a", None, {"neighbours": 0}, "found 0"),
     ):
         with pytest.raises(SearchError, match=said):
-            search(tmp_path / f"{a}.h5", b and tmp_path / f"{b}.h5", tmp_path / "out", **options)
+            search(tmp_path / f"{a}.h5", b and tmp_path / f"{b}.h5", tmp_path / "out", Near(**options))
     content = bytearray((tmp_path / "a.h5").read_bytes())
     at = content.find(np.float32(clustered(3, 1)[0, 0]).tobytes())
     content[at] ^= 1

@@ -1,5 +1,4 @@
-"""Pairs and audits say which pictures they are of: PAIRS.json beside pairs, digests in evaluations, and the
-audit that refuses pairs found with other pictures of the same names."""
+"""Pairs and audits say which pictures they are of, and refuse others of the same names."""
 
 import hashlib
 import json
@@ -13,13 +12,12 @@ from evaluated import CLASSES, random_results
 from PIL import Image
 from sources import KINDS, as_data_set, as_tar, make_pictures
 
-from hpcscale import origin
+from hpcscale import files, origin
 from hpcscale.cli import main
 from hpcscale.data.codes import Codes, digests_of, read_codes, write_codes
 from hpcscale.data.store import open_data
-from hpcscale.dedup import lines
 from hpcscale.dedup.hashes import hash_source
-from hpcscale.dedup.search import search
+from hpcscale.dedup.search import Near, search
 from hpcscale.evaluate import evaluations
 from hpcscale.files import FileError
 from hpcscale.pairs import read_pairs
@@ -71,7 +69,7 @@ def test_search_says_of_which_pictures_its_lines_are(tmp_path: Path) -> None:
     (two / "05.jpg").unlink()
     (two / "06.jpg").write_bytes((two / "07.jpg").read_bytes())
     a, b, out = hashed(one, tmp_path / "a.h5"), hashed(two, tmp_path / "b.h5"), tmp_path / "pairs.tsv"
-    search(a, b, out, radius=4)
+    search(a, b, out, Near(radius=4))
     names = [[line.split("\t")[i] for line in out.read_text().splitlines()] for i in (0, 1)]
     assert "07.jpg" in names[0]
     assert "05.jpg" not in names[0]
@@ -82,7 +80,7 @@ def test_search_says_of_which_pictures_its_lines_are(tmp_path: Path) -> None:
         "a": {name: digest(one / name) for name in names[0]},
         "b": {name: digest(two / name) for name in names[1]},
     }
-    search(a, b, out, radius=4)
+    search(a, b, out, Near(radius=4))
     assert (tmp_path / "pairs.tsv.json").read_bytes() == content
     for option in ((), ("--groups",)):
         out = tmp_path / f"within{len(option)}.tsv"
@@ -95,19 +93,22 @@ def test_search_says_of_which_pictures_its_lines_are(tmp_path: Path) -> None:
 def test_both_files_survive_a_kill_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, out = make_pictures(tmp_path / "one"), tmp_path / "pairs.tsv"
     a, b = hashed(one, tmp_path / "a.h5"), hashed(copies(tmp_path / "two", one), tmp_path / "b.h5")
-    search(a, b, tmp_path / "whole.tsv", radius=4)
+    search(a, b, tmp_path / "whole.tsv", Near(radius=4))
     (tmp_path / "pairs.tsv.json").write_text(f'{origin.MARK}"of an older search"')
-    for module in (origin, lines):
+    commit = files.commit
+    for last in (origin.beside(out), out):
         with monkeypatch.context() as patch:
 
-            def killed(temporary: Path, file: Path) -> None:
-                raise OSError("power cut")
+            def killed(temporary: Path, file: Path, last: Path = last) -> None:
+                if file == last:
+                    raise OSError("power cut")
+                commit(temporary, file)
 
-            patch.setattr(module, "commit", killed)
+            patch.setattr(files, "commit", killed)
             with pytest.raises(OSError, match="power cut"):
-                search(a, b, out, radius=4)
+                search(a, b, out, Near(radius=4))
         assert not out.exists()
-    search(a, b, out, radius=4)
+    search(a, b, out, Near(radius=4))
     for name in ("", ".json"):
         assert Path(f"{out}{name}").read_bytes() == (tmp_path / f"whole.tsv{name}").read_bytes()
     assert sorted(file for file in os.listdir(tmp_path) if file.startswith("pairs")) == [
@@ -150,7 +151,7 @@ class World:
             test = copies(place / f"{index}" / "set", train, quality)
             hashed(test, place / f"{index}.h5")
             hashed(train, place / "train.h5")
-            search(place / "train.h5", place / f"{index}.h5", place / f"{index}.tsv", radius=4)
+            search(place / "train.h5", place / f"{index}.h5", place / f"{index}.tsv", Near(radius=4))
         named = [[pair[:2] for pair in read_pairs(place / f"{index}.tsv")] for index in (0, 1)]
         assert named[0] == named[1] != []
         data = open_data(as_data_set(place / "0" / "set"))
@@ -239,7 +240,7 @@ def test_pairs_within_the_data_set_of_a_held_out_part(tmp_path: Path) -> None:
         folder = tmp_path / source / "set"
         (folder / "more.jpg").write_bytes((folder / "00.jpg").read_bytes())  # in training
         out = tmp_path / f"within{source}.tsv"
-        search(hashed(folder, tmp_path / f"w{source}.h5"), None, out, radius=0)
+        search(hashed(folder, tmp_path / f"w{source}.h5"), None, out, Near(radius=0))
         assert out.read_text() == "00.jpg\tmore.jpg\t0\n"
         result = run("dedup", "audit", made.run, "--pairs", out, "--json")
         assert result.exit_code == code, result.output

@@ -19,7 +19,7 @@ from hpcscale.data.codes import WORDS, Codes, write_codes
 from hpcscale.dedup import blocks, stars
 from hpcscale.dedup import search as module
 from hpcscale.dedup.groups import drop, groups
-from hpcscale.dedup.search import SearchError, search
+from hpcscale.dedup.search import Near, SearchError, search
 from hpcscale.pairs import read_pairs
 
 
@@ -72,7 +72,7 @@ def test_equal_to_brute_force(
         patch.setattr(module, "BLOCK", block)
         patch.setattr(blocks, "PIECE", piece)
         other = None if alone else folder / "b.h5"
-        found = search(folder / "a.h5", other, folder / "out.tsv", radius, quality, threads=2)
+        found = search(folder / "a.h5", other, folder / "out.tsv", Near(radius, quality), threads=2)
     assert quality is not None or module.MIN_QUALITY[method] == {"pdq": 50, "phash": 0}[method]
     expected = brute(
         a, None if alone else b, radius, module.MIN_QUALITY[method] if quality is None else quality
@@ -80,6 +80,16 @@ def test_equal_to_brute_force(
     assert (folder / "out.tsv").read_text() == expected
     assert found.pairs == expected.count("\n")
     assert sorted(os.listdir(folder)) == ["a.h5", "b.h5", "out.tsv", "out.tsv.json"]
+
+
+@pytest.mark.parametrize("option", [[], ["--groups"]])
+def test_the_folder_of_the_pairs_is_made(tmp_path: Path, option: list[str]) -> None:
+    codes_file(tmp_path / "a.h5", 40, 1)
+    out = tmp_path / "new" / "pairs.tsv"
+    result = CliRunner().invoke(main, ["dedup", "search", str(tmp_path / "a.h5"), *option, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert sorted(os.listdir(out.parent)) == ["pairs.tsv", "pairs.tsv.json"]
+    assert out.read_bytes()
 
 
 def test_stdout_has_the_same_lines_and_low_quality_is_told(tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_groups_are_those_of_the_pairs(
     twice = Codes([f"{i}\n" for i in range(240)], np.concatenate([codes.codes[::-1], codes.codes]),
                   np.concatenate([codes.quality, codes.quality]), "pdq")  # fmt: skip
     write_codes(tmp_path / "b.h5", twice)
-    search(tmp_path / "b.h5", None, tmp_path / "pairs.tsv", radius)
+    search(tmp_path / "b.h5", None, tmp_path / "pairs.tsv", Near(radius))
     expected = groups(read_pairs(tmp_path / "pairs.tsv"))
     result = CliRunner().invoke(
         main, ["dedup", "search", str(tmp_path / "b.h5"), "--groups", "--radius", str(radius),
@@ -161,7 +171,7 @@ def test_what_does_not_compare_is_refused(tmp_path: Path) -> None:
     assert "phash version 1" in " ".join(result.output.split())
     assert "dhash version 1" in " ".join(result.output.split())
     with pytest.raises(SearchError, match="between 0 and 64"):
-        search(tmp_path / "p.h5", None, None, radius=65)
+        search(tmp_path / "p.h5", None, None, Near(radius=65))
     content = bytearray((tmp_path / "p.h5").read_bytes())
     content[-20] ^= 1
     (tmp_path / "p.h5").write_bytes(content)
@@ -218,5 +228,5 @@ def test_another_task_does_not_go_on_with_what_was_begun(
         with pytest.raises(OSError, match="no space"):
             search(tmp_path / "a.h5", None, tmp_path / "out")
     with pytest.raises(SearchError, match="interrupted search had other files or options"):
-        search(tmp_path / "a.h5", None, tmp_path / "out", radius=30)
+        search(tmp_path / "a.h5", None, tmp_path / "out", Near(radius=30))
     search(tmp_path / "a.h5", None, tmp_path / "out")

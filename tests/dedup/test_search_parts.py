@@ -18,7 +18,7 @@ from hpcscale.cli import main
 from hpcscale.data.codes import Codes, write_codes
 from hpcscale.data.parts import Busy, locked
 from hpcscale.dedup import blocks, cosine
-from hpcscale.dedup.search import SearchError, search
+from hpcscale.dedup.search import Near, SearchError, search
 
 # Short blocks, and slow, so that a kill finds something to interrupt.
 SLOW = """
@@ -77,12 +77,12 @@ def test_tasks_over_embeddings(
             tmp_path / name, Codes(names, features, np.full(rows, 100, np.uint8), "mean", checkpoint="c")
         )
     other = None if alone else tmp_path / "b"
-    search(tmp_path / "a", other, tmp_path / "whole", **options)
+    search(tmp_path / "a", other, tmp_path / "whole", Near(**options))
     monkeypatch.setattr(cosine, "FLOATS", 5 * 19)  # blocks of 19, then of 9: some of A lie across two of B
     for task in (3, 0, 1):
-        search(tmp_path / "a", other, tmp_path / "out", part=(task, 4), **options)
+        search(tmp_path / "a", other, tmp_path / "out", Near(**options), part=(task, 4))
     assert len(list((tmp_path / "out.parts").glob("*.pairs"))) >= 3
-    search(tmp_path / "a", other, tmp_path / "out", **options)  # and what task 2 did not
+    search(tmp_path / "a", other, tmp_path / "out", Near(**options))  # and what task 2 did not
     assert (tmp_path / "out").read_text() == (tmp_path / "whole").read_text()
     assert (tmp_path / "out").stat().st_size
 
@@ -132,7 +132,7 @@ def test_tasks_agree_or_are_refused(tmp_path: Path, short: None) -> None:
     a, out = codes_file(tmp_path / "a.h5", 100, 1), tmp_path / "out.tsv"
     search(tmp_path / "a.h5", None, out, part=(0, 3))
     with pytest.raises(SearchError, match=r"other files or options .*\"radius\": 31"):
-        search(tmp_path / "a.h5", None, out, radius=30, part=(1, 3))
+        search(tmp_path / "a.h5", None, out, Near(radius=30), part=(1, 3))
     search(tmp_path / "a.h5", None, out, part=(1, 7))  # another number of tasks takes over the blocks
     with locked(tmp_path / "out.tsv.parts", (2, 3)):
         for part in ((2, 3), None):

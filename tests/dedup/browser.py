@@ -1,5 +1,8 @@
-"""A headless Chromium for tests, driven through chromedriver's W3C WebDriver commands: JSON over HTTP, so the
-standard library is enough. Debian's packages: chromium, chromium-driver."""
+"""A headless Chromium for tests, driven by chromedriver.
+
+The W3C's WebDriver commands are JSON over HTTP, so the standard library is enough. Debian's packages:
+chromium, chromium-driver.
+"""
 
 import base64
 import json
