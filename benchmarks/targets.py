@@ -18,7 +18,7 @@ from hpcscale import ops
 from hpcscale.labels import hierarchy
 
 BATCH = 1024
-BATCHES = 16  # different ones in turn, so that no rows are in cache because they were just written
+BATCHES = 16  # different ones in turn, so that rows are not in cache from being just written
 
 
 def run() -> str:
@@ -95,7 +95,7 @@ def _scipy(tree, batches):
 def _torch(closed):
     torch.set_num_threads(1)
     buffer = torch.zeros(_shape())
-    # scatter_ wants as many indices in every row: the short rows repeat one of theirs.
+    # scatter_ needs equally many indices in every row: short rows repeat one of theirs.
     padded = []
     for offsets, classes in closed:
         most = int(np.diff(offsets).max())

@@ -1,9 +1,8 @@
-"""`make demo`: the whole chain on real photographs, as the commands a user would type.
+"""`make demo`: the whole chain on real photographs, by the commands that a user would type.
 
-In: nothing (eleven photographs that come with scikit-image are cut into a few hundred crops), or a folder of
-pictures and a manifest of one's own. Out: `demo/` with pictures, shards, vocabulary, run and report. A demo
-that was interrupted goes on where it was; one that is finished prints its report again. Delete the folder to
-start afresh.
+In: nothing (crops of eleven photographs that come with scikit-image), or your own folder of pictures and
+manifest. Out: `demo/` with pictures, shards, vocabulary, run and report. An interrupted demo goes on where it
+was; a finished one prints its report again. Delete the folder to start anew.
 """
 
 import json
@@ -23,7 +22,7 @@ from hpcscale.cli.outcome import told
 
 class Photograph(NamedTuple):
     name: str  # in skimage.data
-    wnid: str  # WordNet 3.0 synset of what it shows
+    wnid: str  # WordNet 3.0 synset of its subject
     tag: str
     credit: str
 
@@ -95,7 +94,7 @@ def hpcscale(*words: str | Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @told()
 def main(data: Path | None, manifest: Path | None, out: Path) -> None:
-    """Photographs to shards, to a label hierarchy, to a ResNet trained on two ranks, to a report."""
+    """From photographs to shards, a label hierarchy, a ResNet trained on two ranks, and a report."""
     start = time.monotonic()
     os.environ["PYTHONNOUSERSITE"] = "1"
     if data:
