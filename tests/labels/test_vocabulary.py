@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from places import GOLDEN, PHOTOGRAPHS
 
 from hpcscale.labels import build, canonical, hierarchy, wordnet
+from hpcscale.labels.build import Choice
 from hpcscale.labels.statistics import describe, summary
 from hpcscale.labels.vocabulary import (
     Vocabulary,
@@ -211,7 +212,7 @@ def test_the_selection_of_the_ilsvrc_synsets_builds_the_golden_classes(real):
     synsets, _ = real
     tags, records = data([[tag] for tag in canonical.sense_sets(synsets)])
     chosen = (GOLDEN / "ilsvrc2012_wnids.txt").read_text().split()
-    flat = build.from_wordnet(tags, records, select=chosen, ancestors=False)
+    flat = build.from_wordnet(tags, records, Choice(select=chosen, ancestors=False))
     assert len(flat.classes) == 1284
     assert len(flat.tags) == flat.labelled == sum(flat.counts) == 1804
     assert not any(flat.parents)
@@ -285,7 +286,7 @@ def test_words_are_merged_by_their_senses(folder):
 
 
 def test_parents_of_an_ambiguous_word_are_what_all_its_senses_share(folder):
-    vocabulary = build.from_wordnet(*data([["beast"], ["crane"]]), folder=folder, root=True)
+    vocabulary = build.from_wordnet(*data([["beast"], ["crane"]]), Choice(root=True), folder=folder)
     for word in ("beast", "crane"):
         assert held(vocabulary, find(vocabulary, word)) == ["entity"]
     synsets = wordnet.read(folder)
@@ -304,7 +305,7 @@ def test_parents_of_an_ambiguous_word_are_what_all_its_senses_share(folder):
     ],
 )
 def test_merge(folder, merge, expected):
-    vocabulary = build.from_wordnet(*data(WORDS), folder=folder, merge=merge, ancestors=False)
+    vocabulary = build.from_wordnet(*data(WORDS), Choice(merge=merge, ancestors=False), folder=folder)
     assert set(vocabulary.senses) == expected
     assert not any(vocabulary.parents)
 
@@ -318,7 +319,7 @@ def test_monosemous_keeps_ambiguous_words_apart(tmp_path):
     ]
     (tmp_path / "data.noun").write_text("\n".join(lines))
     records = data([["jack"], ["knave"], ["jack"]])
-    apart = build.from_wordnet(*records, folder=tmp_path, merge="monosemous")
+    apart = build.from_wordnet(*records, Choice(merge="monosemous"), folder=tmp_path)
     assert sorted(apart.classes) == ["jack", "knave"]
     assert apart.counts[apart.classes.index("jack")] == 2
     together = build.from_wordnet(*records, folder=tmp_path)
@@ -329,19 +330,21 @@ def test_some_wnids_and_words_are_both_used(folder):
     records = data([[wnid(12)], ["crane"], [wnid(13), "bruin"]])
     assert build.from_wordnet(*records, folder=folder).about["use"] == "both"
     assert build.from_wordnet(*records, folder=folder).labelled == 3
-    assert build.from_wordnet(*records, folder=folder, use="tags").labelled == 2
-    assert build.from_wordnet(*records, folder=folder, use="wnids").labelled == 2
+    assert build.from_wordnet(*records, Choice(use="tags"), folder=folder).labelled == 2
+    assert build.from_wordnet(*records, Choice(use="wnids"), folder=folder).labelled == 2
 
 
 def test_selection(folder):
-    chosen = build.from_wordnet(*data(WORDS), folder=folder, select=[wnid(13), wnid(22)], ancestors=False)
+    chosen = build.from_wordnet(
+        *data(WORDS), Choice(select=[wnid(13), wnid(22)], ancestors=False), folder=folder
+    )
     assert chosen.classes == ("crane",)
-    top = build.from_wordnet(*data(WORDS), folder=folder, top=1, ancestors=False)
+    top = build.from_wordnet(*data(WORDS), Choice(top=1, ancestors=False), folder=folder)
     assert top.senses == ((wnid(12),),)
-    two = build.from_wordnet(*data(WORDS), folder=folder, top=2, ancestors=False)
+    two = build.from_wordnet(*data(WORDS), Choice(top=2, ancestors=False), folder=folder)
     assert two.senses == ((wnid(11), wnid(24)), (wnid(12),))  # 'bear' and 'crane' are equal: by wnid
     with pytest.raises(VocabularyError, match=r"1 selected wnid.*'n99999999'"):
-        build.from_wordnet(*data(WORDS), folder=folder, select=["n99999999"])
+        build.from_wordnet(*data(WORDS), Choice(select=["n99999999"]), folder=folder)
 
 
 def test_no_known_tag_is_an_error(folder):
@@ -357,7 +360,7 @@ def test_parents_come_before_their_children(folder):
 def test_the_root_is_a_class_on_demand_only(folder):
     records = data([["bruin", "entity"]])
     assert "entity" not in build.from_wordnet(*records, folder=folder).classes
-    with_root = build.from_wordnet(*records, folder=folder, root=True)
+    with_root = build.from_wordnet(*records, Choice(root=True), folder=folder)
     assert with_root.classes[0] == "entity"
     assert with_root.counts[0] == 1
 
@@ -384,7 +387,7 @@ def test_a_users_hierarchy(tmp_path):
 
 def test_rewrite(folder):
     tags, records = data(WORDS)
-    vocabulary = build.from_wordnet(tags, records, folder=folder, ancestors=False)
+    vocabulary = build.from_wordnet(tags, records, Choice(ancestors=False), folder=folder)
     numbers = {tag: t for t, tag in enumerate(tags)}
     ids = [[numbers[tag] for tag in record] for record in WORDS]
     kept, offsets, classes = canonical.rewrite(vocabulary, tags, *hierarchy.csr(ids))
