@@ -1,5 +1,4 @@
-"""Time named functions in turn and take medians: what disturbs the machine for a while disturbs all of
-them."""
+"""Times named functions in turn and takes medians, so that what disturbs the machine disturbs all of them."""
 
 import statistics
 import time

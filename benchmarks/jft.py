@@ -1,5 +1,4 @@
-"""A label hierarchy and batches of tags with the sizes that Sun et al. 2017 (section 3) print for
-JFT-300M."""
+"""A label hierarchy and batches of tags of the sizes that Sun et al. 2017 (section 3) print for JFT-300M."""
 
 import numpy as np
 

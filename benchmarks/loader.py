@@ -40,6 +40,7 @@ from hpcscale.data.store import DataSet, open_data
 from hpcscale.demo import write_pictures
 from hpcscale.ingest.packing import ingest
 from hpcscale.inputs import pipeline
+from hpcscale.inputs.crops import Steps
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/imagenet-sample"
 STORED, CROP, BATCH, BATCHES = 340, 299, 32, 20
@@ -111,8 +112,8 @@ def _steady(batches: Iterator[object]) -> Callable[[], None]:
 
 def _hpcscale(data: DataSet) -> Iterator[pipeline.Batch]:
     order = Order(data.samples, seed=0)
-    where = {"first_step": 0, "steps": 10**6, "rank": 0, "size": 1, "device": torch.device("cpu")}
-    return pipeline.train_batches(data, order, Input(crop=CROP), batch=BATCH, seed=0, **where)
+    steps = Steps(0, 10**6, BATCH)
+    return pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
 
 
 def _decode(data: DataSet, plan) -> None:

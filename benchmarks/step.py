@@ -91,7 +91,7 @@ def work(role: str) -> None:
     import torch.nn.functional as F
 
     from hpcscale import config
-    from hpcscale.models import resnet
+    from hpcscale.models import networks
     from hpcscale.train import optim, process
     from hpcscale.train.gradients import GradientBuckets
 
@@ -99,7 +99,7 @@ def work(role: str) -> None:
     torch.manual_seed(0)
     if os.environ.get("BENCH_MALLOC") != "0":
         process.keep_memory()  # for all variants
-    model = resnet.build(config.Model(), CLASSES)
+    model = networks.build(config.Model(), CLASSES)
     optimizer = optim.build(model, config.Optimizer())
     optim.set_lr(optimizer, 1e-3)
     network: torch.nn.Module = model

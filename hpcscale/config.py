@@ -6,68 +6,42 @@ all ranks), so that a recipe means the same at any world size.
 """
 
 import json
-import os
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import Field, Strict, model_validator
 
 from hpcscale import files
-from hpcscale.files import FileError, Usage
+from hpcscale.files import FileError
+from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, check, override_into, read_toml
+from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 
-M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parent / "configs"
 # Upper limits tell a slip of the finger from a wish; no machine comes near them.
 STEPS = 99_999_999  # the eight digits of a checkpoint's name
 SIDE = 8192  # pixels, as `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
-RECIPE_BYTES = 16 << 20
 # The sets that a run is evaluated on; what it is judged by comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
-
-
-def _can_be(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path has no NUL")
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        raise ValueError("a path has no halves of characters") from None
-    return path
-
-
-# TOML and JSON have texts for paths, and lists for tuples: of these alone another type will do.
-Place = Annotated[Path, Strict(False), AfterValidator(_can_be)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-
-
-class ConfigError(Usage):
-    """A configuration that cannot be used; the message names file, key, value found and values allowed."""
-
-
-class Section(BaseModel):
-    """Strict: true is no number, 1 is not true, and a number is finite; an integer will do for a float."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
     # Folder written by `hpcscale data ingest`.
-    train: Place
+    train: Annotated[Place, MAY_CHANGE]
     # File written by `hpcscale labels build`.
-    vocabulary: Place
+    vocabulary: Annotated[Place, MAY_CHANGE]
     # Another data set to evaluate on; without it, the held-out part of `train` is used.
-    validation: Place | None = None
+    validation: Annotated[Place | None, MAY_CHANGE] = None
     # Part of `train` that training never sees, chosen by a keyed permutation of the samples.
     held_out: float = Field(0.0, ge=0.0, lt=1.0)
     # Key of that permutation: change it to hold out other samples.
     split_seed: Seed = 0
     # Samples of `train` that neither training nor its held-out part sees: a name a line, from `dedup drop`.
-    drop: Place | None = None
+    drop: Annotated[Place | None, MAY_CHANGE] = None
 
 
 class Input(Section):
@@ -79,9 +53,18 @@ class Input(Section):
     # Mirror half of the training pictures.
     mirror: bool = True
     # Decoding threads of one rank.
-    threads: int = Field(1, ge=1, le=1024)
+    threads: Annotated[int, MAY_CHANGE] = Field(1, ge=1, le=1024)
     # Batches decoded ahead of the model.
-    prefetch: int = Field(2, ge=1, le=1024)
+    prefetch: Annotated[int, MAY_CHANGE] = Field(2, ge=1, le=1024)
+
+
+class Evaluate(Section):
+    # How pictures are cut when a model is evaluated: a crop from the centre, never mirrored. Without these
+    # keys, the sizes are those of `input`.
+    # Side of the square crop, pixels.
+    crop: int | None = Field(None, ge=1, le=SIDE)
+    # Side of the square to which every picture is resized before.
+    resize: int | None = Field(None, ge=1, le=SIDE)
 
 
 class Model(Section):
@@ -141,6 +124,9 @@ class Train(Section):
     steps: int = Field(ge=1, le=STEPS)
     # Samples of one step over all ranks; a multiple of the world size.
     batch: int = Field(ge=1, le=COUNT)
+    # Parts in which a rank computes its samples of a step, one after the other, where its memory does not
+    # hold them all. Batch normalisation sees a part.
+    accumulate: int = Field(1, ge=1, le=COUNT)
     # Key of the sample order, of crops and mirrors, and of the model's first weights.
     seed: Seed = 0
     # Forward and backward in bfloat16; weights and optimizer stay float32.
@@ -148,25 +134,25 @@ class Train(Section):
     # Where the model runs; auto is the GPU of this rank if there is one.
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # Compute threads of one rank on the CPU; 0 divides the cores of the node among its ranks.
-    threads: int = Field(0, ge=0, le=1024)
-    log_every: int = Field(10, ge=1, le=STEPS)
-    checkpoint_every: int = Field(1000, ge=1, le=STEPS)
+    threads: Annotated[int, MAY_CHANGE] = Field(0, ge=0, le=1024)
+    log_every: Annotated[int, MAY_CHANGE] = Field(10, ge=1, le=STEPS)
+    checkpoint_every: Annotated[int, MAY_CHANGE] = Field(1000, ge=1, le=STEPS)
     # Checkpoints kept, the newest first.
-    keep: int = Field(3, ge=1, le=STEPS)
+    keep: Annotated[int, MAY_CHANGE] = Field(3, ge=1, le=STEPS)
     # 0: only after the last step.
-    evaluate_every: int = Field(0, ge=0, le=STEPS)
-    tensorboard: bool = False
+    evaluate_every: Annotated[int, MAY_CHANGE] = Field(0, ge=0, le=STEPS)
+    tensorboard: Annotated[bool, MAY_CHANGE] = False
 
 
 class Watchdog(Section):
     # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
     # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
     # Seconds that any step may take.
-    floor: float = Field(120.0, ge=0.0, le=SECONDS)
+    floor: Annotated[float, MAY_CHANGE] = Field(120.0, ge=0.0, le=SECONDS)
     # And times the median of the steps before.
-    multiple: float = Field(20.0, ge=1.0, le=COUNT)
+    multiple: Annotated[float, MAY_CHANGE] = Field(20.0, ge=1.0, le=COUNT)
     # Seconds for what is not such a step: all before the second one, an evaluation, a checkpoint.
-    patience: float = Field(1800.0, gt=0.0, le=SECONDS)
+    patience: Annotated[float, MAY_CHANGE] = Field(1800.0, gt=0.0, le=SECONDS)
 
 
 class Divergence(Section):
@@ -174,18 +160,19 @@ class Divergence(Section):
     # weights and optimizer stay as if it had not been, its samples are in the log, and it counts as a step.
     # A spike is a loss above this many times the median of the last `window` steps; 0: no loss that is a
     # number is one. Off, because how far a loss swings depends on loss and batch, and papers skip nothing.
-    spike: float = Field(0.0, ge=0.0)
-    window: int = Field(100, ge=1, le=COUNT)
+    spike: Annotated[float, MAY_CHANGE] = Field(0.0, ge=0.0)
+    window: Annotated[int, MAY_CHANGE] = Field(100, ge=1, le=COUNT)
     # With more than so many skipped steps within `window`, the weights go back to the last checkpoint before
     # them, and training goes on from there with the samples that come next: none since then is met again.
-    skips: int = Field(3, ge=0, le=COUNT)
+    skips: Annotated[int, MAY_CHANGE] = Field(3, ge=0, le=COUNT)
     # When more than so many returns would be needed in a run, it stops, with exit code 1.
-    rollbacks: int = Field(2, ge=0, le=COUNT)
+    rollbacks: Annotated[int, MAY_CHANGE] = Field(2, ge=0, le=COUNT)
 
 
 class Config(Section):
     data: Data
     input: Input = Input()
+    evaluate: Evaluate = Evaluate()
     model: Model = Model()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
@@ -210,81 +197,25 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Config:
     return check(Config, values, str(file))
 
 
-def share(settings: Config, ranks: int) -> int:
-    """Samples of a rank in one step. Raises ConfigError if they cannot be alike on all."""
-    batch = settings.train.batch
+def samples_of_rank(settings: Config, ranks: int) -> int:
+    """Samples of a rank in one step. Raises ConfigError if they cannot be alike on all, or in all parts."""
+    batch, parts = settings.train.batch, settings.train.accumulate
     if batch % ranks:
         raise ConfigError(
             f"train.batch is {batch}, which {ranks} ranks cannot share: choose a multiple of {ranks}"
         )
+    if batch // ranks % parts:
+        raise ConfigError(
+            f"train.accumulate is {parts}, but a rank has {batch // ranks} samples of a step "
+            f"(train.batch {batch}, {ranks} ranks): choose a divisor of that"
+        )
     return batch // ranks
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return parse_toml(files.read_text(file, RECIPE_BYTES), str(file))
-    except (OSError, FileError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from None
-
-
-def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Raises ConfigError, also for what is nested too deep and for numbers of thousands of digits."""
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigError(f"{where}: not TOML that can be read: nested too deep") from None
-    except ValueError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from None
-
-
-def check(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Turn plain values into a model; `where` names their origin in errors, of which all are told."""
-    try:
-        return model.model_validate(values)
-    except RecursionError:
-        raise ConfigError(f"{where}: nested too deep") from None
-    except ValidationError as error:
-        lines = [f"{where}: {error.error_count()} problem(s)"]
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                known = _known(model, problem["loc"][:-1])
-                lines.append(f"  {key}: unknown key; known are {', '.join(known)}")
-            elif problem["type"] == "missing":
-                lines.append(f"  {key}: missing")
-            else:
-                said = "a path must be a text" if problem["type"] == "path_type" else problem["msg"]
-                lines.append(f"  {key}: {said}; found {problem['input']!r:.80}")
-        raise ConfigError("\n".join(lines)) from None
-
-
-def override_into(values: dict[str, Any], override: str) -> None:
-    """Apply one `section.key=value` to nested values, in place. Raises ConfigError."""
-    key, equals, text = override.partition("=")
-    *sections, last = key.strip().split(".")
-    shown = f"--set {override!r:.80}"
-    if not equals or not last or not all(sections):
-        raise ConfigError(f"{shown}: expected section.key=value")
-    if "\n" in text or "\r" in text:
-        raise ConfigError(f"{shown}: a line break in the value; give each key a --set of its own")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{shown}: '{section}' is a value, not a section")
-    values[last] = _value(text, shown)
-
-
-def _value(text: str, where: str) -> Any:
-    """The text as a TOML value if it is one and nothing besides (a comment, say), else as it stands."""
-    try:
-        found = tomllib.loads(f"value = [{text}]")["value"]
-    except RecursionError:
-        raise ConfigError(f"{where}: nested too deep") from None
-    except tomllib.TOMLDecodeError:
-        return text
-    except ValueError as error:  # of a number of thousands of digits
-        raise ConfigError(f"{where}: {error}") from None
-    return found[0] if len(found) == 1 and not text.rstrip().endswith(",") else text
+def seen(settings: Config) -> Input:
+    """How pictures come to a model that is judged, or described by: `input`, with what `evaluate` says."""
+    changes = settings.evaluate.model_dump(exclude_none=True)
+    return settings.input.model_copy(update=changes)
 
 
 def dump(config: Config) -> str:
@@ -296,15 +227,7 @@ def dump(config: Config) -> str:
 def read(file: Path) -> Config:
     """Read the resolved JSON of a run folder. Raises ConfigError."""
     try:
-        values = files.read_json(file, RECIPE_BYTES)
+        values = files.read_json(file, MOST)
     except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     return check(Config, values, str(file))
-
-
-def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        # A section, or `Section | None`.
-        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
-    return list(model.model_fields)

@@ -1,5 +1,4 @@
-"""What holds for every test: signals act as by default, no process is left behind, and the workers of
-pytest-xdist share the cores."""
+"""What holds for every test: default signals, no process left behind, cores shared by the workers."""
 
 import ctypes
 import os

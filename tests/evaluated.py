@@ -1,4 +1,4 @@
-"""Results of an evaluation that never was."""
+"""Results of an evaluation that never was, drawn at random."""
 
 import numpy as np
 

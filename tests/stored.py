@@ -1,4 +1,4 @@
-"""Pictures that only look like a data set; for tests of what reads one."""
+"""Pictures in memory that look like a data set, for tests of what reads one."""
 
 from pathlib import Path
 

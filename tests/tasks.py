@@ -1,4 +1,4 @@
-"""Programs to put before a command, for tests of processes that share work."""
+"""Code to put before a command, for tests of processes that share work."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The shape of the code: imports point one way, foreign things have one file each, links lead somewhere."""
+"""The shape of the tree: imports point one way, foreign things have one file, tests mirror, links lead on."""
 
 import ast
 import re
@@ -10,6 +10,7 @@ import pytest
 from places import ROOT
 
 PACKAGE = ROOT / "hpcscale"
+TESTS = ROOT / "tests"
 
 # A part may import itself and what stands in a later row; one of NARROW only what it names.
 ROWS = (
@@ -23,12 +24,13 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
-    ("files", "text"),
+    ("files", "progress"),
+    ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
-    "report": {"config", "evaluate", "files", "text"},
-    "cluster": {"config", "files", "text"},
+    "report": {"config", "evaluate", "files", "progress", "text"},
+    "cluster": {"config", "files", "progress", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
@@ -39,6 +41,9 @@ ONLY = {
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
+
+# Tests that are of no part of the package.
+APART = {"architecture", "ci", "conftest", "fuzz", "limits", "live"}
 
 
 def imports(text: str) -> set[str]:
@@ -93,6 +98,21 @@ def broken_links(file: Path) -> list[str]:
     return [link for link in links if "://" not in link and not (file.parent / link).exists()]
 
 
+def head(text: str) -> str:
+    """What is wrong with the first line of a test: a docstring of one sentence that says what it covers."""
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    line = text.partition("\n")[0]
+    if len(line) > 110 or not docstring.partition("\n")[0].endswith(".") or not line.startswith('"""'):
+        return f"{line!r} is not a docstring of one line of at most 110 characters that ends with a full stop"
+    return ""
+
+
+def mirrors(file: str) -> bool:
+    """Whether the package has what a test is of, by its folder or else its name: x/test_y.py, test_x.py."""
+    part = file.partition("/")[0].removeprefix("test_").removesuffix(".py")
+    return part in APART or any(name.stem == part for name in PACKAGE.iterdir())
+
+
 @pytest.mark.parametrize(
     "file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE))
 )
@@ -100,6 +120,12 @@ def test_imports_point_one_way_and_foreign_things_have_one_file(file: Path) -> N
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert not wrong_way(part, file.read_text())
     assert not misplaced(str(file.relative_to(ROOT)), file.read_text())
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+def test_tests_mirror_the_package_and_say_what_they_cover(file: Path) -> None:
+    assert not head(file.read_text())
+    assert not file.name.startswith("test_") or mirrors(str(file.relative_to(TESTS)))
 
 
 def test_only_the_bindings_know_pybind11() -> None:
@@ -139,6 +165,14 @@ def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
         "nvidia",
         "hpcscale._ops",
     }
+    assert head('"""Says what it covers, and more below.\n\nMore."""\n') == ""
+    for text in ("", "x = 1", '"""Says it\non two lines."""', '"""No stop"""', f'"""{"long " * 22}."""'):
+        assert head(text)
+    assert mirrors("train/test_loop.py")
+    assert mirrors("ops/test_pixels.py")
+    assert mirrors("test_files.py")
+    assert not mirrors("data_sets/test_store.py")
+    assert not mirrors("test_store.py")
     page = tmp_path / "page.md"
     page.write_text("[a](page.md#x) [b](https://x.org) [c](gone.md) ![d](gone.png)")
     assert broken_links(page) == ["gone.md", "gone.png"]

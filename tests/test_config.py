@@ -1,5 +1,4 @@
-"""The configuration: what is no number, what is too large, what drops something, is an error that names the
-key, and is told before anything is made."""
+"""Recipes: what is no number, too large, or would be dropped is an error that names the key."""
 
 import json
 from pathlib import Path

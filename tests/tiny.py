@@ -1,5 +1,4 @@
-"""A data set, a vocabulary and a recipe so small that a ResNet-50 trains on them in seconds; for whole
-runs."""
+"""A data set, a vocabulary and a recipe so small that a ResNet-50 trains on them in seconds."""
 
 import json
 from collections.abc import Callable

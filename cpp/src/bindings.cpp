@@ -1,9 +1,9 @@
-// The only file that knows Python: checks dtype, shape and layout of arrays, hands pointers and sizes to the
-// library.
+// The only file that knows Python. It checks dtype, shape and layout of arrays, and hands pointers and sizes
+// to the library.
 //
-// Arrays are rejected, never converted: a silent copy of a batch costs more than the work itself. The lock of
-// the interpreter is released while the library works. Library exceptions arrive in Python as they are:
-// std::invalid_argument as ValueError, std::out_of_range as IndexError.
+// Arrays that do not fit are refused, never converted: a silent copy of a batch costs more than the work
+// itself. The interpreter's lock is released while the library works. Exceptions of the library reach Python
+// unchanged: std::invalid_argument as ValueError, std::out_of_range as IndexError.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -48,7 +48,7 @@ std::span<const T> read(const py::array& array, const char* name) {
     return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
 }
 
-// A NumPy array that owns what was a vector; nothing is copied.
+// A NumPy array that takes over the memory of a vector; nothing is copied.
 template <typename T>
 py::array give(std::vector<T>&& values) {
     auto owned = std::make_unique<std::vector<T>>(std::move(values));
@@ -58,7 +58,6 @@ py::array give(std::vector<T>&& values) {
 }
 
 // --- labels: hierarchy and targets
-// ----------------------------------------------------------------------------------
 
 hpcscale::Lists lists(const py::array& offsets, const py::array& ids) {
     return {read<std::int64_t>(offsets, "offsets"), read<std::int32_t>(ids, "ids")};

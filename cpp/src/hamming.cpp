@@ -16,14 +16,14 @@
 namespace hpcscale {
 namespace {
 
-constexpr std::size_t kQueries = 512;      // of a task; with a block of candidates they stay in cache
-constexpr std::size_t kCandidates = 2048;  // of one call of the kernel
+constexpr std::size_t kQueries = 512;      // per task; they stay in cache, with the candidates of a call
+constexpr std::size_t kCandidates = 2048;  // per call of the kernel
 constexpr std::size_t kHeld = 1 << 14;     // pairs that a thread holds back
 
 // --- threads
 
-// Call work(thread, task) for all tasks; the calling thread is thread 0. The first exception stops all and is
-// thrown.
+// Call work(thread, task) for all tasks; the calling thread is thread 0. The first exception stops all
+// threads and is thrown.
 template <typename Work>
 void for_each(std::size_t tasks, int threads, const Work& work) {
     std::atomic<std::size_t> next{0};
@@ -56,19 +56,19 @@ struct Slices {
 struct Side {
     std::size_t count = 0, width = 0;   // codes, 32-bit words of a code
     std::vector<std::uint32_t> words;   // columns
-    std::vector<std::uint32_t> ids;     // of the codes in this order; empty: the order is the codes'
-    std::vector<std::uint32_t> starts;  // of buckets, and the end
+    std::vector<std::uint32_t> ids;     // of the codes, in this order; empty: they are in order
+    std::vector<std::uint32_t> starts;  // of the buckets, and the end of the last
     Columns from(std::size_t position) const { return {words.data() + position, count}; }
     std::size_t id(std::size_t position) const { return ids.empty() ? position : ids[position]; }
 };
 
-// Codes [first, first + side.count), or those of side.ids, with the 32-bit words turned by `turn`.
+// Codes [first, first + side.count), or those of side.ids; column w is 32-bit word w + turn, cyclically.
 void fill_columns(const Codes& codes, std::size_t first, std::size_t turn, int threads, Side& side) {
     side.width = 2 * codes.words;
     side.words.resize(side.width * side.count);
     const Slices slices{side.count, side.count / 65536 + 1};
     for_each(slices.parts, threads, [&](int, std::size_t part) {
-        constexpr std::size_t kAhead = 16;  // a random read of memory takes as long as this many codes
+        constexpr std::size_t kAhead = 16;  // codes handled in the time of one random read of memory
         const std::size_t end = slices.begin(part + 1);
         for (std::size_t k = slices.begin(part); k < end; ++k) {
             if (!side.ids.empty() && k + kAhead < end) {
@@ -162,7 +162,7 @@ class Search {
             fill_columns(b_, first, 0, threads_, candidates);
             for_each(tasks, threads_, [&](int thread, std::size_t task) {
                 const std::size_t begin = task * kQueries, end = std::min(begin + kQueries, queries.count);
-                // Of a set with itself: candidates from the first query on.
+                // A set with itself: only candidates from the first query on.
                 const std::size_t from =
                     self_ ? std::clamp(begin, first, first + candidates.count) - first : 0;
                 compare(thread, queries, begin, end, candidates, from, candidates.count, first, {});
@@ -193,7 +193,7 @@ class Search {
                     if (begin == end) continue;
                     for (const std::uint32_t mask : near) {
                         const std::size_t other = bucket ^ mask;
-                        if (self_ && other < bucket) continue;  // the other way round it is found there
+                        if (self_ && other < bucket) continue;  // `other` finds these pairs
                         const std::size_t to = candidates.starts[other + 1];
                         const std::size_t from = self_ && mask == 0 ? begin : candidates.starts[other];
                         if (from < to)
@@ -210,8 +210,8 @@ class Search {
     }
 
   private:
-    // Positions [begin, end) of `queries` with [from, to) of `candidates`, whose ids count from `first`.
-    // Pairs that one of the `earlier` chunks finds are left to it.
+    // Compare positions [begin, end) of `queries` with [from, to) of `candidates`, whose ids count from
+    // `first`. Pairs that one of the `earlier` chunks finds are left to that chunk.
     void compare(int thread, const Side& queries, std::size_t begin, std::size_t end, const Side& candidates,
                  std::size_t from, std::size_t to, std::size_t first, std::span<const Chunk> earlier) {
         std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
@@ -227,8 +227,7 @@ class Search {
         std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
         std::vector<Pair>& held = held_[static_cast<std::size_t>(thread)];
         for (const Hit& hit : hits) {
-            // Within one set and one bucket, both orders are computed: take the one in the order of
-            // positions.
+            // Within one bucket of one set, both (x, y) and (y, x) are computed: take one, by position.
             const bool same = self_ && &queries.words == &candidates.words;
             if (same && begin + hit.query >= from + hit.candidate) continue;
             std::size_t i = queries.id(begin + hit.query), j = first + candidates.id(from + hit.candidate);

@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kKeyBits = 24;  // of a chunk at most: 2^24 buckets
 constexpr double kMasks = 8192;       // neighbours of a bucket at most
 
-double ball(std::size_t bits, int radius) {  // values within `radius` bits of one of `bits` bits
+double ball(std::size_t bits, int radius) {  // how many values of `bits` bits lie within `radius` of one
     double sum = 0, term = 1;
     for (int k = 0; k <= radius; ++k) {
         sum += term;
@@ -57,8 +57,8 @@ struct Sample {
 
 constexpr double kSort = 250;    // to sort and gather one code
 constexpr double kProbe = 60;    // to look at one neighbour of a bucket
-constexpr double kMiss = 300;    // the same where few queries meet more buckets than a core's cache holds
-constexpr double kCached = 18;   // bits of a chunk whose buckets it does hold
+constexpr double kMiss = 300;    // the same, if few queries meet more buckets than a core's cache holds
+constexpr double kCached = 18;   // bits of a chunk whose buckets the cache does hold
 constexpr double kEmpty = 8;     // lanes that stay empty per query and bucket
 constexpr double kSearch = 1e9;  // a scan below this is not worth a plan
 
@@ -69,8 +69,9 @@ std::vector<Chunk> chunks(std::size_t bits, int radius, int m) {
         throw std::invalid_argument("search: " + std::to_string(m) + " chunks of " + std::to_string(bits) +
                                     " bits do not go with radius " + std::to_string(radius));
     }
-    // The sum of radius + 1 over the chunks is radius + 1 in all: `wide` of them get one more, and as many
-    // bits more as keep the share of the values that are neighbours alike.
+    // Over all chunks, the sum of (radius + 1) is the whole radius + 1. What does not divide evenly goes to
+    // the first `wide` chunks, one more each. They also get more bits, so that in every chunk about the same
+    // share of all values are neighbours.
     const int low = (radius + 1) / m - 1;
     const auto wide = static_cast<std::size_t>((radius + 1) % m), n = static_cast<std::size_t>(m);
     const std::size_t mean = bits / n;
@@ -88,7 +89,7 @@ std::vector<Chunk> chunks(std::size_t bits, int radius, int m) {
     return result;
 }
 
-// Part of a chunk's bits will do, because codes within r bits in a chunk are so in any part of it.
+// Fewer bits lose no pair: codes within r bits in a chunk are within r bits in any part of it.
 std::vector<Chunk> fitting_chunks(const Codes& a, const Codes& b, int radius, int m) {
     const auto most = static_cast<std::size_t>(std::bit_width(std::max(a.count(), b.count()))) + 1;
     std::vector<Chunk> all = chunks(64 * a.words, radius, m);
@@ -98,7 +99,7 @@ std::vector<Chunk> fitting_chunks(const Codes& a, const Codes& b, int radius, in
 
 std::vector<std::uint32_t> masks(const Chunk& chunk) {
     std::vector<std::uint32_t> all = {0};
-    std::size_t from = 0;  // those with one bit less
+    std::size_t from = 0;  // the first mask with one bit less
     for (int r = 0; r < chunk.radius; ++r) {
         const std::size_t to = all.size();
         for (std::size_t k = from; k < to; ++k) {

@@ -17,10 +17,11 @@ inline std::uint32_t key(const std::uint64_t* code, const Chunk& chunk) {
     return static_cast<std::uint32_t>(bits & ((std::uint64_t{1} << chunk.bits) - 1));
 }
 
-// `chunks` for these sets: buckets beyond twice the number of codes would only stay empty.
+// `chunks`, with fewer bits for small sets: more than two buckets per code would only stay empty.
 std::vector<Chunk> fitting_chunks(const Codes& a, const Codes& b, int radius, int m);
 
-// Bucket k's neighbours are k ^ mask of every mask: all masks of at most `radius` of `bits` bits, 0 first.
+// All masks with at most chunk.radius of chunk.bits bits set, 0 first. The neighbours of bucket k are k ^
+// mask.
 std::vector<std::uint32_t> masks(const Chunk& chunk);
 
 int plan(const Codes& a, const Codes& b, bool self, int radius);

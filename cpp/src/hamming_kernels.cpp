@@ -8,8 +8,8 @@
 namespace hpcscale {
 namespace {
 
-// Every kernel holds the first E of W words of some candidates in registers, runs over all queries, and looks
-// at the other words only where those E leave a candidate within the radius.
+// Every kernel holds the first E of the W words of some candidates in registers and runs over all queries. It
+// looks at the other words only where the first E leave a candidate within the radius.
 
 // Bit k of `lanes`: candidate first + k is within the radius.
 void append(std::uint32_t lanes, const std::uint32_t* distances, std::size_t query, std::size_t first,
@@ -23,7 +23,7 @@ void append(std::uint32_t lanes, const std::uint32_t* distances, std::size_t que
 
 // --- one candidate at a time
 
-// Compiled without the instruction, std::popcount is arithmetic on the bits.
+// Where the compiler may not use the instruction, std::popcount is arithmetic on the bits.
 template <int W, int E>
 [[gnu::always_inline]] inline void scalar_body(const Columns& a, std::size_t queries, const Columns& b,
                                                std::size_t candidates, int radius, std::vector<Hit>& hits) {

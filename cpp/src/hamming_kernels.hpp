@@ -1,4 +1,5 @@
-// The innermost loop of the search: distances of a few queries to a few candidates. Inside the library only.
+// The innermost loop of the search: distances between some queries and some candidates. Inside the library
+// only.
 #pragma once
 
 #include <cstddef>
@@ -26,11 +27,11 @@ struct Kernels {
     std::string_view name;
     Kernel bits64;        // 2 columns
     Kernel bits256;       // 8 columns
-    Kernel bits256_mid;   // the same where 5 columns decide nearly always
-    Kernel bits256_near;  // the same where 3 columns do
+    Kernel bits256_mid;   // the same, faster where the first 5 columns nearly always decide
+    Kernel bits256_near;  // the same, faster where the first 3 do
 };
 
-// The radius up to which a kernel is the faster one, on uniform codes.
+// The largest radius for which bits256_mid and bits256_near are the fastest, measured on uniform codes.
 inline constexpr int kMid = 61, kNear = 33;
 
 std::vector<Kernels> kernels();  // those that this processor can run, slowest first

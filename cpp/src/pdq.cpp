@@ -19,8 +19,7 @@ const PdqKernels& fastest() {
 [[noreturn]] void refuse(std::size_t size, std::size_t height, std::size_t width) {
     throw std::invalid_argument("pdq: a picture of " + std::to_string(height) + " x " +
                                 std::to_string(width) + " needs " + std::to_string(height * width) +
-                                " luma values (or three times as many "
-                                "bytes of RGB), found " +
+                                " luma values (or three times as many bytes of RGB), found " +
                                 std::to_string(size));
 }
 
@@ -33,7 +32,7 @@ struct Picture {
 Picture picture(const PdqKernels& variant, std::span<const float> pixels, std::size_t height,
                 std::size_t width) {
     if (pixels.size() != height * width) refuse(pixels.size(), height, width);
-    bool fine = true;  // no way out of the loop, so that it runs on vectors
+    bool fine = true;  // no early exit from the loop, so that it runs on vectors
     for (const float value : pixels) fine &= value >= 0.0f && value <= 255.0f;
     if (!fine) {
         const float bad = *std::find_if_not(pixels.begin(), pixels.end(),
@@ -82,14 +81,15 @@ Pdq whole(const PdqKernels& variant, const Picture& in) {
     return {bits(band), quality};
 }
 
-// Mirroring a picture changes the sign of its odd cosines along that side; here index 0 is frequency 1.
+// Mirroring a picture changes the sign of its odd frequencies along that side. Index 0 is frequency 1, so odd
+// frequencies have even indices.
 PdqDihedral dihedral(const PdqKernels& variant, const Picture& in) {
     if (std::min(in.height, in.width) < kLeast) return {};
     Band band;
     PdqDihedral result{{}, transform(variant, in, false, band)};
     struct Symmetry {
-        bool transposed, rows,
-            columns;  // then: sign of rows (i) and of columns (j) of the frequencies, before
+        bool transposed;     // after the signs have changed
+        bool rows, columns;  // which odd frequencies change sign: those along i, those along j
     };
     constexpr Symmetry kSymmetries[8] = {{false, false, false}, {true, false, true},  {false, true, true},
                                          {true, true, false},   {false, true, false}, {false, false, true},

@@ -15,9 +15,9 @@ namespace {
 
 constexpr std::size_t kPixels = 16;  // buffers are padded to whole vectors of the widest variant
 
-// Where a running mean over `size` elements adds, where it subtracts and what it divides by. Output o is the
-// mean of [o - lag + 1, o + lead], cut at the ends. The order add, subtract, divide is Meta's and fixes the
-// rounding.
+// A running mean over `size` elements: where it adds, where it subtracts and what it divides by. Output o is
+// the mean of elements [o - lag + 1, o + lead], cut at the ends. The order add, subtract, divide is Meta's
+// and fixes the rounding.
 struct Box {
     std::size_t size, lead, lag;
     explicit Box(std::size_t n) : size(n) {
@@ -43,8 +43,8 @@ INLINE void grey_row_body(const void* pixels, std::size_t width, float* out) {
     const auto* in = static_cast<const std::uint8_t*>(pixels);
     for (std::size_t x = 0; x < width; ++x) out[x] = in[x];
 }
-// Whole numbers below 2^24 and one division: the nearest float, which is also what the reference's double sum
-// gives.
+// Whole numbers below 2^24 and one division give the nearest float, and so does the reference's sum in
+// double.
 INLINE void rgb_row_body(const void* pixels, std::size_t width, float* out) {
     const auto* in = static_cast<const std::uint8_t*>(pixels);
     for (std::size_t x = 0; x < width; ++x) {
@@ -117,14 +117,14 @@ INLINE void to_columns(const float* rows, std::size_t stride, float* columns) {
 
 // --- blur and shrink
 //
-// One pass over the picture in groups of L rows; what is kept between groups fits in cache. Along the rows,
-// the L lanes of a vector are L rows (a running sum cannot be split along its row without changing its
-// rounding), so rows are transposed before and after; along the columns, lanes are columns. The second filter
-// along the rows yields only the 64 columns that are kept, and the last one only the 64 rows.
+// One pass over the picture in groups of L rows; what is kept between groups fits in cache. For filters along
+// the rows, the L lanes of a vector are L rows, because a running sum that is split along its row would round
+// differently; so rows are transposed before and after. For filters along the columns, lanes are columns. The
+// second filter along the rows computes only the 64 columns that are kept, the last filter only the 64 rows.
 
 std::size_t padded(std::size_t n) { return (n + kPixels - 1) / kPixels * kPixels; }
 
-// Buffers of one picture; kept per thread, so that no page is faulted in twice.
+// Buffers for one picture. Each thread keeps its own, so that their pages are faulted in only once.
 struct Buffers {
     std::unique_ptr<float[]> memory;
     std::size_t capacity = 0;
@@ -144,8 +144,8 @@ INLINE void shrink_body(const void* pixels, std::size_t row_bytes, Row row, std:
     static thread_local Buffers buffers;
     const Box across(width), down(height);
     const std::size_t stride = padded(width);
-    const std::size_t held =
-        down.lead + down.lag + L;  // rows of the first filter that the next one still needs
+    // Rows of the first filter that the next one still needs.
+    const std::size_t held = down.lead + down.lag + L;
     const std::size_t margin = (across.lead + across.lag) * L + L * kPixels;
     float* at =
         buffers.get(held * stride + 3 * stride + L * stride + stride * L + margin + height * kSmall + kSmall);
@@ -159,19 +159,19 @@ INLINE void shrink_body(const void* pixels, std::size_t row_bytes, Row row, std:
     float* const sums = take(stride);    // running sums along columns
     float* const counts = take(stride);  // by which a sum along a row is divided
     float* const rows = take(L * stride);
-    float* const columns =
-        take(stride * L + margin) + across.lag * L;  // with zeros before and behind the picture
-    float* const narrow = take(height * kSmall);     // second filter along rows, kept columns only
-    std::fill(zeros, zeros + 2 * stride, 0.0f);      // and sums
+    float* const columns = take(stride * L + margin) + across.lag * L;  // zeros before and behind the picture
+    float* const narrow = take(height * kSmall);  // second filter along rows, kept columns only
+    std::fill(zeros, zeros + 2 * stride, 0.0f);   // `sums` lie behind `zeros`
     std::fill(columns - across.lag * L, columns, 0.0f);
     std::fill(counts, counts + stride, 1.0f);
     for (std::size_t x = 0; x < width; ++x) counts[x] = across.count(x);
     std::size_t keep[kSmall];
     for (std::size_t k = 0; k < kSmall; ++k) keep[k] = kept(k, width);
 
-    // A sum along rows of columns [0, width): zeros outside leave it as it is, so no case is special.
+    // Beyond the picture, zeros are added and subtracted, which changes no sum: the borders need no case of
+    // their own.
     std::size_t blurred = 0;  // rows that have left the first filter along columns
-    std::size_t waiting = 0;  // of these, in `rows` for the second filter along rows
+    std::size_t waiting = 0;  // those of them that wait in `rows` for the second filter along rows
     std::size_t done = 0;
     for (std::size_t first = 0; first < height; first += L) {
         const std::size_t here = std::min<std::size_t>(L, height - first);
@@ -182,8 +182,8 @@ INLINE void shrink_body(const void* pixels, std::size_t row_bytes, Row row, std:
         }
         const float* from[L];
         float* to[L];
-        for (std::size_t i = 0; i < L;
-             ++i) {  // beyond the last row: the last row again, its results are overwritten
+        // Beyond the last row, the last row again: it gets the same results once more.
+        for (std::size_t i = 0; i < L; ++i) {
             to[i] = ring + ((first + std::min(i, here - 1)) % held) * stride;
             from[i] = to[i];
         }

@@ -20,7 +20,7 @@ using Row = void (*)(const void* pixels, std::size_t width, float* out);
 struct PdqKernels {
     std::string_view name;
     Row float_row, grey_row, rgb_row;
-    // Blur, and keep 64 x 64. Rows of pixels are `row_bytes` apart; both sides at least 5.
+    // Blur, and keep 64 x 64. Rows of pixels are `row_bytes` apart; height and width are at least 5.
     void (*shrink)(const void* pixels, std::size_t row_bytes, Row row, std::size_t height, std::size_t width,
                    Small& out);
     void (*frequencies)(const Small& small, Band& out);

@@ -55,8 +55,8 @@ Taps make_taps(std::size_t in, std::size_t out) {
     return taps;
 }
 
-// Thousands of sines a side would cost more than the rest of the hash; pictures of one data set share their
-// sizes.
+// Kept, because thousands of sines per side cost more than the rest of the hash, and pictures of one data set
+// share their sizes.
 const Taps& taps(std::size_t in, std::size_t out) {
     static thread_local std::map<std::pair<std::size_t, std::size_t>, Taps> known;
     const auto found = known.find({in, out});
@@ -119,7 +119,7 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
                                     std::to_string(grey.size()));
     }
     static const bool avx2 = __builtin_cpu_supports("avx2") != 0;
-    Bytes picture;  // empty: still the one that came in; Pillow leaves a side alone that fits
+    Bytes picture;  // empty: still `grey`; like Pillow, leave a side that fits as it is
     const auto now = [&] { return picture.empty() ? grey.data() : picture.data(); };
     const auto across = [&] {
         if (width == columns) return;
@@ -135,7 +135,7 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
         picture = std::move(out);
         height = rows;
     };
-    // Signed: a picture may be narrower than what it becomes.
+    // Signed, because a picture may be smaller than its result.
     const auto spare_rows = static_cast<std::ptrdiff_t>(height) - static_cast<std::ptrdiff_t>(rows);
     const auto spare_columns = static_cast<std::ptrdiff_t>(width) - static_cast<std::ptrdiff_t>(columns);
     if (spare_rows > 0 && spare_rows > 2 * spare_columns) {
@@ -150,9 +150,9 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
 
 // --- DCT-II
 
-// The first `wanted` cosines of N values, stride elements apart: even frequencies are the DCT of the sums of
-// opposite values, odd ones a sum over their differences. So what cancels in exact arithmetic (flat and
-// linear pictures) cancels here, and does not become a bit at random.
+// The first `wanted` frequencies of N values. The even ones are the DCT of the sums of opposite values, the
+// odd ones a sum over their differences. So what cancels in exact arithmetic (flat and linear pictures)
+// cancels here too, and does not become a random bit.
 template <std::size_t N>
 void dct(const double* in, std::size_t wanted, double* out) {
     if constexpr (N == 1) {

@@ -28,8 +28,8 @@ void reverse_plain(const std::uint8_t* in, std::size_t width, std::uint8_t* out)
     }
 }
 
-// Five pixels at a time, from the end of the row; each store writes one byte too many, which the next one
-// overwrites.
+// Five pixels at a time, from the end of the row. Each store writes one byte too many; the next one
+// overwrites it.
 __attribute__((target("ssse3"))) void reverse_ssse3(const std::uint8_t* in, std::size_t width,
                                                     std::uint8_t* out) {
     const __m128i order = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
@@ -42,14 +42,14 @@ __attribute__((target("ssse3"))) void reverse_ssse3(const std::uint8_t* in, std:
     reverse_plain(in, left, out + kChannels * (width - left));
 }
 
-// Stores that pass the cache: `out` is far larger than the cache and is read next by another library, so
-// loading its lines before they are overwritten would cost half as much again. 16 floats at a time (AVX-512)
-// gain nothing.
+// Its stores go past the cache: `out` is far larger than the cache and another library reads it next, so to
+// load its lines before they are overwritten would cost half as much again. AVX-512, with 16 floats at a
+// time, is no faster.
 __attribute__((target("avx2"))) void run_avx2(const std::uint8_t* in, std::size_t count, float* out) {
     const __m256 offset = _mm256_set1_ps(255.0f), scale = _mm256_set1_ps(kScale);
     const std::size_t past = reinterpret_cast<std::uintptr_t>(out) % 32;
-    std::size_t i =
-        std::min(count, past == 0 ? 0 : (32 - past) / sizeof(float));  // up to the first aligned value
+    // Up to the first aligned value.
+    std::size_t i = std::min(count, past == 0 ? 0 : (32 - past) / sizeof(float));
     run_plain(in, i, out);
     for (; i + 8 <= count; i += 8) {
         const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in + i));
@@ -83,9 +83,9 @@ void normalize_with(const Variant& variant, std::span<const std::uint8_t> pixels
                                     std::to_string(pixels.size()) + " in and " + std::to_string(out.size()) +
                                     " out");
     }
-    // Whole pictures are reversed before they are normalised, in a buffer that stays in the second-level
-    // cache: row by row, the ends of rows would share cache lines with stores that pass the cache, at half
-    // the speed. The processor does not foresee reads that go backwards in each row; asking for the rows
+    // A whole picture is reversed before it is normalised, in a buffer that stays in the second-level cache.
+    // Row by row it would take twice as long: ends of rows would share cache lines with stores that go past
+    // the cache. The processor does not foresee reads that go backwards in each row; prefetching the rows
     // ahead saves 40 % of the time.
     std::vector<std::uint8_t> reversed(picture + 1);
     for (std::size_t i = 0; i < mirror.size(); ++i) {

@@ -76,7 +76,7 @@ Rows::Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, vo
     }
 }
 
-// Number of classes that hold for a record with these tags, in all of [0, classes).
+// How many of all classes, not only those in range, hold for a record with these tags.
 std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
     if (tags.size() == 1) return parts_[static_cast<std::size_t>(tags[0])].all;
     std::size_t count = 0;
@@ -92,8 +92,8 @@ std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
     return count;
 }
 
-// Clear, then call put(buffer, row's first element, column) for all classes in range, with the put that
-// `put_for` makes for each record; put returns the element that it wrote.
+// Clear the buffer, then call put(buffer, first element of the row, column) for all classes in range.
+// put_for(record) makes the `put` of a record; put returns the index of the element that it wrote.
 template <typename Element, typename Put>
 void Rows::write(Lists tags, Put&& put_for) {
     auto* const buffer = static_cast<Element*>(buffer_);
@@ -102,7 +102,7 @@ void Rows::write(Lists tags, Put&& put_for) {
     for (const std::int32_t t : tags.ids) {
         const auto inside = parts_[static_cast<std::size_t>(t)].inside;
         if (inside.empty()) continue;
-        __builtin_prefetch(&inside.front());  // most lists lie in two cache lines: a tenth faster
+        __builtin_prefetch(&inside.front());  // most lists span two cache lines; a tenth faster
         __builtin_prefetch(&inside.back());
         total += inside.size();
     }

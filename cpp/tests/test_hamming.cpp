@@ -16,7 +16,7 @@ namespace {
 using Triples = std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>>;
 using Words = std::vector<std::uint64_t>;
 
-// Codes around a few centres, each `most` bits away at most, so that pairs lie on both sides of any radius.
+// Codes around a few centres, each at most `most` bits away, so that pairs lie on both sides of any radius.
 Words near(std::size_t count, std::size_t words, std::size_t most, std::uint64_t seed) {
     std::mt19937_64 random(seed), centres(7);
     Words centre(3 * words), codes(count * words);
@@ -103,8 +103,8 @@ TEST(Hamming, EveryVariantPlanAndThreadCountFindsTheSamePairs) {
     }
 }
 
-// The worst case of the pigeonhole: distances of exactly the radius and one more, spread over the chunks as
-// thinly as they can be.
+// The worst case for chunks: distances of exactly the radius and of one more, spread over the chunks as
+// evenly as possible.
 TEST(Hamming, RadiusIsInclusiveWhereverTheBitsLie) {
     const int radius = 31;
     Words codes(4, 0x5555aaaa12345678u);
@@ -138,8 +138,8 @@ TEST(Hamming, ScanOfSeveralBlocks) {
     EXPECT_EQ(fast(few, many, 1, false, 2, {.threads = 2, .chunks = 0}), expected);
 }
 
-// The same of a set with itself, where a block holds less than a task's queries, as much, and more; each task
-// begins within a block, before it or behind it.
+// The same for a set with itself, with blocks smaller than a task's queries, as large, and larger: tasks
+// begin within a block, before it and behind it.
 TEST(Hamming, SelfJoinOfSeveralBlocks) {
     const Words codes = near(1700, 1, 40, 9);
     const Triples expected = slow(codes, codes, 1, true, 5);

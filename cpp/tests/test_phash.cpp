@@ -69,7 +69,7 @@ Pdq slow(const std::vector<std::uint8_t>& rgb, std::size_t height, std::size_t w
             cosine[i][j] = static_cast<float>(scale * std::cos((M_PI / 2.0 / 64.0) * (i + 1) * (2 * j + 1)));
         }
     }
-    // volatile: no multiply and add in one
+    // volatile, so that the compiler cannot fuse multiply and add
     for (std::size_t i = 0; i < 16; ++i) {
         for (std::size_t j = 0; j < 64; ++j) {
             half[i][j] = 0;
@@ -136,8 +136,8 @@ TEST(Pdq, RgbFloatAndGreyAgree) {
 }
 
 TEST(Pdq, DihedralCodesAreThoseOfTheMirroredPicture) {
-    // Smooth, and mirrored exactly by the 64 x 64 grid: codes of the turned pictures are near those from one
-    // transform.
+    // Smooth, and the 64 x 64 grid mirrors it exactly: codes of the turned pictures are near those that come
+    // from one transform.
     const std::size_t n = 512;
     std::vector<std::uint8_t> grey(n * n), mirrored(n * n), transposed(n * n);
     for (std::size_t y = 0; y < n; ++y) {

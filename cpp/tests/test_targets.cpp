@@ -21,8 +21,8 @@ OwnedLists lists(const std::vector<Ids>& each) {
     return result;
 }
 
-// Classes 0 animal, 1 dog, 2 cat, 3 wet; tags: 0 -> dog, 1 -> cat, 2 -> nothing, 3 -> wet, 4 -> dog too, 5 ->
-// animal
+// Classes: 0 animal, 1 dog, 2 cat, 3 wet. Dog and cat are animals.
+// Tags: 0 -> dog, 1 -> cat, 2 -> nothing, 3 -> wet, 4 -> dog too, 5 -> animal.
 const OwnedLists kAncestors = lists({{}, {0}, {0}, {}});
 const Ids kTags = {1, 2, -1, 3, 1, 0};
 
@@ -34,19 +34,27 @@ std::vector<float> fill(Kind kind, std::size_t lo, std::size_t hi, const std::ve
 }
 
 TEST(Rows, OnesAreTheClosure) {
+    // clang-format off
     EXPECT_EQ(fill(Kind::ones, 0, 4, {{0}, {}, {2}, {1, 3}, {0, 4, 0}, {0, 1, 2, 3}}),
-              (std::vector<float>{1, 1, 0, 0,              // dog is an animal
-                                  0, 0, 0, 0,              // no tag
-                                  0, 0, 0, 0,              // a tag without class
-                                  1, 0, 1, 1, 1, 1, 0, 0,  // the same class by two tags, and one tag twice
+              (std::vector<float>{1, 1, 0, 0,    // a dog is an animal
+                                  0, 0, 0, 0,    // no tag
+                                  0, 0, 0, 0,    // a tag without class
+                                  1, 0, 1, 1,    // two tags
+                                  1, 1, 0, 0,    // the same class by two tags, and one tag twice
                                   1, 1, 1, 1}));
+    // clang-format on
 }
 
 TEST(Rows, SharesCountAllClassesOnceAndThoseOutsideTheRangeToo) {
     const float third = 1.0f / 3.0f;
-    EXPECT_EQ(
-        fill(Kind::shares, 0, 4, {{0}, {0, 4}, {0, 1}, {2}, {5}}),
-        (std::vector<float>{.5f, .5f, 0, 0, .5f, .5f, 0, 0, third, third, third, 0, 0, 0, 0, 0, 1, 0, 0, 0}));
+    // clang-format off
+    EXPECT_EQ(fill(Kind::shares, 0, 4, {{0}, {0, 4}, {0, 1}, {2}, {5}}),
+              (std::vector<float>{.5f, .5f, 0, 0,
+                                  .5f, .5f, 0, 0,
+                                  third, third, third, 0,
+                                  0, 0, 0, 0,
+                                  1, 0, 0, 0}));
+    // clang-format on
     EXPECT_EQ(fill(Kind::shares, 2, 4, {{0, 1}, {0}, {0, 1, 3}}),
               (std::vector<float>{third, 0, 0, 0, .25f, .25f}));
     EXPECT_TRUE(fill(Kind::shares, 2, 2, {{0, 1}}).empty());

@@ -1,4 +1,7 @@
-"""The command line: a file per command group. A command parses, imports late, calls one function, prints."""
+"""The command line: one file per command or group.
+
+A command parses its words, imports what it needs, calls one function and prints what that returns.
+"""
 
 import contextlib
 import importlib
@@ -15,13 +18,12 @@ from hpcscale.cli.outcome import told
 
 COMMANDS = ("data", "labels", "train", "evaluate", "dedup", "report", "image",
             "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
-MODULES = dict.fromkeys(
-    ("status", "logs", "cancel", "resubmit"), "jobs"
-)  # where it is not named as the command
+# The module of a command, where it has another name than the command.
+MODULES = dict.fromkeys(("status", "logs", "cancel", "resubmit"), "jobs")
 
 
 class LateGroup(click.Group):
-    """Finds the command `name` in the module `hpcscale.cli.name`, and imports it only when asked for it."""
+    """Finds the command `name` in the module `hpcscale.cli.name`, and imports that only when it is needed."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -34,7 +36,7 @@ class LateGroup(click.Group):
         return command
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        if args is None:  # a process of its own
+        if args is None:  # this is a process of its own, not a test
             text.use_utf8()
         return super().main(args, *rest, **extra)
 
@@ -53,6 +55,6 @@ class LateGroup(click.Group):
 @click.version_option(hpcscale.__version__)
 def main() -> None:
     """Pretrain vision models on weakly labelled pictures, and audit the result."""
-    if attempt := os.environ.get("HPCSCALE_ATTEMPT"):  # tells the job script that its image can be started
+    if attempt := os.environ.get("HPCSCALE_ATTEMPT"):  # tells the job script that the image has started
         with contextlib.suppress(OSError):
             Path(attempt, "began").touch()

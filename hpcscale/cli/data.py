@@ -14,9 +14,10 @@ from hpcscale.text import shown as shown_name
 if TYPE_CHECKING:
     from collections import Counter
 
-    from hpcscale.data.verify import Problem, Progress
+    from hpcscale.data.verify import Problem
+    from hpcscale.progress import Progress
 
-SHOWN = 10  # kinds of losses that are named
+SHOWN = 10  # kinds of losses that are listed
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -41,10 +42,10 @@ def data() -> None:
     "--shard-samples",
     type=click.IntRange(1, 1 << 31),
     metavar="N",
-    help="Records a shard.  [default: for 1 to 4 GB]",
+    help="Records per shard.  [default: for 1 to 4 GB]",
 )
 @click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
-              help="Of JPEGs that are written anew.")  # fmt: skip
+              help="Quality of the JPEGs that are written anew.")  # fmt: skip
 @PART
 def ingest(
     source: Path,
@@ -58,16 +59,16 @@ def ingest(
 ) -> None:
     """Pack the pictures and tags of SOURCE into the data-set folder OUT.
 
-    SOURCE is a folder of pictures with a manifest ({"image": "a/b.jpg", "tags": ["tench"]} a line, or CSV,
-    TSV), a folder with one folder per class, or a folder of .tar files as webdataset and img2dataset write
-    them.
+    SOURCE is one of: a folder of pictures with a manifest (JSON lines such as {"image": "a/b.jpg", "tags":
+    ["tench"]}, or CSV or TSV); a folder with one folder per class; a folder of .tar files as webdataset and
+    img2dataset write them.
 
-    Interrupted or killed, the same command goes on where it was, unless pictures that it has packed were
-    exchanged meanwhile. Pictures that cannot be used are listed with the reason in OUT/quarantine.jsonl.
-    Without --resize, ordinary JPEGs are stored as they are. Where an archive is cut, not sorted, or holds
-    links or sparse files, the exit code is 1.
+    After an interruption or a kill, type the same command again: it goes on where it was. It refuses to go on
+    if pictures that it has packed were replaced by others meanwhile. Pictures that cannot be used are listed
+    in OUT/quarantine.jsonl, with the reason. Without --resize, ordinary JPEGs are stored as they are. If an
+    archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
 
-    On a cluster, N array tasks with --part 0/N to (N-1)/N share the shards; when they have ended, the command
+    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work. When they have ended, the command
     without --part packs what is left, and finishes OUT.
     """
     from hpcscale.ingest import packing
@@ -100,7 +101,7 @@ def ingest(
 @click.argument("out", type=FOLDER)
 @AS_JSON
 def info(out: Path, as_json: bool) -> None:
-    """How much there is in the data set OUT."""
+    """Show how much is in the data set OUT."""
     from hpcscale.data.verify import info as read_info
 
     found = read_info(out)
@@ -115,12 +116,13 @@ def info(out: Path, as_json: bool) -> None:
 @click.argument("out", type=FOLDER)
 @click.option("--decode", is_flag=True, help="Decode every picture too, as training does.")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N",
-              help="Threads of --decode.  [default: one a core]")  # fmt: skip
+              help="Threads for --decode.  [default: one a core]")  # fmt: skip
 @AS_JSON
 def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
-    """Read every byte of the data set OUT; name every file and sample that is not what was written.
+    """Check every byte of the data set OUT.
 
-    With --decode, a data set that is whole is decoded, and samples that cannot be are named too.
+    Lists every file and sample that is not what was written. With --decode, if all is whole, every picture is
+    decoded, and those that cannot be decoded are listed too.
     """
     from hpcscale.data import verify as verifying
 
@@ -138,7 +140,7 @@ def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
 
 
 def _name_losses(lost: "Counter[str]") -> None:
-    """On stderr; ends with exit code 1 if there are any."""
+    """On stderr; exits with code 1 if there are any."""
     for reason, count in lost.most_common(SHOWN):
         click.echo(f"{count} x lost in archives: {reason}", err=True)
     if lost:

@@ -13,12 +13,12 @@ from hpcscale.text import shown
 if TYPE_CHECKING:
     from hpcscale.data.codes import Codes
 
-SHOWN = 20  # unreadable pictures that are named on stderr; the file lists all
+SHOWN = 20  # unreadable pictures that are listed on stderr; the file lists all
 
 
 @click.group()
 def dedup() -> None:
-    """Find near-duplicates, look at them, and measure what they do to results."""
+    """Find near-duplicates, and measure what they do to results."""
 
 
 for command in (review.gallery, review.decisions, review.audit):
@@ -36,14 +36,14 @@ for command in (review.gallery, review.decisions, review.audit):
 def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple[int, int] | None) -> None:
     """Hash every picture of SOURCE into the file OUT.
 
-    SOURCE is a data set from `hpcscale data ingest`, a folder of pictures (those of its manifest, or every
-    file at any depth with a picture's ending), or a folder of .tar files.
+    SOURCE is a data set from `hpcscale data ingest`, a folder of pictures (those that its manifest lists; if
+    it has none, every file at any depth with a picture's ending), or a folder of .tar files.
 
-    Interrupted or killed, the same command goes on where it was. Pictures that cannot be read are listed with
-    the reason in OUT and on stderr; the exit code is then 1.
+    After an interruption or a kill, type the same command again: it goes on where it was. Pictures that
+    cannot be read are listed, with the reason, in OUT and on stderr; the exit code is then 1.
 
-    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, each writing into OUT.parts; when
-    they have ended, the command without --part does what is left, and joins.
+    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, and write into OUT.parts. When they
+    have ended, the command without --part does what is left, and joins all parts to OUT.
     """
     from hpcscale.dedup import hashes
 
@@ -56,7 +56,7 @@ def hash_(source: Path, out: Path, method: str, workers: int | None, part: tuple
 
 
 def _name_unreadable(out: Path, codes: "Codes") -> None:
-    """On stderr; ends with exit code 1 if there are any."""
+    """On stderr; exits with code 1 if there are any."""
     from hpcscale.data.codes import quarantined
 
     unreadable = codes.quarantine.tobytes().count(b"\n")
@@ -72,14 +72,14 @@ def _name_unreadable(out: Path, codes: "Codes") -> None:
 @dedup.command("print")
 @click.argument("out", type=FILE)
 @click.option(
-    "--quarantine", is_flag=True, help="Print name and reason of the pictures without a hash instead."
+    "--quarantine", is_flag=True, help="Print the pictures without a hash instead: name and reason."
 )
 def print_(out: Path, quarantine: bool) -> None:
-    """Print the file OUT of `dedup hash` as TSV: name, quality, hash in hexadecimal.
+    """Print the file OUT of `dedup hash` as TSV: name, quality, hash.
 
-    PDQ in the order of Meta's text form, pHash and dHash as imagehash prints them; quality is PDQ's, else
-    100. In names, backslash, tab, newline and carriage return are written \\\\, \\t, \\n and \\r, and what
-    else a terminal obeys \\uNNNN.
+    Hashes are hexadecimal: PDQ in Meta's text form, pHash and dHash as imagehash prints them. Only PDQ has a
+    quality, 0 to 100; for the others it is 100. In names, backslash, tab, newline and carriage return are
+    written \\\\, \\t, \\n and \\r, and other control characters \\uNNNN.
     """
     from hpcscale.data.codes import quarantined, read_codes
     from hpcscale.pairs import escape
@@ -103,14 +103,16 @@ def _line(*cells: str) -> None:
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE, required=False)
 @click.option("--radius", type=click.IntRange(0), metavar="R",
-              help="Bits that may differ, inclusive.  [default: pdq 31, phash and dhash 10]")  # fmt: skip
+              help="Bits that may differ, R included.  [default: pdq 31, phash and dhash 10]")  # fmt: skip
 @click.option("--min-quality", type=click.IntRange(0, 100), metavar="Q",
               help="Leave out pictures of lower quality.  [default: 50 for pdq]")  # fmt: skip
-@click.option("--cosine", type=Number(-1, 1), metavar="T", help="Embeddings: the least, inclusive.")
+@click.option(
+    "--cosine", type=Number(-1, 1), metavar="T", help="Embeddings: pairs with a cosine of at least T."
+)
 @click.option("--neighbours", type=click.IntRange(1, 100_000), metavar="K",
-              help="Embeddings: only the K nearest of each.  [default without --cosine: 21]")  # fmt: skip
-@click.option("--groups", is_flag=True, help="Within A: groups in the place of pairs, see below.")
-@click.option("--out", type=OUT, help="Write there, and resume when killed.  [default: stdout]")
+              help="Embeddings: the K nearest of each picture.  [default without --cosine: 21]")  # fmt: skip
+@click.option("--groups", is_flag=True, help="Within A: groups instead of pairs, see below.")
+@click.option("--out", type=OUT, help="The file to write; a killed search can then go on.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 @PART
 def search(  # as many parameters as the command has options
@@ -125,18 +127,20 @@ def search(  # as many parameters as the command has options
     threads: int | None,
     part: tuple[int, int] | None,
 ) -> None:
-    """Print all pairs of a picture in A and one in B within the radius; without B, all pairs within A.
+    """Print all pairs of near-duplicates between A and B, or within A.
 
-    A and B are files of `dedup hash`, or of `dedup embed`. Lines are name in A, name in B, distance,
-    separated by tabs, sorted by the places of the two pictures in their files. The search is exact. The
-    distance of embeddings is 1 - cosine; neighbours come nearest first. Beside OUT, OUT.json says which
-    pictures these are, for `dedup audit`.
+    A and B are files of `dedup hash`, or both of `dedup embed`. Printed are all pairs of a picture in A and
+    one in B within the radius; without B, all pairs within A. Each line has name in A, name in B, and
+    distance, separated by tabs; lines are sorted by the positions of the two pictures in their files. The
+    search is exact. The distance of embeddings is 1 - cosine; neighbours come nearest first. OUT.json, beside
+    OUT, says which pictures these are, for `dedup audit`.
 
-    A thousand equal pictures are half a million pairs. With --groups, a line tells for every picture but the
-    first of its group that first one, itself and their distance; `drop --side within` takes these lines too.
+    A thousand equal pictures are half a million pairs. With --groups, every picture except the first of its
+    group gets one line: the first picture, this picture, and the distance of the two. `drop --side within`
+    reads such lines too.
 
-    On a cluster, N array tasks with --part 0/N to (N-1)/N and --out share the work, each writing into
-    OUT.parts; when they have ended, the command without --part does what is left, and writes OUT.
+    On a cluster, N array tasks with --out and --part 0/N to (N-1)/N share the work, and write into OUT.parts.
+    When they have ended, the command without --part does what is left, and writes OUT.
     """
     from hpcscale.dedup import search as searching
     from hpcscale.dedup import stars
@@ -168,14 +172,15 @@ def search(  # as many parameters as the command has options
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=OUT)
 @click.option("--checkpoint", type=SOURCE, required=True,
-              help="A run folder, for its newest one, or RUN/checkpoints/step-*.safetensors.")  # fmt: skip
+              help="A run folder, whose newest is taken, or RUN/checkpoints/step-*.safetensors.")  # fmt: skip
 @click.option("--pooling", type=click.Choice(["rmac", "mean"]), default="rmac", show_default=True)
 @click.option("--batch", type=click.IntRange(1, 65536), default=32, show_default=True, metavar="N")
 def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -> None:
-    """Write what the network of a checkpoint sees in every picture of the data set SOURCE into the file OUT.
+    """Write a network's features of all pictures of a data set to OUT.
 
-    Pictures are cut as in the run's evaluation. Interrupted or killed, the same command goes on where it was.
-    Pictures that cannot be decoded are listed in OUT and on stderr; the exit code is then 1.
+    SOURCE is the data set. Pictures are cropped as in the run's evaluation. After an interruption or a kill,
+    type the same command again: it goes on where it was. Pictures that cannot be decoded are listed in OUT
+    and on stderr; the exit code is then 1.
     """
     from typing import cast
 
@@ -203,10 +208,11 @@ def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -
 def calibrate(
     source: Path, out_dir: Path, samples: int, seed: int, embeddings: Path | None, workers: int | None
 ) -> None:
-    """Measure on pictures of SOURCE what each method finds at which radius.
+    """Measure on your own pictures which radius finds which changes.
 
-    Plants known changes (JPEG, resizing, crops, borders, text and others) on a sample, and writes recall and
-    false pairs over the radius, with a recommended radius, to calibration.md, .csv and .png in OUT_DIR.
+    Makes changed copies of a sample of the pictures of SOURCE (JPEG, resizing, crops, borders, text and
+    others). Writes, for each method and radius, how many copies it finds and how many false pairs, with a
+    recommended radius, to calibration.md, .csv and .png in OUT_DIR.
     """
     import os
 
@@ -229,16 +235,16 @@ def calibrate(
 @dedup.command()
 @click.argument("pairs", type=FILE)
 @click.option("--side", type=click.Choice(["a", "b", "within"]), required=True,
-              help="Which column loses its pictures; within: all but the first of every group.")  # fmt: skip
+              help="Whose pictures are dropped; within: all but the first of every group.")  # fmt: skip
 @click.option("--radius", type=Number(0), metavar="R", help="Only pairs up to this distance.")
-@click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
-@click.option("--out", type=OUT, required=True, help="One name a line.")
+@click.option("--decisions", type=FILE, help="Decisions of reviewers (JSONL): rejected pairs do not count.")
+@click.option("--out", type=OUT, required=True, help="The list to write: one name a line.")
 def drop(pairs: Path, side: str, radius: float | None, decisions: Path | None, out: Path) -> None:
-    """Write the names that PAIRS ask to leave out.
+    """Turn PAIRS into a list of the pictures to leave out.
 
-    After `search TRAIN TEST`, --side a takes from the training data what matches a test picture (the file
-    goes into `data.drop` of a run's configuration), and --side b from the test set what matches a training
-    picture. After `search A`, --side within keeps of every group of connected pictures the one that comes
+    After `search TRAIN TEST`, --side a lists the training pictures that match a test picture; name the file
+    as `data.drop` in a run's configuration. --side b lists the test pictures that match a training picture.
+    After `search A`, --side within lists, of every group of connected pictures, all but the one that comes
     first in A.
     """
     from typing import cast

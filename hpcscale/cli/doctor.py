@@ -1,4 +1,4 @@
-"""hpcscale doctor: what on this machine would stop a job. Parse, call one function, print."""
+"""hpcscale doctor: what on this machine would stop a job? Parse, call one function, print."""
 
 import json
 import sys
@@ -16,14 +16,15 @@ from hpcscale.cli.terminal import FOLDER
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(folder: Path, name: str | None, as_json: bool) -> None:
-    """Look for what would stop jobs that are started from here and write into FOLDER, and say what to do.
+    """Find what would stop a job here, and say what to do about it.
 
-    On a login node, on a compute node (`srun hpcscale doctor`), and in an image (`apptainer exec IMAGE
-    hpcscale doctor`). The exit code is 1 if a job would be stopped.
+    Checks for jobs that are submitted from this machine and write into FOLDER. Run it on a login node, on a
+    compute node (`srun hpcscale doctor`), and in an image (`apptainer exec IMAGE hpcscale doctor`). The exit
+    code is 1 if something would stop a job.
     """
     from hpcscale.cluster import doctor as examining
 
-    where = examining.place()
+    where = examining.locate()
     found = examining.examine(folder.absolute(), name, where)
     problems = sum(finding.state == "problem" for finding in found)
     if as_json:

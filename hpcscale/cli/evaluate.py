@@ -27,7 +27,7 @@ from hpcscale.config import SETS
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Ranks to start here.",
+    help="Ranks to start on this machine.",
 )
 @click.option(
     "--batch",
@@ -36,9 +36,10 @@ from hpcscale.config import SETS
     help="Samples of a rank at a time.  [default: as in training]",
 )
 def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None) -> None:
-    """Evaluate the newest checkpoint of RUN, beside the class-frequency baseline.
+    """Evaluate the newest checkpoint of RUN.
 
-    Writes RUN/evaluations/<set>-<step>/, which `hpcscale report` reads, and prints its metrics.
+    Prints its metrics beside those of a baseline that only knows how frequent each class is. Writes
+    RUN/evaluations/<set>-<step>/, which `hpcscale report` reads.
     """
     from hpcscale import ranks
 

@@ -16,16 +16,16 @@ def image() -> None:
 @image.command()
 @click.argument("kind", type=click.Choice(("cpu", "cuda")))
 @click.option("--out", type=ANY, help="The image file.  [default: hpcscale-KIND.sif]")
-@click.option("--mirror", help="Debian mirror, for cpu.  [default: the one apt uses here]")
+@click.option("--mirror", help="Debian mirror, for cpu.  [default: the one that apt uses here]")
 @click.option("--sign", is_flag=True, help="Sign it with your key (apptainer key newpair makes one).")
-@click.option("--fresh", is_flag=True, help="Build from nothing even if the file is there already.")
+@click.option("--fresh", is_flag=True, help="Build from nothing, even if the file exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole record.")
 def build(kind: str, out: Path | None, mirror: str | None, sign: bool, fresh: bool, as_json: bool) -> None:
-    """Build the image of this clone, as it is now, as an ordinary user; test and record it.
+    """Build, test and record an image of this clone as it is now.
 
-    Beside the image FILE come FILE.json, its record with the SHA-256 that jobs check, and FILE.cdx.json, a
-    bill of materials. A FILE that is there is replaced when all is done; where only Python files have
-    changed since, little is left to do. Prints the path.
+    Needs no root. Beside the image FILE it writes FILE.json, the record with the SHA-256 that jobs check, and
+    FILE.cdx.json, a bill of materials. If FILE exists, it is replaced at the very end; if only Python files
+    have changed since, the build is short. Prints the path.
     """
     from hpcscale.cluster.image import build
 
@@ -39,7 +39,10 @@ def build(kind: str, out: Path | None, mirror: str | None, sign: bool, fresh: bo
 @image.command()
 @click.argument("file", type=FILE)
 def test(file: Path) -> None:
-    """Run the image's own test: import everything, decode a picture, let two ranks add."""
+    """Run the image's own test.
+
+    Imports everything, decodes a picture, and lets two ranks add a number.
+    """
     from hpcscale.cluster.image import test
 
     click.echo(test(file), nl=False)
@@ -48,7 +51,10 @@ def test(file: Path) -> None:
 @image.command()
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
-    """Check that the image is the recorded one, bit by bit, and its signature if it has one."""
+    """Check that an image is the one that was recorded, bit by bit.
+
+    Also checks its signature, if it has one.
+    """
     from hpcscale.cluster.image import verify
 
     click.echo(f"{file}: {verify(file)['sha256']}, as recorded")
@@ -58,7 +64,7 @@ def verify(file: Path) -> None:
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True)
 def info(file: Path, as_json: bool) -> None:
-    """Print what is recorded about an image: version, commit, digests, size."""
+    """Print the record of an image: version, commit, digests, size."""
     from hpcscale.cluster.image import info
 
     record = info(file)

@@ -1,4 +1,4 @@
-"""`hpcscale status | logs | cancel | resubmit`: the jobs of a run, or of what a command wrote."""
+"""`hpcscale status | logs | cancel | resubmit`: the jobs of a run, or of another command's output."""
 
 import functools
 import json
@@ -20,12 +20,12 @@ from hpcscale.cluster import records, slurm
 FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
                         type=ANY)  # fmt: skip
 JOB = click.option("--job", metavar="ID", callback=lambda _, __, value: job_id(value),
-                   help="Or one task of an array, ID_TASK.  [default: the newest]")  # fmt: skip
+                   help="A job, or one task of an array, ID_TASK.  [default: the newest job]")  # fmt: skip
 LOOK = 5.0  # seconds between two questions to Slurm
 
 
 def folder_of(path: Path) -> Path:
-    """A run, an OUT.job, or the OUT that it belongs to."""
+    """The folder of the jobs: `path` is a run, an OUT.job, or the OUT that OUT.job belongs to."""
     beside = words.beside(path)
     for folder in (path, beside):
         if (folder / "jobs").is_dir():
@@ -42,7 +42,7 @@ def job_id(text: str | None) -> str | None:
 
 
 def settled(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that begins by giving submissions to RUN that were cut off the id of their job."""
+    """Let a command begin by finding the job of every submission to RUN that was cut off."""
 
     @functools.wraps(command)
     def run(run: Path, **options: Any) -> None:
@@ -64,9 +64,10 @@ def say(line: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @settled
 def status(run: Path, as_json: bool) -> None:
-    """How far the newest job of RUN is: state, attempts, speed, time left, goodput.
+    """Show how far the newest job of RUN is.
 
-    Goodput is the time of steps that count, divided by the time since the first attempt began.
+    Prints its state, attempts, speed, time left and goodput. Goodput is the time spent on steps that count
+    (none twice), divided by the time since the first attempt began.
     """
     found = _status(run)
     if as_json:
@@ -104,7 +105,10 @@ def _print(found: dict[str, Any]) -> None:
 @JOB
 @settled
 def logs(run: Path, follow: bool, job: str | None) -> None:
-    """Print what the newest job of RUN wrote, all attempts; of an array, task after task."""
+    """Print the log of the newest job of RUN.
+
+    Of all its attempts; of an array, one task after the other.
+    """
     job = _own(run, job) if job else _newest(run)
     read: dict[Path, int] = {}
     last: Path | None = None
@@ -138,7 +142,10 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
 @JOB
 @settled
 def cancel(run: Path, job: str | None) -> None:
-    """End all jobs of RUN that wait or run, or the one of --job, and print their ids."""
+    """End the jobs of RUN that wait or run.
+
+    All of them, or the one named by --job. Prints their ids.
+    """
     active = reading.active([_own(run, job)] if job else reading.ids(run))
     chosen = sorted(active, key=lambda one: [int(part) for part in one.split("_")])
     if chosen:
@@ -155,10 +162,10 @@ def cancel(run: Path, job: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @settled
 def resubmit(run: Path, job: str | None, dry_run: bool) -> None:
-    """Submit the newest job of RUN once more, as it was asked for, and print the new id.
+    """Submit the newest job of RUN once more, with the same options.
 
-    A training goes on from its newest checkpoint, with the whole budget of retries. The site file and the
-    image are read anew.
+    Prints the id of the new job. A training goes on from its newest checkpoint, with all its retries. The
+    site file and the image are read anew.
     """
     from hpcscale.cli import submit
     from hpcscale.cluster import submit as submitting
@@ -192,7 +199,7 @@ def _status(run: Path) -> dict[str, Any]:
 
 
 def _own(run: Path, job: str) -> str:
-    """The job, if it is one of RUN: another's is not ours to touch."""
+    """The job, if it belongs to RUN; other jobs are never touched."""
     known = reading.ids(run)
     if job.partition("_")[0] not in known:
         raise click.UsageError(f"--job {job}: {run} has no such job, but {', '.join(known) or 'none'}")
@@ -200,7 +207,7 @@ def _own(run: Path, job: str) -> str:
 
 
 def _over(run: Path, job: str) -> bool:
-    """Whether a job, or a task of an array, neither waits nor runs."""
+    """Whether a job, or a task of an array, has ended."""
     tries = {name: task for name, task in reading.attempts(run, job.partition("_")[0]).items()
              if job in (name, name.partition("_")[0])}  # fmt: skip
     return reading.state(tries, slurm.states([job])) not in slurm.ACTIVE

@@ -18,30 +18,33 @@ if TYPE_CHECKING:
 
 @click.group()
 def labels() -> None:
-    """Build and inspect vocabularies: which tag selects which class, and which class is whose parent."""
+    """Build and inspect vocabularies: which tag means which class.
+
+    A vocabulary also says which class is a parent of which.
+    """
 
 
 @labels.command()
 @click.argument("out", type=OUT)
-@click.option("--data", type=FOLDER, help="Data set, as `data ingest` writes it.")
+@click.option("--data", type=FOLDER, help="Data set that `data ingest` wrote.")
 @click.option("--manifest", type=FILE, help="Manifest of pictures and tags, instead of a data set.")
-@click.option("--wordnet", type=ANY, help="WordNet's folder.  [/usr/share/wordnet]")
+@click.option("--wordnet", type=ANY, help="Folder of WordNet.  [/usr/share/wordnet]")
 @click.option("--parents", type=FILE, help="Your own hierarchy: class, parent (.tsv, .csv, .jsonl).")
 @click.option(
     "--use",
     type=click.Choice(["wnids", "tags", "both"]),
-    help="Tags that count: synset ids, words or both.  [wnids if every record has one, words if none has]",
+    help="Tags that count: synset ids, words or both.  [wnids if all records have one, words if none has]",
 )
-@click.option("--select", type=FILE, help="Only tags with one of these senses: a file of wnids, one a line.")
-@click.option("--top", type=click.IntRange(1, 2**31 - 1), help="Only the so many most frequent classes.")
+@click.option("--select", type=FILE, help="Only tags with one of the senses in this file, one wnid a line.")
+@click.option("--top", type=click.IntRange(1, 2**31 - 1), help="Only this many classes, the most frequent.")
 @click.option(
     "--merge",
     type=click.Choice(["identical", "monosemous", "first-sense"]),
-    help="Tags that are one class: same senses, same single sense, same first sense.  [identical]",
+    help="Tags that become one class: same senses, same single sense, same first sense.  [identical]",
 )
-@click.option("--ancestors/--no-ancestors", default=True, help="Make hypernyms classes too.  [yes]")
-@click.option("--root", is_flag=True, help="Make 'entity', which always holds, a class too.")
-@click.option("--force", is_flag=True, help="Replace a finished file that differs.")
+@click.option("--ancestors/--no-ancestors", default=True, help="Make classes of hypernyms too.  [yes]")
+@click.option("--root", is_flag=True, help="Make a class of 'entity' too, which holds for every picture.")
+@click.option("--force", is_flag=True, help="Replace a finished file, even one that differs.")
 def build(
     out: Path,
     data: Path | None,
@@ -87,7 +90,10 @@ def build(
 @click.argument("name", metavar="[CLASS]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(file: Path, name: str | None, as_json: bool) -> None:
-    """Show CLASS, given by name, tag or wnid, of the vocabulary OUT; without CLASS, a summary."""
+    """Show a summary of the vocabulary OUT, or one of its classes.
+
+    CLASS is the name of a class, a tag that selects it, or its wnid.
+    """
     from hpcscale.labels.statistics import describe, summary
     from hpcscale.labels.vocabulary import find, load
 
@@ -135,7 +141,7 @@ def _of_manifest(manifest: Path) -> "tuple[tuple[str, ...], Records]":
 
 
 def _report(vocabulary: "Vocabulary", tags: tuple[str, ...]) -> None:
-    """Say on stderr what the data has and the vocabulary does not take."""
+    """Say on stderr which tags and samples of the data have no class in the vocabulary."""
     from hpcscale.labels.build import WNID
     from hpcscale.labels.vocabulary import tag_classes
 

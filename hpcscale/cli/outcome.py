@@ -1,7 +1,7 @@
-"""How commands end: what the user can cause becomes a message and an exit code, in one place.
+"""How commands end: an error that the user can cause becomes a message and an exit code, in this one place.
 
-0: fine. 1: a problem that is told and would come again. 2: wrong usage. 75: the same command, run again, goes
-on. Ranks end with the codes of hpcscale.ranks.exits too, which the batch shell of a job understands.
+0: fine. 1: a problem with a message, which would come again. 2: wrong usage. 75: run the same command again
+to go on. Ranks also end with the codes of hpcscale.ranks.exits, which the batch shell of a job understands.
 """
 
 import sys
@@ -19,11 +19,11 @@ RESUMABLE, UNEXPECTED = 75, 70  # as in hpcscale.ranks.exits, which is not impor
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Every command runs in it. What nobody foresaw leaves it as it is, with its traceback."""
+    """Every command runs within it. Unexpected errors pass through unchanged, with their traceback."""
     try:
         yield
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-        raise  # click's own; a reader that has seen enough
+        raise  # click handles its own errors, and a closed pipe
     except BaseException as error:
         message, code = outcome(error)
         if not message:
@@ -32,7 +32,7 @@ def told() -> Iterator[None]:
 
 
 def outcome(error: BaseException) -> tuple[str, int]:
-    """Message and exit code of what a user can cause; an empty message for anything else."""
+    """Message and exit code for an error that a user can cause; an empty message for any other error."""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {AGAIN}", RESUMABLE
     if isinstance(error, files.Told):
@@ -51,14 +51,14 @@ def outcome(error: BaseException) -> tuple[str, int]:
 def ending(message: str, code: int) -> Exception:
     if code in (1, 2):
         return click.ClickException(message) if code == 1 else click.UsageError(message)
-    click.echo(message, err=True)  # no error of this command
+    click.echo(message, err=True)  # does not go through click's errors: the exit code is ours
     return click.exceptions.Exit(code)
 
 
 @contextmanager
 def of_a_rank() -> Iterator[None]:
-    """In a rank, what nobody foresaw is code 70, behind its traceback: another try, perhaps elsewhere, may
-    help. So is an error of the system that may pass."""
+    """In a rank, an unexpected error ends with code 70, after its traceback, because another try, perhaps on
+    another node, may help. So does an error of the system that may pass."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit):

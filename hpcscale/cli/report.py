@@ -12,12 +12,13 @@ from hpcscale.cli.terminal import FOLDER, OUT
 @click.option(
     "--out",
     type=OUT,
-    help="File of the comparison of several runs.  [default: comparison.md beside the first]",
+    help="File for the comparison of several runs.  [default: comparison.md beside the first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write RUN/report.md with its figures; for several RUNS, also compare them.
+    """Write RUN/report.md with figures; of several RUNS, compare them.
 
-    Prints the results and the path of the report. Works on runs that have not finished, and says so.
+    Prints the results and the path of the report. Runs that have not finished get a report too, which says
+    so.
     """
     from hpcscale.report import report as write
     from hpcscale.report import summary

@@ -1,4 +1,4 @@
-"""hpcscale dedup gallery, decisions, audit: people look at pairs, and numbers are measured without them.
+"""hpcscale dedup gallery, decisions, audit: people review pairs, and results are measured without them.
 
 Added to the group in dedup.py. Parse, call one function, print.
 """
@@ -14,27 +14,30 @@ import click
 from hpcscale.cli.terminal import FILE, FOLDER, OUT, SOURCE, progress_bar, stop
 from hpcscale.config import SETS
 
-SHOWN = 20  # missing pictures and disputed pairs that are named on stderr
+SHOWN = 20  # missing pictures and disputed pairs that are listed on stderr
 
 
 @click.command()
 @click.argument("pairs", type=FILE)
 @click.argument("out", type=OUT)
 @click.option("--a", type=SOURCE, required=True, metavar="SOURCE", help="Pictures of column A (training).")
-@click.option("--b", type=SOURCE, metavar="SOURCE", help="Pictures of column B (test).  [default: as --a]")
-@click.option("--decisions", type=FILE, help="Decisions made before, to begin with.")
+@click.option(
+    "--b", type=SOURCE, metavar="SOURCE", help="Pictures of column B (test).  [default: those of --a]"
+)
+@click.option("--decisions", type=FILE, help="Decisions made earlier, to start from.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True, metavar="N",
               help="Show only the N closest pairs.")  # fmt: skip
 @click.option("--method", default="", metavar="TEXT", help="What the distances are, for example PDQ.")
 def gallery(
     pairs: Path, out: Path, a: Path, b: Path | None, decisions: Path | None, limit: int, method: str
 ) -> None:
-    """Write the page OUT (HTML), on which the pairs of the file PAIRS are looked at and decided.
+    """Write a web page on which people look at pairs and decide.
 
-    SOURCE is what was hashed: a data set, a folder of pictures, or tars. The page needs no server and nothing
-    but itself. Each picture of B stands beside its candidates in A; a accepts (the same picture), r rejects,
-    u takes back, j and k move; the page shows the other keys. It saves the decisions to a file (JSONL), which
-    `dedup audit`, `dedup drop` and this command take, and `dedup decisions merge` joins.
+    PAIRS is a file of `dedup search`, OUT the page (HTML), SOURCE what was hashed: a data set, a folder of
+    pictures, or tars. The page is one file and needs no server. It shows each picture of B beside its
+    candidates in A. Keys: a accepts (the same picture), r rejects, u takes back, j and k move; the page shows
+    the others. The page saves the decisions to a file (JSONL), which `dedup audit`, `dedup drop` and this
+    command read, and which `dedup decisions merge` joins with others.
     """
     from hpcscale.dedup import gallery as galleries
 
@@ -60,9 +63,9 @@ def decisions() -> None:
 def merge(files: tuple[Path, ...], out: Path) -> None:
     """Join the decisions in FILES of several reviewers.
 
-    What is agreed goes to OUT. Pairs on which reviewers disagree are left undecided: they are printed as TSV
-    (name in A, name in B, then "reviewer: decision" for each), and the exit code is 1. To settle them, open a
-    gallery with --decisions OUT and show the undecided.
+    Decisions on which all agree go to OUT. Pairs on which reviewers disagree stay undecided: they are printed
+    as TSV (name in A, name in B, then "reviewer: decision" of each), and the exit code is 1. To settle them,
+    open a gallery with --decisions OUT and show the undecided pairs.
     """
     from hpcscale import pairs
     from hpcscale.files import check_output, marked
@@ -84,21 +87,23 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 @click.option("--pairs", type=FILE, required=True, help="Pairs of training and test pictures (TSV).")
 @click.option("--set", "which", type=click.Choice(SETS),
               help="Which evaluation of RUN.  [default: the first of these that RUN has]")  # fmt: skip
-@click.option("--decisions", type=FILE, help="Of reviewers (JSONL): rejected pairs do not count.")
+@click.option("--decisions", type=FILE, help="Decisions of reviewers (JSONL): rejected pairs do not count.")
 @click.option("--test", "side", type=click.Choice(["a", "b", "either"]),
-              help="Which column is the test set, if the names do not tell; either: the one of the two names "
-                   "that is in it.")  # fmt: skip
+              help="The column of the test set, if the names do not tell; either: whichever of the two names "
+                   "is in the test set.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit(
     run: Path, pairs: Path, which: str | None, decisions: Path | None, side: str | None, as_json: bool
 ) -> None:
-    """Print the metrics of RUN on all samples, without those that have near-duplicates in the training data,
-    and on these alone; and a lower bound that counts them all as wrong.
+    """Print the metrics of RUN with and without near-duplicates.
+
+    That is: on all samples, on those without a near-duplicate in the training data, and on the others alone;
+    and a lower bound for the case that the others are all wrong.
 
     Reads what `hpcscale evaluate` kept of every sample; needs neither model nor pictures. Pairs that were
-    found with other pictures of the same names are refused, as PAIRS.json tells, which search wrote beside
-    them. `hpcscale report` prints the same by itself for pairs that lie in RUN/pairs/SET.tsv, with
-    SET.tsv.json (decisions: RUN/pairs/SET.jsonl).
+    found with other pictures of the same names are refused; PAIRS.json, which search wrote beside PAIRS, says
+    which pictures they are. `hpcscale report` prints the same for pairs in RUN/pairs/SET.tsv, with
+    SET.tsv.json beside it (decisions: RUN/pairs/SET.jsonl).
     """
     from hpcscale.dedup import audit as auditing
     from hpcscale.evaluate.leaks import LeakError, Side

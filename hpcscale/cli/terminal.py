@@ -1,4 +1,4 @@
-"""What commands share: how they end, and how they tell the progress on stderr."""
+"""What commands share: types of options, how they end early, and how they show progress on stderr."""
 
 import math
 import os
@@ -6,15 +6,14 @@ import re
 import signal
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from hpcscale.text import bare_stderr
+from hpcscale import progress
 
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -27,7 +26,7 @@ def _part(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 class Number(click.FloatRange):
-    """A float within limits; never NaN, which is within all, nor infinite."""
+    """A float within limits. NaN and infinity are refused: click would take NaN for within any limits."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -36,11 +35,11 @@ class Number(click.FloatRange):
         return number
 
 
-class Place(click.Path):
-    """A path, of which a pipe, a device or a socket is refused at once: it would be waited for, for ever."""
+class PlainPath(click.Path):
+    """A path; a pipe, device or socket is refused, because reading from it might never end."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        with suppress(OSError, ValueError):  # click tells these
+        with suppress(OSError, ValueError):  # click reports these
             mode = os.stat(value).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 self.fail(
@@ -49,13 +48,15 @@ class Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-FILE = Place(exists=True, dir_okay=False, path_type=Path)
-FOLDER = Place(exists=True, file_okay=False, path_type=Path)
-SOURCE = Place(exists=True, path_type=Path)  # a file or a folder
-OUT = Place(dir_okay=False, path_type=Path)
-OUT_FOLDER = Place(file_okay=False, path_type=Path)
-ANY = Place(path_type=Path)
-PART = click.option("--part", metavar="I/N", callback=_part, help="Only share I, from 0, of N; see below.")
+FILE = PlainPath(exists=True, dir_okay=False, path_type=Path)
+FOLDER = PlainPath(exists=True, file_okay=False, path_type=Path)
+SOURCE = PlainPath(exists=True, path_type=Path)  # a file or a folder
+OUT = PlainPath(dir_okay=False, path_type=Path)
+OUT_FOLDER = PlainPath(file_okay=False, path_type=Path)
+ANY = PlainPath(path_type=Path)
+PART = click.option(
+    "--part", metavar="I/N", callback=_part, help="Do only share I of N, counted from 0; see below."
+)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -64,55 +65,12 @@ def stop(message: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What `progress` arguments want: a bar on a terminal's stderr, else a line every 30 seconds. Meanwhile
-    SIGTERM, which a job sends, ends the work as Ctrl-C does."""
+def progress_bar() -> Iterator[progress.Progress]:
+    """Gives a function for `progress` arguments: it draws a bar if stderr is a terminal, else prints a line
+    every 30 seconds. Within it, SIGTERM, which a job sends, ends the work as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _bar() as progress:
-            yield progress
+        with progress.bar() as told:
+            yield told
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set by Python
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-    begins: dict[str, tuple[float, int]] = {}
-    with Progress(*columns, console=Console(file=bare_stderr())) as bars:
-
-        def progress(stage: str, done: int, total: int | None) -> None:
-            now = time.monotonic()
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, rate="")
-                begins[stage] = now, done
-            begin, first = begins[stage]
-            rate = f"{(done - first) / (now - begin):.0f}/s" if now > begin else ""
-            bars.update(tasks[stage], completed=done, total=total, rate=rate)
-
-        yield progress
-
-
-def _lines() -> Callable[[str, int, int | None], None]:
-    first: dict[str, tuple[float, int]] = {}
-    last = time.monotonic()
-
-    def progress(stage: str, done: int, total: int | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        begin, before = first.setdefault(stage, (now, done))
-        if now - last >= 30 and now > begin:
-            last = now
-            rate = (done - before) / (now - begin)
-            rest = f" of {total}, {(total - done) / rate:.0f} s to go" if total and rate else ""
-            click.echo(f"{stage}: {done}{rest}, {rate:.0f}/s", err=True)
-
-    return progress

@@ -1,4 +1,4 @@
-"""`hpcscale train`: start a run, or go on with it; one rank, or several on this machine."""
+"""`hpcscale train`: start a run or go on with it, with one rank or several on this machine."""
 
 import os
 import sys
@@ -21,19 +21,20 @@ from hpcscale.cli.terminal import ANY, OUT_FOLDER
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Ranks to start here.",
+    help="Ranks to start on this machine.",
 )
 def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None:
-    """Train as the recipe says and write RUN/config.json, log.jsonl, checkpoints/ and evaluations/.
+    """Train RUN as a recipe says, or go on with it.
 
-    The same command again goes on from the newest checkpoint. After SIGINT, SIGTERM or SIGUSR1 it saves one
-    and ends with exit code 75. Exit code 1: an error that was told and would come again; 70: one that nobody
-    foresaw; 76: another rank was lost; 77: a step took far longer than those before.
+    Writes RUN/config.json, log.jsonl, checkpoints/ and evaluations/. Type the same command again to go on
+    from the newest checkpoint. After SIGINT, SIGTERM or SIGUSR1 it saves a checkpoint and ends with exit code
+    75. Other exit codes: 1, an error with a message, which would come again; 70, an unexpected error; 76,
+    another rank was lost; 77, a step took far longer than those before it.
     """
     from hpcscale import config, ranks
 
     settings = config.load(file, overrides)
-    config.share(settings, count)
+    config.samples_of_rank(settings, count)
     if count > 1:
         if "HOROVOD_RANK" in os.environ:
             raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
@@ -42,8 +43,8 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
         sys.exit(ranks.launch(command, count))
 
     from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.train import loop, process
+    from hpcscale.train import pretrain, process
 
     with of_a_rank():
         process.keep_memory()
-        loop.train(settings, run)
+        pretrain.train(settings, run)

@@ -1,4 +1,4 @@
-"""A command of hpcscale as words: understood and checked as if it were run, but not run."""
+"""The words of a hpcscale command: parsed and checked as if it were run, but not run."""
 
 import copy
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from hpcscale.cluster.submit import Command
+from hpcscale.cluster.submit import Command, data_paths
 
-FOLDERS = ("out", "out_dir", "out_file")  # what a command calls the place that it writes to
+FOLDERS = ("out", "out_dir", "out_file")  # names that commands give to the place they write to
 NEVER = ("submit", "status", "logs", "cancel", "resubmit")
 
 
 def read(words: Sequence[str], exists: bool) -> Command:
-    """The command; `exists`: files that it reads must be there now. Raises click.UsageError."""
+    """The command. exists: the files that it reads must exist now. Raises click.UsageError."""
     from hpcscale.cli import main
 
     command: click.Command = main
@@ -60,7 +60,7 @@ def beside(out: Path) -> Path:
 
 
 def _without_a_look(parameter: click.Parameter) -> click.Parameter:
-    """The parameter, taking a path for what it is, there or not."""
+    """The parameter, without the check that its path exists."""
     if isinstance(parameter.type, click.Path):
         parameter = copy.copy(parameter)
         parameter.type = click.Path(path_type=Path)
@@ -72,6 +72,5 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     from hpcscale import config
 
     settings = config.load(values["file"], values["overrides"])
-    data = settings.data
-    paths = [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
-    return settings, paths + [values["file"]] * values["file"].exists()  # else it is one of the package
+    file: Path = values["file"]
+    return settings, data_paths(settings) + [file] * file.exists()  # else it is one of the package

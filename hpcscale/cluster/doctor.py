@@ -1,7 +1,7 @@
 """What on this machine would stop a job or get in its way: on a login node, a compute node, and in an image.
 
 In: a folder where jobs would write, and the site file if there is one. Out: findings, each with what to do.
-node.py looks at the machine itself, this file at Slurm, Apptainer, the site and its image.
+node.py and storage.py look at the machine itself, this file at Slurm, Apptainer, the site and its image.
 """
 
 import os
@@ -14,19 +14,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from hpcscale.cluster import files, node, slurm
+from hpcscale.cluster import node, records, slurm, storage
 from hpcscale.cluster.node import Finding
 from hpcscale.cluster.site import Site, Template, find, load
 from hpcscale.config import ConfigError
 
-Place = Literal["login node", "compute node", "image"]
+Where = Literal["login node", "compute node", "image"]
 SLURM, APPTAINER = (21, 8), (1, 1)  # oldest versions that know the options that jobs use
 SINGULARITY = (3, 10)
 # Ours that are meant for the login node.
 LOGIN = {"HPCSCALE_SITE", "HPCSCALE_CACHE", "HPCSCALE_TORCH"}
 
 
-def place() -> Place:
+def locate() -> Where:
     """Where this process runs. A machine that is no cluster's counts as a login node without Slurm."""
     environment = os.environ
     if "APPTAINER_CONTAINER" in environment or "SINGULARITY_CONTAINER" in environment:
@@ -44,7 +44,7 @@ def place() -> Place:
     return "login node"
 
 
-def examine(folder: Path, name: str | None, where: Place) -> list[Finding]:
+def examine(folder: Path, name: str | None, where: Where) -> list[Finding]:
     """All findings. name: of the site, as `submit --site` takes it."""
     found: list[Finding] = []
     here: Site | None = None
@@ -63,8 +63,8 @@ def examine(folder: Path, name: str | None, where: Place) -> list[Finding]:
         if here is not None:
             found += [*_site(here, where), *image(here, where)]
             cuda = cuda_of_image(here.image)
-    found += node.file_system(folder, shared=shutil.which("sbatch") is not None)
-    found += [*node.locks(folder), *node.clock(folder), *node.packages(where == "image")]
+    found += storage.file_system(folder, shared=shutil.which("sbatch") is not None)
+    found += [*storage.locks(folder), *storage.clock(folder), *node.packages(where == "image")]
     if where != "login node":
         found += [*node.gpu(cuda, where == "image"), *node.network(here.interface if here else None)]
         found += node.limits()
@@ -76,7 +76,7 @@ def examine(folder: Path, name: str | None, where: Place) -> list[Finding]:
 # ---- Slurm
 
 
-def slurm_programs(here: Site | None, where: Place) -> Iterator[Finding]:
+def slurm_programs(here: Site | None, where: Where) -> Iterator[Finding]:
     check = "slurm"
     for program in ("sbatch", "squeue", "scontrol", "srun"):
         if shutil.which(program) is None:
@@ -102,7 +102,7 @@ def slurm_programs(here: Site | None, where: Place) -> Iterator[Finding]:
         advice = "signals reach the program that holds the image open, too: ask for proctrack/cgroup"
         yield Finding(check, "warning", "ProctrackType is proctrack/linuxproc", advice)
     if (asked := moment(settings.get("as of", ""))) is not None:
-        yield node.skewed(max(begin - 1 - asked, asked - time.time(), 0.0), "Slurm's controller")
+        yield storage.skewed(max(begin - 1 - asked, asked - time.time(), 0.0), "Slurm's controller")
     if where == "login node" and shutil.which("sacct") and node.call(["sacct", "-n", "-X", "-j", "1"])[0]:
         advice = "`hpcscale status` takes what squeue and the job's own files say"
         yield Finding("accounting", "ok", f"sacct knows nothing here; {advice}")
@@ -140,7 +140,7 @@ def moment(text: str) -> float | None:
 # ---- Apptainer and the image
 
 
-def _apptainer(here: Site | None, where: Place) -> Iterator[Finding]:
+def _apptainer(here: Site | None, where: Where) -> Iterator[Finding]:
     check = "apptainer"
     wanted = here.apptainer if here else "apptainer"
     program = shutil.which(wanted) or (None if here else shutil.which("singularity"))
@@ -171,7 +171,7 @@ def _apptainer(here: Site | None, where: Place) -> Iterator[Finding]:
         advice = "ask the site for user namespaces (sysctl user.max_user_namespaces) or a setuid Apptainer"
         yield Finding("user namespaces", "problem", said or f"exit code {code}", advice)
     yield fuse(Path(program), setuid)
-    yield from node.room(building=where == "login node")
+    yield from storage.room(building=where == "login node")
 
 
 def _has_setuid(program: Path) -> bool:
@@ -197,7 +197,7 @@ def fuse(program: Path, setuid: bool, device: Path = Path("/dev/fuse")) -> Findi
     return Finding("fuse", "warning", "no squashfuse", f"ask the site to install squashfuse; {slow}")
 
 
-def _site(here: Site, where: Place) -> Iterator[Finding]:
+def _site(here: Site, where: Where) -> Iterator[Finding]:
     """Do the site's folders exist, and do its time limits leave time to work?"""
     for bind in here.missing():
         advice = "jobs cannot start with it: make the folder, or take it out of the site"
@@ -209,7 +209,7 @@ def _site(here: Site, where: Place) -> Iterator[Finding]:
             yield Finding("site", "problem", str(error), "`hpcscale submit` refuses such jobs")
 
 
-def image(here: Site, where: Place) -> Iterator[Finding]:
+def image(here: Site, where: Where) -> Iterator[Finding]:
     """Is the site's image there, with its record? Its digest is for `image verify` and for every job."""
     check, file = "image", here.image
     if not file.is_file():
@@ -222,8 +222,8 @@ def image(here: Site, where: Place) -> Iterator[Finding]:
         yield Finding(check, "problem", wrong, "name an image in the site that `hpcscale image build` made")
         return
     try:
-        record = files.read_json(file.with_name(f"{file.name}.json"))
-    except (FileNotFoundError, files.DamagedError) as error:
+        record = records.read_json(file.with_name(f"{file.name}.json"))
+    except (FileNotFoundError, records.DamagedError) as error:
         record, why = {}, str(error)
     else:
         why = "no sha256 in it"
@@ -242,9 +242,9 @@ def image(here: Site, where: Place) -> Iterator[Finding]:
 def cuda_of_image(file: Path) -> str | None:
     """CUDA that the image's torch was built for, from the bill of materials beside the image."""
     try:
-        listed = files.read_json(file.with_name(f"{file.name}.cdx.json"))["components"]
+        listed = records.read_json(file.with_name(f"{file.name}.cdx.json"))["components"]
         versions = [str(part["version"]) for part in listed if part["name"] == "torch"]
-    except (FileNotFoundError, files.DamagedError, KeyError, TypeError):
+    except (FileNotFoundError, records.DamagedError, KeyError, TypeError):
         return None
     match = re.search(r"\+cu(\d+)(\d)$", versions[0]) if versions else None
     return f"{match[1]}.{match[2]}" if match else None

@@ -12,28 +12,35 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hpcscale
-from hpcscale.cluster import files, sbom, source
+from hpcscale.cluster import records, sbom, source
 from hpcscale.cluster.mirror import debian_mirror
-from hpcscale.files import Told, check_output, marked
+from hpcscale.cluster.storage import BUILD
+from hpcscale.files import Told, aside, check_output, commit, marked, remove_asides, write_file
+from hpcscale.progress import Say
 
-SPACE = 8e9  # bytes that a build takes in the temporary folder, for a while
 # What to tell of a build's output: the steps of install/image.sh, and of apptainer.
 STEPS = ("==> ", "INFO:    ")
 # Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
 ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
 
-Say = Callable[[str], None]
-
 
 class ImageError(Told):
     """An image that cannot be built, does not work, or is not the one that was recorded."""
+
+
+class Recipe(NamedTuple):
+    """What `apptainer build` is given, beside the labels."""
+
+    file: Path  # a .def
+    binds: list[str]
+    arguments: dict[str, str]  # of the recipe
 
 
 def build(
@@ -53,53 +60,32 @@ def build(
     MirrorError.
     """
     clone, out = source.root(), out.absolute()
-    if not out.parent.is_dir():
-        raise ImageError(f"{out}: must be a file in a folder that is there")
-    apptainer()  # before anything is downloaded
-    check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
-    check_output(_record(out), ours=marked(b'"environment": '))
-    check_output(_bill(out), ours=marked(b"CycloneDX"))
+    _check(out)
     with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
         work = Path(name)
-        image = work / out.name
-        copy = work / "source"  # all that is built, also if the clone is edited meanwhile
-        source.copy(clone, copy)
+        image, copy = work / out.name, work / "source"
+        source.copy(clone, copy)  # all that is built, also if the clone is edited meanwhile
         digests = {"source": source.digest(copy), "environment": source.environment(copy, kind)}
         before = None if fresh else _before(out)
         if before and before["source"] == digests["source"] and before["signed"] >= sign:
             say(f"{out} is made of this source already")
             return before
-        onto = before is not None and before["environment"] == digests["environment"]
         labels = {
             "version": hpcscale.__version__,
             "revision": source.commit(clone) or "unknown",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "constraints": source.sha256(copy / "constraints.txt"),
         }
-        binds, arguments = [f"{copy}:/mnt:ro"], dict(labels)
-        if onto:
-            recipe = "update.def"
-            arguments["image"] = str(out)
-        else:
-            recipe = f"hpcscale-{kind}.def"
-            if kind == "cpu":
-                if not shutil.which("debootstrap", path=_path()):
-                    raise ImageError("no 'debootstrap' here, of which the image's Debian comes: install it")
-                arguments["mirror"] = mirror or debian_mirror()
-            with _clock(say, "packages are downloaded"):
-                wheels = source.wheels(copy, kind)
-            binds += [f"{wheels}:/media:ro", f"{source.cache()}:/srv"]
+        onto = before is not None and before["environment"] == digests["environment"]
+        recipe = _onto(out, copy) if onto else _whole(kind, copy, mirror, say)
         with _clock(say, "image has its new Python files" if onto else "image is built"):
-            _build(copy / "containers" / recipe, image, arguments, binds, work, say)
+            _build(recipe, labels, image, work, say)
         with _clock(say, "image is tested"):
             test(image)
         if sign:
             _call(apptainer(), "sign", str(image), terminal=True)
         with _clock(say, "image is recorded"):
-            listed = _told(
-                _call(apptainer(), "exec", *ALONE, str(image), "/usr/bin/env", "python", "-c", sbom.LIST)
-            )
-            bill = sbom.bill(listed, labels | {"title": f"hpcscale-{kind}"})
+            bill = _bill_of(image, labels | {"title": f"hpcscale-{kind}"})
             record = {
                 "image": out.name,
                 "sha256": source.sha256(image),
@@ -110,12 +96,7 @@ def build(
                 "apptainer": _call(apptainer(), "--version").strip().rpartition(" ")[2],
                 "signed": sign,
             }
-            part = out.with_name(f".{out.name}.part")
-            shutil.move(image, part)
-            _write(_bill(out), json.dumps(bill, indent=1) + "\n")
-            # For a moment the record is newer than the image: a job that begins just then is refused.
-            _write(_record(out), json.dumps(record, indent=1) + "\n")
-            os.replace(part, out)
+            _publish(image, out, record, bill)
     return record
 
 
@@ -158,20 +139,46 @@ def apptainer() -> str:
     return found
 
 
-def _build(
-    recipe: Path, image: Path, arguments: dict[str, str], binds: Sequence[str], work: Path, say: Say
-) -> None:
+def _check(out: Path) -> None:
+    """Refuse what cannot be done before anything is downloaded. Raises ImageError and OutputError."""
+    if not out.parent.is_dir():
+        raise ImageError(f"{out}: must be a file in a folder that is there")
+    apptainer()
+    check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
+    check_output(_record(out), ours=marked(b'"environment": '))
+    check_output(_bill(out), ours=marked(b"CycloneDX"))
+
+
+def _onto(out: Path, copy: Path) -> Recipe:
+    """The image that is there, and the Python files of the source copy."""
+    return Recipe(copy / "containers" / "update.def", [f"{copy}:/mnt:ro"], {"image": str(out)})
+
+
+def _whole(kind: str, copy: Path, mirror: str | None, say: Say) -> Recipe:
+    """An image from nothing; its packages are downloaded. Raises ImageError, SourceError and MirrorError."""
+    arguments = {}
+    if kind == "cpu":
+        if not shutil.which("debootstrap", path=_path()):
+            raise ImageError("no 'debootstrap' here, of which the image's Debian comes: install it")
+        arguments["mirror"] = mirror or debian_mirror()
+    with _clock(say, "packages are downloaded"):
+        wheels = source.wheels(copy, kind)
+    binds = [f"{copy}:/mnt:ro", f"{wheels}:/media:ro", f"{source.cache()}:/srv"]
+    return Recipe(copy / "containers" / f"hpcscale-{kind}.def", binds, arguments)
+
+
+def _build(recipe: Recipe, labels: dict[str, str], image: Path, work: Path, say: Say) -> None:
     command = [apptainer(), "build", "--notest", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
-    for bind in binds:
+    for bind in recipe.binds:
         command += ["--bind", bind]
-    for name, value in arguments.items():
+    for name, value in (labels | recipe.arguments).items():
         command += ["--build-arg", f"{name}={value}"]
     variables = {"PATH": _path(), "APPTAINER_TMPDIR": str(work), "SINGULARITY_TMPDIR": str(work)}
     log, begin = work / "build.log", time.monotonic()
     with (
         open(log, "w") as output,
         subprocess.Popen(
-            [*command, str(image), str(recipe)],
+            [*command, str(image), str(recipe.file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -186,7 +193,7 @@ def _build(
                 say(f"{time.monotonic() - begin:5.0f} s  {line.removeprefix(STEPS[1]).strip()}")
     if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-40:])
-        raise ImageError(f"{tail}\n{recipe.name} could not be built; apptainer's log ends as above")
+        raise ImageError(f"{tail}\n{recipe.file.name} could not be built; apptainer's log ends as above")
 
 
 def _environment() -> dict[str, str]:
@@ -240,8 +247,8 @@ def _bill(image: Path) -> Path:
 def _read(image: Path) -> dict[str, Any]:
     file = _record(image)
     try:
-        record = files.read_json(file)
-    except (FileNotFoundError, files.DamagedError) as error:
+        record = records.read_json(file)
+    except (FileNotFoundError, records.DamagedError) as error:
         raise ImageError(f"{image} has no record that can be read: {error}") from None
     if missing := {"sha256", "source", "environment", "signed"} - set(record):
         raise ImageError(f"{file} is not the record of an image: no {', '.join(sorted(missing))} in it")
@@ -256,19 +263,33 @@ def _before(out: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text)
-    os.replace(part, file)
+def _bill_of(image: Path, labels: dict[str, str]) -> dict[str, Any]:
+    """Every package in an image, as it lists them itself."""
+    python = ("/usr/bin/env", "python", "-c", sbom.LIST)
+    return sbom.bill(_told(_call(apptainer(), "exec", *ALONE, str(image), *python)), labels)
+
+
+def _publish(image: Path, out: Path, record: dict[str, Any], bill: dict[str, Any]) -> None:
+    """Give a finished image its name, with its record and its bill of materials beside it."""
+    remove_asides(out)
+    temporary = aside(out)
+    try:
+        shutil.move(image, temporary)  # from another disk, perhaps
+        write_file(_bill(out), (json.dumps(bill, indent=1) + "\n").encode())
+        # For a moment the record is newer than the image: a job that begins just then is refused.
+        write_file(_record(out), (json.dumps(record, indent=1) + "\n").encode())
+        commit(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary() -> str:
     """Where a build puts gigabytes: not /tmp, which is often small, or in memory."""
     folder = os.environ.get("APPTAINER_TMPDIR") or os.environ.get("SINGULARITY_TMPDIR") or "/var/tmp"
     free = shutil.disk_usage(folder).free
-    if free < SPACE:
+    if free < BUILD:
         raise ImageError(
-            f"{folder} has {free / 1e9:.1f} GB free, and a build takes {SPACE / 1e9:.0f}: name a folder on a "
+            f"{folder} has {free / 1e9:.1f} GB free, and a build takes {BUILD / 1e9:.0f}: name a folder on a "
             "larger local disk in APPTAINER_TMPDIR"
         )
     return folder

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.cluster import files, records, slurm
+from hpcscale.cluster import records, slurm
 
 Event = dict[str, Any]
 JOB = re.compile(r"([0-9]+)(?:_[0-9]+)?\.(?:json|sbatch|log|attempts\.jsonl|[0-9]+)")  # a file of a job
@@ -84,7 +84,7 @@ def active_trainings(folder: Path) -> set[str]:
 def _may_train(folder: Path, job: str) -> bool:
     try:
         return bool(records.read(folder, job).get("command", ["train"])[0] == "train")
-    except files.DamagedError:
+    except records.DamagedError:
         return True
 
 
@@ -165,7 +165,7 @@ def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, An
     damage = None
     try:
         said = records.read(folder, job)
-    except files.DamagedError as error:
+    except records.DamagedError as error:
         said, damage = {}, str(error)
     tries = attempts(folder, job)
     everyone = [attempt for task in tries.values() for attempt in task]
@@ -214,8 +214,8 @@ def _ended(task: list[Attempt], active: bool) -> str:
 
 def _steps(file: Path) -> int | None:
     try:
-        section = files.read_json(file).get("train")
-    except (FileNotFoundError, files.DamagedError):
+        section = records.read_json(file).get("train")
+    except (FileNotFoundError, records.DamagedError):
         return None
     return _integer(section, "steps") if isinstance(section, dict) else None
 

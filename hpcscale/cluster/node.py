@@ -1,35 +1,24 @@
-"""What this machine is like, as far as jobs care: file system, locks, clock, network, GPUs, stray packages.
+"""What this machine is like, as far as jobs care: stray packages, GPUs, network, limits. storage.py: disks.
 
-In: a folder where jobs would write, and what the site says. Out: `Finding`s, for doctor.py. Everything is
-tried or read, nothing is changed; needs no Slurm, no Apptainer, and no library that training needs.
+In: what the site says. Out: `Finding`s, for doctor.py. Everything is read, nothing is changed; needs no
+Slurm, no Apptainer, and no library that training needs.
 """
 
 import ctypes
-import fcntl
 import importlib.metadata
 import importlib.util
-import mmap
 import os
 import re
 import resource
-import shutil
 import site
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcscale.cluster import programs, records
+from hpcscale.cluster import programs
 
-SPACE = 10e9  # bytes free that a run of some size needs for shards and checkpoints
-BUILD = 8e9  # bytes that `image build` takes for a while
-INODES = 10_000
 FILES = 4096  # open files: one per shard, and some
-SKEW, MUNGE = 5.0, 300.0  # seconds: logs are confused; Slurm's credentials are refused
-LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "overlay", "fuse-overlayfs", "squashfs"}
 DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA to least driver, by minor-version compatibility (NVIDIA's table)
 INFINIBAND = "32"  # ARPHRD_INFINIBAND of Linux's if_arp.h
 
@@ -41,142 +30,10 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-class Mount(NamedTuple):
-    kind: str  # of file system
-    options: str
-
-
 def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
     """Exit code (127: not there, 124: no answer in time) and all output of a program."""
     done = programs.run(words, seconds)
     return done.code, (done.out + done.err).strip()
-
-
-# ---- files
-
-
-def mount_of(folder: Path) -> Mount:
-    """The file system of a folder, from /proc/self/mountinfo, of mounts at one place the last."""
-    place, found = folder.resolve(), Mount("unknown", "")
-    depth = -1
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        first, _, second = line.partition(" - ")
-        where = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), first.split()[4]))
-        if place.is_relative_to(where) and len(where.parts) >= depth:
-            depth = len(where.parts)
-            kind, _, options = second.split(" ", 2)
-            found = Mount(kind, f"{first.split()[5]},{options.rpartition(' ')[2]}")
-    return found
-
-
-@contextmanager
-def _probe(folder: Path) -> Iterator[Path]:
-    """A file in the folder that is gone afterwards. Raises OSError."""
-    with tempfile.TemporaryDirectory(prefix=".hpcscale-doctor-", dir=folder) as name:
-        file = Path(name) / "probe"
-        file.write_bytes(bytes(4096))
-        yield file
-
-
-def file_system(folder: Path, shared: bool) -> Iterator[Finding]:
-    """Can jobs write here as they must? shared: other nodes have to see it."""
-    check, mount = "file system", mount_of(folder)
-    try:
-        with _probe(folder) as file, file.open("rb+") as stream:
-            os.fsync(stream.fileno())
-            mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ).close()
-            file.rename(file.with_name("renamed"))
-    except OSError as error:
-        why = "jobs write, sync, map and rename files: name a folder where they can (`doctor FOLDER`)"
-        yield Finding(check, "problem", f"{folder} ({mount.kind}): {error.strerror or error}", why)
-        return
-    space = os.statvfs(folder)
-    free, files = space.f_bavail * space.f_frsize, space.f_favail
-    said = f"{folder}: {mount.kind}, {free / 1e9:.1f} GB free"
-    if free < SPACE:
-        advice = "checkpoints and shards need room; take a larger file system, or clear this one"
-        yield Finding(check, "problem" if free < 1e9 else "warning", said, advice)
-    elif space.f_files and files < INODES:
-        advice = "the file system has nearly as many files as it can have"
-        yield Finding(check, "warning", f"{said}, {files} files", advice)
-    elif shared and mount.kind in LOCAL:
-        advice = "this looks like a disk of this machine alone: jobs need a folder that every node sees"
-        yield Finding(check, "warning", said, advice)
-    else:
-        yield Finding(check, "ok", said)
-
-
-def locks(folder: Path) -> Iterator[Finding]:
-    """Do locks keep two calls apart, and does HDF5, which takes the same, write here?"""
-    options = mount_of(folder).options.split(",")
-    apart = "so do not run one command twice at the same time on one output: nothing keeps the calls apart"
-    try:
-        with _probe(folder) as file, file.open("rb") as one, file.open("rb") as other:
-            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
-                yield Finding("locks", "warning", f"{folder}: a lock that is held is given again", apart)
-                return
-    except OSError as error:
-        if error.errno in records.WITHOUT_LOCKS:
-            advice = 'put HDF5_USE_FILE_LOCKING = "FALSE" under [environment] of the site; ' + apart
-            yield Finding("locks", "warning", f"{folder}: {error.strerror}", advice)
-        return  # what else is wrong, file_system tells
-    alone = {"localflock", "nolock", "local_lock=all", "local_lock=flock"} & set(options)
-    if alone:
-        yield Finding("locks", "warning", f"{folder}: {', '.join(alone)}: locks hold on one node only", apart)
-    else:
-        yield Finding("locks", "ok", f"{folder}: held locks are refused")
-
-
-def clock(folder: Path) -> Iterator[Finding]:
-    """Does this clock agree with that of the file server?"""
-    try:
-        before = time.time()
-        with _probe(folder) as file:
-            stamp, after = file.stat().st_mtime, time.time()
-    except OSError:
-        return
-    skew = max(
-        before - 0.1 - stamp, stamp - after, 0.0
-    )  # kernels stamp by a clock that ticks, up to 10 ms late
-    yield skewed(skew, "the file server")
-
-
-def skewed(seconds: float, other: str) -> Finding:
-    said = f"{seconds:.0f} s from {other}" if seconds >= 1 else f"agrees with {other}"
-    advice = "have the clock set (NTP)"
-    if seconds > MUNGE:
-        return Finding("clock", "problem", said, f"{advice}: Slurm refuses what comes from another time")
-    if seconds > SKEW:
-        return Finding("clock", "warning", said, f"{advice}: times in logs do not fit each other")
-    return Finding("clock", "ok", said)
-
-
-def room(building: bool) -> Iterator[Finding]:
-    """Where Apptainer puts what it caches and unpacks."""
-
-    def named(name: str) -> str | None:
-        return os.environ.get(f"APPTAINER_{name}") or os.environ.get(f"SINGULARITY_{name}")
-
-    temporary = Path(named("TMPDIR") or ("/var/tmp" if building else os.environ.get("TMPDIR") or "/tmp"))
-    cache = Path(named("CACHEDIR") or Path.home() / ".apptainer" / "cache")
-    for check, folder, needed, variable in (
-        ("temporary files", temporary, BUILD if building else 1e9, "APPTAINER_TMPDIR"),
-        ("cache", cache, 1e9, "APPTAINER_CACHEDIR"),
-    ):
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        said = f"{folder}: {mount_of(folder).kind}, {free / 1e9:.1f} GB free"
-        advice = f"name a folder with {needed / 1e9:.0f} GB in {variable}; a home folder's quota is not seen"
-        if not os.access(folder, os.W_OK):
-            yield Finding(check, "warning", f"{folder}: not writable", advice)
-        else:
-            yield Finding(check, "warning", said, advice) if free < needed else Finding(check, "ok", said)
 
 
 # ---- Python

@@ -5,30 +5,24 @@ Renaming needs no room on a disk. A pair that kept its name belongs to a submiss
 sbatch left open; the next command for the folder looks whether Slurm has its job.
 """
 
-import errno
 import fcntl
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hpcscale.cluster import files, slurm
+from hpcscale import files
+from hpcscale.cluster import slurm
+from hpcscale.files import FileError
+from hpcscale.progress import Say
 
-WITHOUT_LOCKS = (
-    errno.ENOSYS,
-    errno.ENOLCK,
-    errno.EOPNOTSUPP,
-    524,
-)  # 524: the kernel's own ENOTSUPP, from NFS
 OPEN = 600  # seconds that a submission may still arrive at Slurm
 
-Say = Callable[[str], None]
 
-
-class Aside:
+class Draft:
     """The record and the script of a job that has no id yet."""
 
     def __init__(self, folder: Path, token: str) -> None:
@@ -58,14 +52,14 @@ class Aside:
             file.rename(target)
 
 
-def aside(folder: Path) -> Aside:
-    return Aside(folder, f"hpcscale-{secrets.token_hex(8)}")
+def draft(folder: Path) -> Draft:
+    return Draft(folder, f"hpcscale-{secrets.token_hex(8)}")
 
 
 def settle(folder: Path, say: Say) -> None:
     """Give submissions that were left open the id of their job, if Slurm has it. Raises SlurmError."""
     for file in sorted((folder / "jobs").glob("submit-*.json")):
-        left = Aside(file.parent, file.stem.removeprefix("submit-"))
+        left = Draft(file.parent, file.stem.removeprefix("submit-"))
         job = slurm.find(left.token)
         with suppress(OSError):  # who only looks need not be allowed to write here
             age = round(time.time() - file.stat().st_mtime)
@@ -79,18 +73,37 @@ def settle(folder: Path, say: Say) -> None:
                 say(f"{file}: removed; Slurm does not have this job")
 
 
-def read(folder: Path, job: str) -> dict[str, Any]:
-    """What `submit` wrote down; empty for a job by hand. Raises files.DamagedError, which names the file."""
-    file = folder / "jobs" / f"{job}.json"
+class DamagedError(FileError):
+    """A JSON file that does not hold what it should; the message names it."""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises FileNotFoundError, and DamagedError if anything else is wrong."""
     try:
         values = files.read_json(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except FileError as error:
+        raise DamagedError(f"{file}: is damaged: {str(error).removeprefix(f'{file}: ')}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{file}: is damaged: holds no JSON object, but {str(values)[:40]!r}")
+    return values
+
+
+def read(folder: Path, job: str) -> dict[str, Any]:
+    """What `submit` wrote down; empty for a job by hand. Raises DamagedError, which names the file."""
+    file = folder / "jobs" / f"{job}.json"
+    try:
+        values = read_json(file)
     except FileNotFoundError:
         return {}
     command, request = values.get("command"), values.get("request")
     if not (isinstance(command, list) and command and all(isinstance(word, str) for word in command)):
-        raise files.DamagedError(f"{file}: is damaged: command is {command!r}, must be a list of words")
+        raise DamagedError(f"{file}: is damaged: command is {command!r}, must be a list of words")
     if not isinstance(values.get("cwd"), str) or not isinstance(request, dict):
-        raise files.DamagedError(f"{file}: is damaged: holds no cwd and request of `hpcscale submit`")
+        raise DamagedError(f"{file}: is damaged: holds no cwd and request of `hpcscale submit`")
     return {"job": job, **values}
 
 
@@ -101,7 +114,7 @@ def lock(folder: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
+            if error.errno not in files.NO_LOCKS:
                 raise
             say(f"{folder}: this file system has no locks; see that nothing else submits for it now")
         yield

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcscale.cluster import files
+from hpcscale.cluster import templates
 from hpcscale.cluster.site import Resources, Site, Template
 
 MARK = "# ----"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job, as `hpcscale submit` was asked for it."""
+class BatchJob:
+    """One job of Slurm, as `hpcscale submit` was asked for it."""
 
     template: Template
     folder: Path  # of its log and attempts; absolute
@@ -31,12 +31,12 @@ class Job:
     parts: int = 0  # of an array's work; may be more than it has tasks
 
 
-def render(job: Job, site: Site) -> str:
+def render(job: BatchJob, site: Site) -> str:
     """The template with everything in it: runs anywhere, whatever becomes of the template."""
-    text = (files.slurm() / f"{job.template}.sbatch").read_text()
+    text = (templates.slurm() / f"{job.template}.sbatch").read_text()
     head, _, rest = text.partition(f"{MARK} by hand")
     _, _, tail = rest.partition(f"\n{MARK}\n")
-    library = (files.slurm() / "lib.sh").read_text()
+    library = (templates.slurm() / "lib.sh").read_text()
     return "".join(
         [
             head,
@@ -55,7 +55,7 @@ def render(job: Job, site: Site) -> str:
     )
 
 
-def directives(job: Job, site: Site) -> Iterator[str]:
+def directives(job: BatchJob, site: Site) -> Iterator[str]:
     wanted = job.resources
     yield f"--job-name={job_name(job)}"
     for option in ("partition", "account", "qos", "constraint", "time"):
@@ -80,7 +80,7 @@ def directives(job: Job, site: Site) -> Iterator[str]:
     yield from wanted.directives
 
 
-def variables(job: Job, site: Site) -> dict[str, str]:
+def variables(job: BatchJob, site: Site) -> dict[str, str]:
     """What slurm/lib.sh reads. HPCSCALE_ENV_NAME is NAME in the image, and nothing to the batch shell."""
     names = {
         "HPCSCALE_IMAGE": str(job.image),
@@ -100,7 +100,7 @@ def variables(job: Job, site: Site) -> dict[str, str]:
     return {name: value for name, value in names.items() if value} | inside
 
 
-def job_name(job: Job) -> str:
+def job_name(job: BatchJob) -> str:
     """For squeue: the command, and the folder with what is not plain left out."""
     words = ("train",) if job.template == "train" else job.arguments[:2]
     plain = [re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in (*words, job.folder.name)]

@@ -2,6 +2,9 @@
 
 `slurm/sites/example.toml` explains every key; a key that is not here is an error. `submit` finds the file by
 `--site`, $HPCSCALE_SITE or ~/.config/hpcscale/site.toml.
+
+A new key is a field of `Resources` (what Slurm is asked for) or of `Site`, with its default and what it is; the
+example must explain it, which tests/cluster/test_site.py holds, and script.py puts it into job scripts.
 """
 
 import os
@@ -13,9 +16,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from hpcscale import config
-from hpcscale.cluster import files
-from hpcscale.config import ConfigError
+from hpcscale import sections
+from hpcscale.cluster import templates
+from hpcscale.sections import ConfigError
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:
@@ -202,12 +205,12 @@ def find(name: str | None) -> Path:
     elif "/" in name or name.endswith(".toml"):
         places = [Path(name)]
     else:
-        places = [home / "sites" / f"{name}.toml", files.slurm() / "sites" / f"{name}.toml"]
+        places = [home / "sites" / f"{name}.toml", templates.slurm() / "sites" / f"{name}.toml"]
     for place in places:
         if place.is_file():
             return place
     looked = " and ".join(map(str, places))
-    example = files.slurm() / "sites" / "example.toml"
+    example = templates.slurm() / "sites" / "example.toml"
     raise ConfigError(
         f"no site: looked for {looked}. A site file says what jobs must know of your cluster; one line is "
         f'enough to begin with:\n  image = "/shared/images/hpcscale-cpu.sif"\n{example} explains every key. '
@@ -218,12 +221,12 @@ def find(name: str | None) -> Path:
 
 def load(file: Path) -> Site:
     """Read a site file. Raises ConfigError with every problem found."""
-    return config.check(Site, config.read_toml(file), str(file))
+    return sections.check(Site, sections.read_toml(file), str(file))
 
 
 def checked(resources: Resources, changes: dict[str, object]) -> Resources:
     """The resources with some of them chosen on the command line. Raises ConfigError."""
-    return config.check(Resources, resources.model_dump() | changes, "options")
+    return sections.check(Resources, resources.model_dump() | changes, "options")
 
 
 def span(limit: str) -> int | None:

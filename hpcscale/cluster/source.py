@@ -10,14 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcscale.cluster import files
+from hpcscale import files
+from hpcscale.cluster import templates
 from hpcscale.files import Told
 
 
@@ -44,7 +44,7 @@ class SourceError(Told):
 
 def root() -> Path:
     """The clone that this package lies in. Raises SourceError if it was installed without."""
-    clone = files.containers().parent
+    clone = templates.containers().parent
     if not (clone / "CMakeLists.txt").is_file():
         raise SourceError(f"an image is built of a clone of hpcscale, which {clone} is not")
     return clone
@@ -102,7 +102,8 @@ def wheels(clone: Path, kind: str) -> Path:
 
 
 def _download(clone: Path, folder: Path, what: Kind) -> None:
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
+    part = files.aside(folder)
+    part.mkdir()
     try:
         command = [str(clone / "install" / "wheels.sh"), str(part), *what]
         done = subprocess.run(
@@ -112,7 +113,7 @@ def _download(clone: Path, folder: Path, what: Kind) -> None:
             raise SourceError(
                 f"{done.stderr[-4000:]}\ninstall/wheels.sh could not download; it ended as above"
             )
-        part.rename(folder)
+        files.commit(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -16,9 +16,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import hpcscale
 from hpcscale import config
-from hpcscale.cluster import files, jobs, records, script, site, slurm, source
-from hpcscale.cluster.records import Say
+from hpcscale.cluster import jobs, records, script, site, slurm, source
 from hpcscale.files import Usage
+from hpcscale.progress import Say
 
 RANKED = ("train", "evaluate")  # commands of several ranks; of any other, each rank would do all of it
 
@@ -61,7 +61,7 @@ class Submission:
     warnings: tuple[str, ...] = ()
 
 
-def plan(command: Command, request: Request, max_array_size: int) -> Submission:
+def prepare(command: Command, request: Request, max_array_size: int) -> Submission:
     """All that can be known before Slurm is asked. Raises SubmitError and ConfigError."""
     for earlier in request.after:
         if not re.fullmatch(slurm.ID, earlier):
@@ -76,7 +76,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Submission:
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
     if command.recipe:
-        config.share(command.recipe, request.nodes * resources.ranks())
+        config.samples_of_rank(command.recipe, request.nodes * resources.ranks())
     if missing := here.missing():
         raise SubmitError(f"{site_file}: binds: {', '.join(missing)}: there is nothing here")
     digest, commit = _image(here)
@@ -85,7 +85,7 @@ def plan(command: Command, request: Request, max_array_size: int) -> Submission:
     if template == "train":
         words.remove(next(word for word in words[1:] if Path(word) == command.folder))
         words.remove("train")
-    job = script.Job(
+    job = script.BatchJob(
         template=template,
         folder=folder,
         arguments=tuple(words),
@@ -128,7 +128,7 @@ def _resources(
 
 
 def _record(
-    command: Command, request: Request, job: script.Job, commit: str | None, site_file: Path
+    command: Command, request: Request, job: script.BatchJob, commit: str | None, site_file: Path
 ) -> dict[str, Any]:
     return {
         "command": list(command.words),
@@ -156,53 +156,53 @@ def _warnings(here: site.Site, site_file: Path) -> tuple[str, ...]:
     return (f"no '{here.apptainer}' on PATH here, and {site_file} loads no module: see that nodes have it",)
 
 
-def submit(plan: Submission, say: Say) -> str:
+def submit(submission: Submission, say: Say) -> str:
     """Write record and script, hand the script to sbatch, give both the id of the job, and return it.
 
     say: is told what else sbatch says. Raises SubmitError if another training of the same run waits or runs,
     SlurmError if Slurm refuses; UnsureError if it may have the job all the same: then the record stays.
     """
-    folder = plan.folder / "jobs"
+    folder = submission.folder / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
     with records.lock(folder, say):
-        records.settle(plan.folder, say)
-        if plan.record["command"][0] == "train":
-            active = jobs.active_trainings(plan.folder) - set(plan.record["after"])
+        records.settle(submission.folder, say)
+        if submission.record["command"][0] == "train":
+            active = jobs.active_trainings(submission.folder) - set(submission.record["after"])
             if active:
                 raise SubmitError(
-                    f"{plan.folder}: job {', '.join(sorted(active))} trains this run already; "
+                    f"{submission.folder}: job {', '.join(sorted(active))} trains this run already; "
                     "`hpcscale cancel` ends it, --after lets this one wait for it"
                 )
-        aside = records.aside(folder)
-        aside.write(plan.text, {**plan.record, "submitted": int(time.time())})
-        output = folder / ("%A_%a.log" if plan.record["array"] else "%j.log")
+        draft = records.draft(folder)
+        draft.write(submission.text, {**submission.record, "submitted": int(time.time())})
+        output = folder / ("%A_%a.log" if submission.record["array"] else "%j.log")
         try:
-            job, said = slurm.submit(aside.script, output, aside.token, plan.own_comment)
+            job, said = slurm.submit(draft.script, output, draft.token, submission.own_comment)
         except slurm.UnsureError as error:
             raise slurm.UnsureError(
-                f"{error}\nSlurm may have the job all the same, and {aside.record} stays: "
+                f"{error}\nSlurm may have the job all the same, and {draft.record} stays: "
                 "`hpcscale status` looks for the job, as does the next submission"
             ) from None
         except slurm.SlurmError:
-            aside.remove()
+            draft.remove()
             raise
         if said:
             say(said)
         try:
-            aside.name(job)
+            draft.name(job)
         except OSError as error:
-            say(f"job {job} waits, but its record has to stay {aside.record}: {error.strerror}")
+            say(f"job {job} waits, but its record has to stay {draft.record}: {error.strerror}")
     return job
 
 
 def request_of(record: dict[str, Any]) -> Request:
-    """What a job was asked for with, from its record. Raises files.DamagedError."""
+    """What a job was asked for with, from its record. Raises records.DamagedError."""
     try:
         return TypeAdapter(Request).validate_python(record["request"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise files.DamagedError(
+        raise records.DamagedError(
             f"the record of job {record['job']} is damaged: request.{where}: {first['msg']}"
         ) from None
 
@@ -242,14 +242,15 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
                     f"{folder}, and the binds of the site: {', '.join(here.binds) or 'none'}"
                 )
     if exists and command.recipe:
-        for path in _data_paths(command.recipe):
+        for path in data_paths(command.recipe):
             if not path.exists() and not any(Path(os.path.abspath(path)).is_relative_to(m) for m in moved):
                 raise SubmitError(
                     f"{path}: does not exist; if another job writes it, name that one with --after"
                 )
 
 
-def _data_paths(settings: config.Config) -> list[Path]:
+def data_paths(settings: config.Config) -> list[Path]:
+    """What a training reads of its data."""
     data = settings.data
     return [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
 
@@ -260,10 +261,10 @@ def _image(here: site.Site) -> tuple[str, str | None]:
     if wrong := here.image_fault():
         raise SubmitError(wrong)
     try:
-        values = files.read_json(file.with_name(file.name + ".json"))
+        values = records.read_json(file.with_name(file.name + ".json"))
     except FileNotFoundError:  # seconds
         return source.sha256(file), None
-    except files.DamagedError as error:
+    except records.DamagedError as error:
         raise SubmitError(f"{error}; `hpcscale image verify` says more") from None
     digest, commit = values.get("sha256"), values.get("revision")
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):

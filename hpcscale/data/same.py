@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcscale import config, ranks
+from hpcscale import ranks, sections
 from hpcscale.config import Config, ConfigError
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
@@ -23,7 +23,7 @@ PLACES = {"data": "data.train", "classes": "data.vocabulary", "dropped": "data.d
 def settings(mine: Config | None) -> Config:
     """Rank 0's configuration, on all ranks (collective): a file may change while they start."""
     values = ranks.broadcast_object(mine.model_dump(mode="json") if mine else None)
-    return config.check(Config, values, "configuration of rank 0")
+    return sections.check(Config, values, "configuration of rank 0")
 
 
 def fingerprint(vocabulary: Vocabulary, data: DataSet, order: Order | None) -> dict[str, Any]:

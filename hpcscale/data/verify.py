@@ -7,7 +7,7 @@ concerned, that sample.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,7 @@ import numpy as np
 from hpcscale.data.manifest import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
 from hpcscale.data.store import Shard, open_shard, record_digest
 from hpcscale.files import FileError, open_regular, parse_json, read_bytes
-
-Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
+from hpcscale.progress import Progress, none
 
 
 class Problem(NamedTuple):
@@ -55,7 +54,7 @@ def info(folder: Path) -> dict[str, int | float | bool | str | None]:
     }
 
 
-def verify(folder: Path, progress: Progress = lambda stage, done, total: None) -> list[Problem]:
+def verify(folder: Path, progress: Progress = none) -> list[Problem]:
     """Read every byte of a data set. A sample's checksum covers its picture, tags, name and source digest;
     the file's covers the rest. An ingest that has not ended is a problem too. Memory: one shard's index.
     """

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from hpcscale.data.codes import Codes
 from hpcscale.data.parts import Part, locked, parts_folder, remove_parts
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.lines import Write, lines
 from hpcscale.files import Usage, remove_asides, replacing, write_once
+from hpcscale.progress import Progress
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
 LEAST = 1 << 12  # codes of a block: shorter ones are not worth a tile of their own

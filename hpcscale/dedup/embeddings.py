@@ -19,7 +19,7 @@ from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,18 +27,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcscale import config
-from hpcscale.config import Input
 from hpcscale.data.codes import POOLINGS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.manifest import DataError
 from hpcscale.data.parts import locked, parts_folder, remove_parts
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import OptionError, agreeing, part_file
 from hpcscale.files import check_output, compared
 from hpcscale.ingest.sources import SourceError
 from hpcscale.inputs import pipeline
-from hpcscale.models import checkpoint, device, resnet
+from hpcscale.inputs.mending import BadSample
+from hpcscale.models import networks
+from hpcscale.models.networks import Trained
+from hpcscale.progress import Progress, none
 
 Pooling = Literal["rmac", "mean"]
 PART_ROWS = 4096  # 32 MB of features
@@ -47,39 +47,13 @@ OVERLAP = 0.4  # of neighbouring regions of the first level, where there are sev
 VERSION = 1  # of the poolings; a new one where features change
 
 
-class Network(NamedTuple):
-    """A network ready to embed."""
-
-    model: resnet.ResNet  # evaluating, on the device
-    input: Input  # how its run cuts pictures
-    device: torch.device
-    checkpoint: str  # SHA-256 of the tensors' file
-    step: int
-
-
-def load_network(place: Path) -> Network:
-    """The network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors.
-
-    Runs where the run's `train.device` says. Raises CheckpointError, ConfigError and DeviceError.
-    """
-    run, found = checkpoint.find(Path(place))
-    settings = config.read(run / "config.json")
-    tensors = checkpoint.load(found)[0]
-    if "fc.bias" not in tensors:
-        raise checkpoint.CheckpointError(f"{found.file}: holds no model.fc.bias")
-    model = resnet.build(settings.model, len(tensors["fc.bias"]))
-    checkpoint.restore(model.state_dict(), tensors, found.file)
-    here = device.choose(settings.train.device)
-    return Network(model.eval().to(here), settings.input, here, found.sha256, found.step)
-
-
 def embed_source(
     source: Path,
     out: Path,
     place: Path,
     pooling: Pooling = "rmac",
     batch: int = 32,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Codes:
     """Embed every picture of a data set into the file `out`; what an interrupted call has done is kept.
 
@@ -97,12 +71,12 @@ def embed_source(
     data = open_data(source)
     if not data.samples:
         raise SourceError(f"{source}: holds no pictures")
-    network = load_network(place)
-    width = network.model.fc.in_features
+    network = networks.load(place)
+    width = network.model.classifier.in_features
     libraries = f"DALI {version('nvidia-dali-cuda130')}, torch {torch.__version__}"
     decoder = f"{libraries}, resize {network.input.resize}, crop {network.input.crop}"
     head = Codes((), np.empty((0, width), np.float32), np.empty(0, np.uint8), pooling, VERSION,
-                 data.digest, decoder, checkpoint=network.checkpoint)  # fmt: skip
+                 data.digest, decoder, checkpoint=network.checkpoint.sha256)  # fmt: skip
     if out.exists():
         found = agreeing(out, head, "choose another file, or remove this one")
         remove_parts(out)  # killed between the merge and this
@@ -124,13 +98,13 @@ def embed_source(
 
 
 def _embed_part(
-    data: DataSet, samples: NDArray[np.int64], network: Network, pooling: Pooling, batch: int, head: Codes,
+    data: DataSet, samples: NDArray[np.int64], network: Trained, pooling: Pooling, batch: int, head: Codes,
     progress: Progress,
 ) -> Codes:  # fmt: skip
-    bad: list[pipeline.BadSample] = []
+    bad: list[BadSample] = []
     seen, features = [np.empty(0, np.int64)], [np.empty((0, head.codes.shape[1]), np.float32)]
     batches = pipeline.evaluate_batches(
-        data, samples, network.input, batch=batch, device=network.device, report=bad.append
+        data, samples, network.input, batch=batch, device=network.device, tell=bad.append
     )
     with closing(batches):
         for found in batches:
@@ -150,7 +124,7 @@ def _embed_part(
     )  # fmt: skip
 
 
-def describe(network: Network, images: Tensor, pooling: Pooling) -> NDArray[np.float32]:
+def describe(network: Trained, images: Tensor, pooling: Pooling) -> NDArray[np.float32]:
     """images (n, 3, h, w) in [-1, 1] -> (n, d), each of length 1 (of length 0 where all maps are 0). Waits
     for the device."""
     with torch.inference_mode():

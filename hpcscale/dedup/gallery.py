@@ -9,7 +9,7 @@ import base64
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +19,7 @@ import jinja2
 from hpcscale.dedup.places import Place, find_pictures, thumbnail
 from hpcscale.files import check_output, marked, replacing
 from hpcscale.pairs import Decisions, Pair, PairsError, read_decisions, read_pairs
+from hpcscale.progress import Progress, none
 from hpcscale.text import shown as shown_name
 
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
@@ -27,8 +28,6 @@ MARK = b'content="hpcscale dedup gallery"'  # in gallery.html: a page that may b
 BLOCK = 128  # thumbnails in one element of the page, which the browser looks into when it shows one of them
 LIMIT = 10_000
 Side = Literal["a", "b"]
-
-Progress = Callable[[str, int, int | None], None]
 
 
 class Sources(NamedTuple):
@@ -57,7 +56,7 @@ def gallery(
     decisions: Path | None = None,
     limit: int = LIMIT,
     method: str = "",
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Gallery:
     """Write the page `out`.
 

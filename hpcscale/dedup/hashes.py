@@ -30,7 +30,6 @@ from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_cod
 from hpcscale.data.manifest import DataError
 from hpcscale.data.parts import Part, check_part, locked, part_of, parts_folder, remove_parts
 from hpcscale.data.store import DataSet, open_data, record_digest
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
 from hpcscale.files import Usage, check_output, compared
 from hpcscale.ingest.exchanged import FEWER, first_exchanged
@@ -38,6 +37,7 @@ from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import find_source
 from hpcscale.ingest.transcode import digest_stored
 from hpcscale.ingest.workers import answers
+from hpcscale.progress import Progress, none
 
 PART_ROWS, MAX_PARTS = 4096, 4096
 
@@ -61,7 +61,7 @@ def hash_source(
     method: str = "pdq",
     workers: int | None = None,
     part: Part | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Codes | None:
     """Hash every picture of `source` into the file `out`; what an earlier, interrupted call has done is kept.
 
@@ -117,7 +117,7 @@ def hash_source(
     return read_codes(out)
 
 
-def find_pictures(source: Path, progress: Progress = lambda stage, done, total: None) -> Pictures:
+def find_pictures(source: Path, progress: Progress = none) -> Pictures:
     """Walk the source once (a data set's shards say it all by themselves). Raises SourceError, DataError."""
     if (source / "plan.json").exists():
         data = open_data(source)

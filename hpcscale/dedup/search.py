@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import Done, Found, RowNumbers, Search, Tile, run
 from hpcscale.dedup.blocks import (
     SearchError as SearchError,
 )  # for callers, who need nothing else of blocks.py
 from hpcscale.dedup.lines import check
+from hpcscale.progress import Progress, none
 
 BLOCK = (
     1 << 24
@@ -77,7 +77,7 @@ def search(
     out: Path | None,
     near: Near = USUAL,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
     part: Part | None = None,
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).

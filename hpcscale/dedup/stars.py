@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, read_codes
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.blocks import SearchError
 from hpcscale.dedup.lines import check, lines
 from hpcscale.dedup.search import USUAL, Near, Searched
+from hpcscale.progress import Progress, none
 
 PIECE = 1 << 18  # pairs joined at a time, at least
 
@@ -29,7 +29,7 @@ def search_groups(
     out: Path | None,
     near: Near = USUAL,
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Searched:
     """Write the groups of `a` to `out` (None: stdout); the options are those of `search`, for hashes.
     `Searched.pairs` counts the lines. Raises DataError and SearchError.

@@ -21,40 +21,19 @@ from torch import Tensor, nn
 from hpcscale import config, ranks
 from hpcscale.config import Config, Which
 from hpcscale.data import same
-from hpcscale.data.drop import order_of
-from hpcscale.data.order import Order
-from hpcscale.data.store import DataSet, open_data
 from hpcscale.evaluate import evaluations, metrics
 from hpcscale.evaluate.metrics import Metrics, Results
-from hpcscale.files import Told
+from hpcscale.evaluate.sets import EvaluateError, NoSet, Subset, default_set, open_set
 from hpcscale.inputs import pipeline
 from hpcscale.labels import vocabulary
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
-from hpcscale.models import checkpoint, resnet
-from hpcscale.models.device import choose
+from hpcscale.models import networks
+from hpcscale.models.checkpoint import NoCheckpoint
+from hpcscale.models.networks import evaluating
 
 PICTURES = 24  # kept as thumbnails
 SIDE = 128  # of a thumbnail, pixels
-
-
-class EvaluateError(Told):
-    """A run or set that cannot be evaluated; the message says why."""
-
-
-class NoSet(EvaluateError):
-    """Nothing to evaluate: no such set, or no checkpoint."""
-
-    code = 2
-
-
-class Subset(NamedTuple):
-    """The samples that are evaluated, and the data that they are a part of."""
-
-    which: Which
-    data: DataSet
-    samples: NDArray[np.int64]  # rising ids
-    order: Order | None  # that they were chosen by; validation data is used whole
 
 
 class Evaluation(NamedTuple):
@@ -89,18 +68,13 @@ def evaluate(
     """
     parts = [_empty(weights.size, candidates.size)]
     shown, thumbnails = [np.zeros(0, np.int64)], [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                logits = model(batch.images).float()
-                parts.append(_keep(batch, logits, targets, loss, candidates))
-                for row in np.flatnonzero(np.isin(batch.samples, pictures)):
-                    shown.append(batch.samples[row : row + 1])
-                    thumbnails.append(_thumbnails(batch.images[row : row + 1]))
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        for batch in batches:
+            logits = model(batch.images).float()
+            parts.append(_keep(batch, logits, targets, loss, candidates))
+            for row in np.flatnonzero(np.isin(batch.samples, pictures)):
+                shown.append(batch.samples[row : row + 1])
+                thumbnails.append(_thumbnails(batch.images[row : row + 1]))
     results = _gather(_join(parts))
     broken = results.samples[~np.isfinite(results.scores).all(1)]
     if broken.size:
@@ -131,78 +105,36 @@ def evaluate_set(
     candidates = np.unique(selected[selected >= 0])
     pictures = samples[np.linspace(0, samples.size - 1, min(PICTURES, samples.size)).astype(int)]
     with closing(
-        pipeline.evaluate_batches(data, share, settings.input, batch=batch, device=device)
+        pipeline.evaluate_batches(data, share, config.seen(settings), batch=batch, device=device)
     ) as batches:
         return evaluate(
             model, batches, targets, settings.loss.name, frequencies(labels), candidates, pictures
         )
 
 
-def open_set(
-    settings: Config, which: Which, data: DataSet | None = None, order: Order | None = None
-) -> Subset:
-    """A set's samples: all of `data.validation`, the part of `data.train` that training never sees
-    (held_out), or the rest of it (train). Rising ids, 8 bytes each.
-
-    data, order: of `data.train`, where they are there already; with a drop list an order costs a pass over
-    all names. Raises EvaluateError where the set is not configured or has no samples, DataError, ConfigError.
-    """
-    if which == "validation":
-        if settings.data.validation is None:
-            raise NoSet("set 'validation': data.validation is not configured; allowed: held_out, train")
-        data, order = open_data(settings.data.validation), None
-        samples = np.arange(data.samples, dtype=np.int64)
-    else:
-        data = data or open_data(settings.data.train)
-        order = order or order_of(settings, data)
-        if which == "train":
-            samples = np.sort(order.samples_at(np.arange(order.length, dtype=np.int64))[0])
-        else:
-            samples = np.sort(order.held_out_samples())
-    if not samples.size:
-        raise NoSet(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
-    return Subset(which, data, samples, order)
-
-
-def default_set(settings: Config) -> Which:
-    """What a run is judged by: other data if there is some, else the held-out part, else train."""
-    if settings.data.validation is not None:
-        return "validation"
-    return "held_out" if settings.data.held_out else "train"
-
-
 def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None) -> Path:
     """Evaluate the newest checkpoint of a run folder and write `RUN/evaluations/<set>-<step>/` (collective).
 
-    Rank 0 says which configuration and which checkpoint that is, and reads it: beside a running training,
-    others would find newer ones. which: by default `default_set`. batch: samples of one rank at a time, by
-    default its share of the training batch. Rank 0 writes the folder (`evaluations.save`); there is no other
-    effect. Raises ConfigError, also where data or vocabulary are not those that were trained on,
-    VocabularyError, DataError, CheckpointError, DeviceError or EvaluateError, before anything is written.
+    which: by default `default_set`. batch: samples of one rank at a time, by default its share of the
+    training batch. Rank 0 writes the folder (`evaluations.save`); there is no other effect. Raises
+    ConfigError, also where data or vocabulary are not those that were trained on, VocabularyError,
+    DataError, CheckpointError, DeviceError or EvaluateError, before anything is written.
     """
-    first = ranks.rank() == 0
-    settings = same.settings(config.read(run / "config.json") if first else None)
-    device = choose(settings.train.device)
+    try:
+        trained = networks.load(run)
+    except NoCheckpoint:
+        raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them") from None
+    settings, found = trained.settings, trained.checkpoint
     subset = open_set(settings, which or default_set(settings))
     labels = vocabulary.load(settings.data.vocabulary)
-    model = resnet.build(settings.model, len(labels.classes))
     contents = same.fingerprint(labels, subset.data, subset.order)
-    found = checkpoint.latest(run) if first else None
-    stated = ranks.broadcast_object([found.step, str(found.file), found.metadata] if found else None)
-    if stated is None:
-        raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them")
-    step, file, metadata = stated
-    same.refuse_others(metadata, contents, Path(file))
-    if found is not None:
-        checkpoint.restore(model.state_dict(), checkpoint.load(found)[0], found.file)
-    model.to(device)
-    ranks.broadcast(model.state_dict().values())
+    same.refuse_others(found.metadata, contents, found.file)
     batch = batch or max(1, settings.train.batch // ranks.size())
-    evaluation = evaluate_set(model, settings, subset, labels, batch, device)
-    if first:
-        save(evaluation, run, subset, step, labels)
+    evaluation = evaluate_set(trained.model, settings, subset, labels, batch, trained.device)
+    if ranks.rank() == 0:
+        save(evaluation, run, subset, found.step, labels)
     ranks.barrier()  # collective: when any rank returns, the folder is there
-    return folder_of(run, subset.which, step)
+    return folder_of(run, subset.which, found.step)
 
 
 def save(evaluation: Evaluation, run: Path, subset: Subset, step: int, labels: Vocabulary) -> Path:

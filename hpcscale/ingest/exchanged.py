@@ -15,12 +15,12 @@ from typing import NamedTuple, TypeVar
 
 from hpcscale.data.manifest import DataError, Plan, shard_name
 from hpcscale.data.store import open_shard
-from hpcscale.data.verify import Progress
 from hpcscale.files import FileError, parse_json
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import Source
 from hpcscale.ingest.transcode import digest_stored, why_not
 from hpcscale.ingest.workers import answers
+from hpcscale.progress import Progress
 
 FEWER = "the source changed: it has fewer pictures than a moment ago"
 READ = 100_000  # pictures that are read of shards that other tasks have packed

@@ -37,7 +37,7 @@ from hpcscale.data.manifest import (
 )
 from hpcscale.data.parts import Part, check_part, locked, part_of
 from hpcscale.data.store import write_shard
-from hpcscale.data.verify import Progress, checked_shard, entry_of
+from hpcscale.data.verify import checked_shard, entry_of
 from hpcscale.files import Usage, aside, commit, read_bytes, remove_asides, write_file, write_once
 from hpcscale.ingest.columns import Columns
 from hpcscale.ingest.exchanged import exchanged_since
@@ -47,6 +47,7 @@ from hpcscale.ingest.sources import Source, find_source
 from hpcscale.ingest.survey import Survey, survey_source, walk
 from hpcscale.ingest.transcode import Stored, encoder, store_picture
 from hpcscale.ingest.workers import answers
+from hpcscale.progress import Progress, none
 
 MAX_RESIZE = 8192
 CHANGED = "the source changed during the ingest"
@@ -64,7 +65,7 @@ def ingest(
     workers: int | None = None,
     shard_samples: int | None = None,
     quality: int = 90,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
     part: Part | None = None,
 ) -> list[Entry]:
     """Pack `source` into the folder `out`; what an earlier, interrupted run has finished there is kept.

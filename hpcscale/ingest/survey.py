@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcscale.data.manifest import digest, tag_lines
-from hpcscale.data.verify import Progress
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import Source
+from hpcscale.progress import Progress
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """JPEG bytes to normalised crops. The only file that imports DALI.
 
-In: rows of samples with their crops (`Crops`), from pipeline.py. Out: pixels in the buffer that it gives, or
+In: rows of samples with their crops (`Crops`), from crops.py. Out: pixels in the buffer that it gives, or
 the reason why a sample cannot be decoded.
 
 On the CPU, DALI decodes only the crop, straight from the mapped shard, and one C++ pass mirrors and
@@ -15,46 +15,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
 from hpcscale import ops
 from hpcscale.config import Input
 from hpcscale.data.store import DataSet
+from hpcscale.inputs.crops import Crops
+from hpcscale.models.preprocessing import MEAN, STD
 
 # Colours are upsampled as libjpeg does by default, on both sides; nvJPEG would repeat pixels. What is stored
 # is upright: metadata that survived ingest turns nothing.
 DECODE = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
 
 
-class Crops(NamedTuple):
-    """What a batch will show, row by row; fed to DALI and kept until the batch is handed out."""
+class Reading(NamedTuple):
+    """What is decoded, how, and where to."""
 
-    places: NDArray[np.int64]  # (n,) places in the global sequence
-    samples: NDArray[np.int64]  # (n,)
-    starts: NDArray[np.int32]  # (n, 2) top and left pixel of the crop
-    mirror: NDArray[np.uint8]  # (n,) 0 or 1
-
-    def rows(self, rows: NDArray[np.int64] | slice) -> "Crops":
-        return Crops(self.places[rows], self.samples[rows], self.starts[rows], self.mirror[rows])
+    data: DataSet
+    input: Input
+    device: torch.device
 
 
-def inputs(data: DataSet, plan: Crops, device: torch.device) -> tuple[Any, ...]:
-    """What DALI is fed for a plan: views of the mapped shards, the crops and, on a GPU, the mirror flags."""
-    fed = (data.jpegs(plan.samples), plan.starts)
-    return fed if device.type == "cpu" else (*fed, plan.mirror.astype(np.int32))
+def inputs(reading: Reading, crops: Crops) -> tuple[Any, ...]:
+    """What DALI is fed for a batch: views of the mapped shards, the crops and, on a GPU, the mirror flags."""
+    fed = (reading.data.jpegs(crops.samples), crops.starts)
+    return fed if reading.device.type == "cpu" else (*fed, crops.mirror.astype(np.int32))
 
 
-def decoder(
-    source: Iterator[tuple[Any, ...]],
-    data: DataSet,
-    input: Input,
-    most: int,
-    device: torch.device,
-    ahead: int,
-) -> Any:
-    """A DALI pipeline from `inputs` to (n, crop, crop, 3): uint8 on the CPU, float32 in [-1, 1] on a GPU."""
+def decoder(reading: Reading, source: Iterator[tuple[Any, ...]], most: int, ahead: int) -> Any:
+    """A DALI pipeline from `inputs` to (n, crop, crop, 3): uint8 on the CPU, float32 in [-1, 1] on a GPU.
+
+    most: rows of a batch; ahead: batches that are decoded before they are asked for.
+    """
+    data, input, device = reading
     cpu = device.type == "cpu"
     number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
     pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)
@@ -73,8 +67,8 @@ def decoder(
             cropped = fn.crop_mirror_normalize(
                 cropped,
                 mirror=mirror[0],
-                mean=[127.5] * 3,
-                std=[127.5] * 3,
+                mean=MEAN,
+                std=STD,
                 output_layout="HWC",
                 dtype=types.FLOAT,
             )
@@ -83,11 +77,11 @@ def decoder(
     return pipe
 
 
-def images(decoded: Any, plan: Crops, buffer: torch.Tensor) -> torch.Tensor:
+def images(decoded: Any, crops: Crops, buffer: torch.Tensor) -> torch.Tensor:
     """DALI's output as (n, 3, crop, crop) float32 in `buffer`; on a GPU it waits for DALI (a device sync)."""
-    out = buffer[: len(plan.samples)]
+    out = buffer[: len(crops.samples)]
     if buffer.device.type == "cpu":
-        ops.normalize(np.asarray(decoded.as_tensor()), plan.mirror, out.numpy())
+        ops.normalize(np.asarray(decoded.as_tensor()), crops.mirror, out.numpy())
     else:
         from nvidia.dali.plugin.pytorch import feed_ndarray
 
@@ -95,16 +89,15 @@ def images(decoded: Any, plan: Crops, buffer: torch.Tensor) -> torch.Tensor:
     return out.permute(0, 3, 1, 2)  # the memory stays NHWC, which torch calls channels_last
 
 
-def faults(data: DataSet, input: Input, plan: Crops, device: torch.device) -> list[str | None]:
+def faults(reading: Reading, crops: Crops) -> list[str | None]:
     """Decode each row alone: why it fails, or None. About 1 ms a row; 5 ms a failure: it ends a pipeline."""
     reasons: list[str | None] = []
     pipe = None
-    while len(reasons) < len(plan.samples):
+    while len(reasons) < len(crops.samples):
         try:
             if pipe is None:
-                rest = (plan.rows(slice(row, row + 1)) for row in range(len(reasons), len(plan.samples)))
-                source = (inputs(data, one, device) for one in rest)
-                pipe = decoder(source, data, input, 1, device, 1)
+                rest = (crops.rows(slice(row, row + 1)) for row in range(len(reasons), len(crops.samples)))
+                pipe = decoder(reading, (inputs(reading, one) for one in rest), 1, 1)
             pipe.schedule_run()
             pipe.share_outputs()
             pipe.release_outputs()
@@ -112,7 +105,7 @@ def faults(data: DataSet, input: Input, plan: Crops, device: torch.device) -> li
         except RuntimeError as error:
             pipe = None
             row = len(reasons)
-            jpeg = data.jpegs(plan.samples[row : row + 1])[0]
+            jpeg = reading.data.jpegs(crops.samples[row : row + 1])[0]
             said = str(error).partition("encountered:")[2].strip().partition("\n")[0].strip() or str(error)
             reasons.append(f"DALI: {said} ({jpeg.size} bytes, first {jpeg[:4].tobytes().hex(' ')})")
     return reasons

@@ -33,6 +33,10 @@ class CheckpointError(FileError):
     """A checkpoint that cannot be written or read; the message names the file."""
 
 
+class NoCheckpoint(CheckpointError):
+    """None was ever written there."""
+
+
 class Checkpoint(NamedTuple):
     step: int  # steps done
     file: Path  # the tensors
@@ -131,7 +135,7 @@ def find(place: Path) -> tuple[Path, Checkpoint]:
     if place.is_dir():
         found = latest(place)
         if found is None:
-            raise CheckpointError(f"{place}: no checkpoint there; `hpcscale train` writes them")
+            raise NoCheckpoint(f"{place}: no checkpoint there; `hpcscale train` writes them")
         return place, found
     if not NAME.fullmatch(place.name):
         raise CheckpointError(f"{place}: not a checkpoint: their names are step-, eight digits, .safetensors")

@@ -1,5 +1,5 @@
-"""Where a network runs: `train.device` of a recipe in, a device out; for training, evaluation and embeddings
-alike."""
+"""Where a network runs, and in which precision: `train.device` and `train.precision` of a recipe, chosen
+once for training, evaluation and embeddings alike."""
 
 import torch
 
@@ -25,3 +25,8 @@ def choose(wanted: str) -> torch.device:
     device = torch.device("cuda", ranks.device_index(visible))
     torch.cuda.set_device(device)
     return device
+
+
+def precision(wanted: str, device: torch.device) -> torch.autocast:
+    """A context in which a network computes in `wanted`, float32 or bfloat16; its weights stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, wanted == "bfloat16")

@@ -8,19 +8,22 @@ history is part of every checkpoint.
 
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcscale import config, ranks
-from hpcscale.data.store import DataSet
 from hpcscale.train import state
 from hpcscale.train.log import Report
 from hpcscale.train.readback import Step
 from hpcscale.train.state import Diverged
 
+NamesOf = Callable[[NDArray[np.int64]], list[str]]
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -128,8 +131,9 @@ class History:
         return f"the gradients of step {step} are not finite"
 
 
-def check(done: Step, data: DataSet, history: History, report: Report) -> bool:
-    """Count a step; whether any rank was asked to stop. Raises Diverged, on all ranks."""
+def check(done: Step, names_of: NamesOf, history: History, report: Report) -> bool:
+    """Count a step; whether any rank was asked to stop. Raises Diverged, on all ranks, with the names of the
+    step's samples."""
     if not done.bad:
         history.good(done.number, done.loss)
         report.step(done.number, done.loss)
@@ -141,7 +145,7 @@ def check(done: Step, data: DataSet, history: History, report: Report) -> bool:
         history.bad(done.number)
     except Diverged as error:
         report.end(done.number, "diverged")
-        names = ", ".join(f"{i} ({name})" for i, name in zip(samples, data.names(samples), strict=True))
+        names = ", ".join(f"{i} ({name})" for i, name in zip(samples, names_of(samples), strict=True))
         raise Diverged(f"{reason}; its samples: {names}; {error}") from None
     return done.stops > 0
 

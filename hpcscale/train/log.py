@@ -8,7 +8,7 @@ times of the host, which only queues work there.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hpcscale import __version__, ranks
 from hpcscale.config import Config, ConfigError
-from hpcscale.inputs.pipeline import BadSample
-from hpcscale.text import bare_stderr, shown_lines
+from hpcscale.inputs.mending import BadSample
+from hpcscale.progress import Bars
 from hpcscale.train import schedule
-from hpcscale.train.run_folder import Log
+from hpcscale.train.run_folder import LogFile
 
 
 class Report:
@@ -42,7 +40,8 @@ class Report:
         self.timed_steps = 0
         self.bad: list[BadSample] = []
         self.stack = ExitStack()
-        self.bar: Progress | None = None
+        self.bar: Bars | None = None
+        self.text = ""  # behind the bar
         self.board: Any = None
 
     def __enter__(self) -> "Report":
@@ -52,14 +51,12 @@ class Report:
             return self
         train = self.settings.train
         self.board = _tensorboard(self.run) if train.tensorboard else None
-        self.log = Log(self.run, self.first)
+        self.log = LogFile(self.run, self.first)
         began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         if sys.stderr.isatty():
-            console = Console(file=bare_stderr())
-            self.bar = self.stack.enter_context(Progress(*columns, console=console))
-            self.task = self.bar.add_task("", total=train.steps, completed=self.first)
+            self.bar = self.stack.enter_context(Bars())
+            self.bar("", self.first, train.steps, self.text)
         elif self.first:
             self.say(f"going on after step {self.first} of {train.steps}")
         return self
@@ -72,7 +69,7 @@ class Report:
                 self.board.close()
 
     @contextmanager
-    def share(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
         """Count the time inside as `name`."""
         began = perf_counter()
         yield
@@ -92,7 +89,7 @@ class Report:
             self.losses += 1
         self.timed_steps += 1
         if self.bar:
-            self.bar.update(self.task, completed=step)
+            self.bar("", step, train.steps, self.text)
         if step % train.log_every and step != train.steps:
             return
         if self.writes and self.losses:
@@ -111,7 +108,8 @@ class Report:
             self._scalars(step, {key: line[key] for key in ("loss", "lr", "samples_per_second")})
             text = f"loss {line['loss']:.4g}  lr {line['lr']:.3g}  {line['samples_per_second']:.0f} samples/s"
             if self.bar:
-                self.bar.update(self.task, description=text)
+                self.text = text
+                self.bar("", step, train.steps, text)
             else:
                 self.say(f"step {step}/{train.steps}  {text}")
         self.loss, self.losses = 0.0, 0
@@ -136,7 +134,7 @@ class Report:
         self.timed_steps = 0
         self.since = perf_counter()
 
-    def evaluation(self, step: int, which: str, metrics: dict[str, Any]) -> None:
+    def evaluation(self, step: int, which: str, metrics: Mapping[str, Any]) -> None:
         if self.writes:
             self.log.write("evaluation", step, set=which, **metrics)
             self._scalars(step, {f"{which}/{key}": value for key, value in metrics.items()})
@@ -161,7 +159,7 @@ class Report:
 
     def say(self, text: str) -> None:
         if self.bar:
-            self.bar.console.print(shown_lines(text), markup=False, highlight=False)
+            self.bar.say(text)
         else:
             print(text, file=sys.stderr, flush=True)
 

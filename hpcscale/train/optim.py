@@ -16,9 +16,10 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
     """SGD or RMSProp over two groups of parameters: with weight decay, and without.
 
     Biases and normalisations are not decayed (Goyal et al. 2017, section 5.3): all parameters of one
-    dimension. The learning rate is set before every step by the caller.
+    dimension. Those that require no gradient are left out. The learning rate is set before every step by the
+    caller.
     """
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -31,9 +32,8 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
         groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
     )
     if settings.momentum:
-        for (
-            parameter
-        ) in parameters:  # zeros equal torch's own start, whose first buffer is the first gradient
+        # Zeros equal torch's own start, whose first buffer is the first gradient.
+        for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
@@ -94,6 +94,6 @@ def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tenso
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 yield f"{name}.{key}", value

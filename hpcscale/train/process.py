@@ -1,23 +1,56 @@
-"""What a process must settle before it trains: its device, its threads, determinism, its memory."""
+"""What a process must settle before it trains: its ranks, device, threads, determinism, how it is stopped."""
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from hpcscale import config, ranks
-from hpcscale.config import Config, ConfigError
+from hpcscale import ranks
+from hpcscale.config import Config
+from hpcscale.data import same
 from hpcscale.models import device
+from hpcscale.train.log import process_age
+from hpcscale.train.signals import StopRequest
+from hpcscale.train.watchdog import Watchdog
+
+
+class Process(NamedTuple):
+    """One rank of a run, ready to train."""
+
+    settings: Config  # rank 0's
+    run: Path
+    device: torch.device
+    stop: StopRequest
+    watchdog: Watchdog
+    clock: dict[str, float]  # seconds since the process began, of what came before
+
+
+@contextmanager
+def start(settings: Config, run: Path) -> Iterator[Process]:
+    """Within, the ranks have met, requests to stop are remembered and the watchdog watches (collective).
+
+    Determinism is switched on for the process. Raises SlurmError, RankLost, ConfigError and DeviceError.
+    """
+    clock = {"imported": process_age()}
+    ranks.init(run)
+    clock["met"] = process_age()
+    settings = same.settings(settings)
+    with ExitStack() as stack:
+        here = prepare(settings)
+        attempt = ranks.attempt(run)
+        flag = attempt / "stop" if attempt and ranks.rank() == 0 else None
+        stop = stack.enter_context(StopRequest(flag, attempt is not None))
+        stuck = (attempt or run) / f"stack.{ranks.rank()}.txt"
+        watchdog = stack.enter_context(Watchdog(settings.watchdog, stuck))
+        yield Process(settings, run, here, stop, watchdog, clock)
 
 
 def prepare(settings: Config) -> torch.device:
-    """The device of this rank; threads and determinism of this process. Raises ConfigError, DeviceError."""
-    if config.share(settings, ranks.size()) == 1 and settings.input.crop <= 32:
-        raise ConfigError(
-            f"train.batch is {settings.train.batch} for {ranks.size()} ranks and input.crop "
-            f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "
-            "choose a larger batch or crop"
-        )
+    """The device of this rank; threads and determinism of this process. Raises DeviceError."""
     # cuBLAS reads it when it starts; without, its sums may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = device.choose(settings.train.device)
@@ -26,7 +59,7 @@ def prepare(settings: Config) -> torch.device:
     )
     # Some CUDA kernels have no deterministic form: they warn, and a resumed run is equal to rounding only.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # A pass over memory for nothing.
+    # Determinism would also fill fresh memory before it is used, which costs time and changes nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return chosen
 

@@ -1,7 +1,7 @@
 """The run folder as the training loop sees it: one process at a time, one configuration, one log.
 
-RUN/config.json is the configuration of the run; RUN/log.jsonl has one event a line, see `Log`; RUN/.lock is
-held by rank 0. Only rank 0 calls these functions.
+RUN/config.json is the configuration of the run; RUN/log.jsonl has one event a line, see `LogFile`;
+RUN/.lock is held by rank 0. Only rank 0 calls these functions.
 """
 
 import contextlib
@@ -16,33 +16,8 @@ from typing import Any
 from hpcscale import config, files
 from hpcscale.config import Config, ConfigError
 from hpcscale.models import checkpoint
+from hpcscale.sections import may_change
 from hpcscale.train import schedule
-
-# Keys that a run may be continued with other values of: how often it reports, where things lie, how fast it
-# is, what it does when something goes wrong. The contents of data and vocabulary are compared through the
-# checkpoint. Other numbers of compute threads change the last bits of sums, no more.
-FREE = {
-    "data.train",
-    "data.vocabulary",
-    "data.validation",
-    "data.drop",
-    "input.threads",
-    "input.prefetch",
-    "train.threads",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.evaluate_every",
-    "train.tensorboard",
-    "divergence.spike",
-    "divergence.window",
-    "divergence.skips",
-    "divergence.rollbacks",
-    "watchdog.floor",
-    "watchdog.multiple",
-    "watchdog.patience",
-}
-
 
 FILES = ("log.jsonl", "checkpoints", "evaluations")  # which nothing else writes
 
@@ -73,21 +48,22 @@ def agree(run: Path, settings: Config) -> None:
     """Check that a run goes on as it began; one that never came to its first step has not.
 
     Raises RunError where files of a run are there without it, and ConfigError with every key that differs,
-    unless it is one of FREE, or train.steps grows and the schedule does not depend on it.
+    unless it is one of those that may change (config.py marks them; the contents of data and vocabulary are
+    compared through the checkpoint), or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
     before = config.read(file) if file.exists() else None  # what is none is not ours to write over
     if before is not None and _begun(run):
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
-        free = set(FREE)
+        free = may = set(may_change(Config))
         if before.train.steps < settings.train.steps and not schedule.depends_on_length(settings.schedule):
-            free.add("train.steps")
+            free = may | {"train.steps"}
         differing = [key for key in new if old.get(key) != new[key] and key not in free]
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new[key]!r} here" for key in differing]
             raise ConfigError(
                 "\n".join([f"{file}: the run was started with another configuration", *lines])
-                + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(FREE))}; "
+                + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(may))}; "
                 "train.steps may grow unless the schedule is 'equal' or 'cosine'"
             )
     elif before is None and (others := [name for name in FILES if (run / name).exists()]):
@@ -118,7 +94,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-class Log:
+class LogFile:
     """RUN/log.jsonl: one JSON object a line, first key `event`, with the number of steps done as `step`.
 
     start | resume: how the process began. first_step: seconds from the start of the process until it had

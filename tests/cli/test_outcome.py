@@ -1,5 +1,4 @@
-"""How commands end: what a user can cause is a message and a code, whatever the command; the rest is not
-hidden."""
+"""How commands end: what a user can cause is a message and a code in all of them; the rest is not hidden."""
 
 import errno
 import importlib

@@ -1,5 +1,4 @@
-"""What a user names as an output: never an input, never a file that hpcscale did not write; the same command
-again is fine."""
+"""What a user names as an output: never an input, never a foreign file; the same command again is fine."""
 
 import json
 import os

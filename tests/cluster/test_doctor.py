@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpcscale.cli import main
-from hpcscale.cluster import doctor, node, slurm
+from hpcscale.cluster import doctor, node, slurm, storage
 from hpcscale.cluster.node import Finding
 
 CONFIG = """echo "Configuration data as of $(date +%Y-%m-%dT%H:%M:%S)"
@@ -59,10 +59,10 @@ class Machine:
     def site(self, more: str = "") -> None:
         (self.folder / "site.toml").write_text(f'image = "{self.image}"\n{more}\n')
 
-    def examine(self, where: doctor.Place = "login node") -> list[Finding]:
+    def examine(self, where: doctor.Where = "login node") -> list[Finding]:
         return doctor.examine(self.folder, str(self.folder / "site.toml"), where)
 
-    def states(self, where: doctor.Place = "login node") -> dict[str, str]:
+    def states(self, where: doctor.Where = "login node") -> dict[str, str]:
         """The worst of every check."""
         rank = {"ok": 0, "warning": 1, "problem": 2}
         found: dict[str, str] = {}
@@ -78,9 +78,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("PATH", str(found.programs))
     for name in [*slurm.cleared(os.environ), "PYTHONPATH"]:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(node, "LOCAL", set())
-    monkeypatch.setattr(node, "SPACE", 1.0)
-    monkeypatch.setattr(node, "BUILD", 1.0)
+    monkeypatch.setattr(storage, "LOCAL", set())
+    monkeypatch.setattr(storage, "SPACE", 1.0)
+    monkeypatch.setattr(storage, "BUILD", 1.0)
     monkeypatch.setattr(os, "access", lambda *arguments: True)
     return found
 
@@ -191,10 +191,10 @@ def worst(findings: Iterable[Finding]) -> tuple[str, str]:
 
 
 def test_a_folder_that_takes_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert worst(node.file_system(Path("/proc"), True))[0] == "problem"
-    state, said = worst(node.file_system(tmp_path, True))
-    assert (state, node.mount_of(tmp_path).kind in said) == (
-        "warning" if node.mount_of(tmp_path).kind in node.LOCAL else "ok",
+    assert worst(storage.file_system(Path("/proc"), True))[0] == "problem"
+    state, said = worst(storage.file_system(tmp_path, True))
+    assert (state, storage.mount_of(tmp_path).kind in said) == (
+        "warning" if storage.mount_of(tmp_path).kind in storage.LOCAL else "ok",
         True,
     )
     space = namedtuple("space", "f_bavail f_frsize f_favail f_files")
@@ -205,7 +205,7 @@ def test_a_folder_that_takes_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path:
         (10**8, 10**6, "ok"),
     ):
         monkeypatch.setattr(os, "statvfs", lambda _, free=free, files=files: space(free, 1024, files, 10**7))
-        assert worst(node.file_system(tmp_path, False))[0] == state
+        assert worst(storage.file_system(tmp_path, False))[0] == state
     assert os.listdir(tmp_path) == []
 
 
@@ -224,7 +224,7 @@ def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         raise OSError(number, "no")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    assert [finding.state for finding in node.locks(tmp_path)] == ["warning"]
+    assert [finding.state for finding in storage.locks(tmp_path)] == ["warning"]
 
 
 def test_a_program_that_says_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,21 +234,21 @@ def test_a_program_that_says_nothing(machine: Machine, monkeypatch: pytest.Monke
 
 
 def test_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert worst(node.locks(tmp_path))[0] == "ok"
+    assert worst(storage.locks(tmp_path))[0] == "ok"
     for options in ("rw,localflock", "rw,local_lock=all"):
-        monkeypatch.setattr(node, "mount_of", lambda _, options=options: node.Mount("lustre", options))
-        assert worst(node.locks(tmp_path)) == (
+        monkeypatch.setattr(storage, "mount_of", lambda _, options=options: storage.Mount("lustre", options))
+        assert worst(storage.locks(tmp_path)) == (
             "warning",
             f"{tmp_path}: {options[3:]}: locks hold on one node only",
         )
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: None)
-    assert "given again" in worst(node.locks(tmp_path))[1]
+    assert "given again" in worst(storage.locks(tmp_path))[1]
 
     def none(*arguments: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    (finding,) = node.locks(tmp_path)
+    (finding,) = storage.locks(tmp_path)
     assert (finding.state, "HDF5_USE_FILE_LOCKING" in finding.advice) == ("warning", True)
     assert os.listdir(tmp_path) == []
 
@@ -259,7 +259,7 @@ def test_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shift: float, state: str) -> None:
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + shift)
-    assert worst(node.clock(tmp_path))[0] == state
+    assert worst(storage.clock(tmp_path))[0] == state
 
 
 OLD = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12\nGCC version 12.3.0\n"
@@ -361,13 +361,13 @@ def test_cuda_of_the_image(machine: Machine) -> None:
 
 def test_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    assert doctor.place() == "compute node"
+    assert doctor.locate() == "compute node"
     monkeypatch.setenv("APPTAINER_CONTAINER", "/x.sif")
-    assert doctor.place() == "image"
+    assert doctor.locate() == "image"
 
 
 def test_command_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "place", lambda: "login node")
+    monkeypatch.setattr(doctor, "locate", lambda: "login node")
     arguments = ["doctor", str(machine.folder), "--site", str(machine.folder / "site.toml")]
     result = CliRunner().invoke(main, [*arguments, "--json"])
     found = json.loads(result.stdout)

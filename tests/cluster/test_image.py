@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hpcscale.cli import main
-from hpcscale.cluster import files, sbom, source
+from hpcscale.cluster import sbom, source, templates
 from hpcscale.cluster.image import ImageError, build, verify
 from hpcscale.cluster.mirror import MirrorError, debian_mirror
 
@@ -63,7 +63,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (program.parent / "debootstrap").touch()
     for file in program.parent.iterdir():
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(files, "containers", lambda: clone / "containers")
+    monkeypatch.setattr(templates, "containers", lambda: clone / "containers")
     monkeypatch.setattr(source, "wheels", lambda root, kind: tmp_path / "wheels")
     environment = {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
@@ -114,7 +114,7 @@ def test_an_image_is_built_tested_and_recorded(clone: Path, tmp_path: Path) -> N
     assert json.loads(run("info", "--json", out).stdout) == record
     assert run("verify", out).exit_code == run("test", out).exit_code == 0
     assert json.loads((tmp_path / "a.sif.cdx.json").read_text())["bomFormat"] == "CycloneDX"
-    assert not list(tmp_path.glob("hpcscale-image-*")) + list(tmp_path.glob(".a.sif*"))
+    assert not list(tmp_path.glob("hpcscale-image-*")) + list(tmp_path.glob("*.tmp"))
 
 
 def test_only_what_has_changed_is_built_again(clone: Path, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_a_signature_is_part_of_what_is_recorded_and_is_checked(clone: Path, tmp
 
 def test_what_is_missing_is_told(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in a folder that is there" in run("build", "cpu", "--out", tmp_path / "no" / "a.sif").stderr
-    monkeypatch.setattr("hpcscale.cluster.image.SPACE", 1e18)
+    monkeypatch.setattr("hpcscale.cluster.image.BUILD", 1e18)
     assert "APPTAINER_TMPDIR" in run("build", "cpu", "--out", tmp_path / "a.sif").stderr
-    monkeypatch.setattr("hpcscale.cluster.image.SPACE", 0)
+    monkeypatch.setattr("hpcscale.cluster.image.BUILD", 0)
     monkeypatch.setenv("PATH", "/nowhere")
     done = run("build", "cpu", "--out", tmp_path / "a.sif", "--mirror", "http://mirror/debian")
     assert done.exit_code == 1

@@ -134,7 +134,7 @@ def test_every_character_arrives_as_it_is(site: Site) -> None:
     digest = json.loads(Path(f"{site.image}.json").read_text())["sha256"]
     folder, resources = Path.cwd() / "out.job", here.resources("single")
     Path("job.sbatch").write_text(
-        script.render(script.Job("single", folder, tuple(WORDS), site.image, digest, resources), here)
+        script.render(script.BatchJob("single", folder, tuple(WORDS), site.image, digest, resources), here)
     )
     subprocess.run(["sbatch", "job.sbatch"], check=True)
     site.cluster.run()

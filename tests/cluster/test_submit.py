@@ -57,7 +57,7 @@ def golden_scripts() -> dict[str, str]:
     texts = {}
     for name, (where, asked) in wanted.items():
         folder = Path("/runs/first" if name == "bare" else f"/runs/{AWKWARD}")
-        job = script.Job(folder=folder, image=where.image, image_sha256="0" * 64,
+        job = script.BatchJob(folder=folder, image=where.image, image_sha256="0" * 64,
                          resources=where.resources(asked["template"]), **asked)  # fmt: skip
         texts[f"scripts/{name}.sbatch"] = script.render(job, where)
     return texts

@@ -1,5 +1,4 @@
-"""What says "the same data" looks at the pictures: those of another set with the same names are another set's
-for data sets, hash files, embeddings, checkpoints and evaluations; a copy elsewhere is the same."""
+"""Which data are the same: copies elsewhere are; other pictures of the same names are not, in any file."""
 
 import shutil
 from collections.abc import Callable

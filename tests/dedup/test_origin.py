@@ -1,5 +1,4 @@
-"""Pairs and audits say which pictures they are of: PAIRS.json beside pairs, digests in evaluations, and the
-audit that refuses pairs found with other pictures of the same names."""
+"""Pairs and audits say which pictures they are of, and refuse others of the same names."""
 
 import hashlib
 import json

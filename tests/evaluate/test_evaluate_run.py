@@ -1,5 +1,4 @@
-"""`hpcscale evaluate` and `hpcscale report` on a run folder with real data, network and checkpoint, no
-training."""
+"""`hpcscale evaluate` and `hpcscale report` on a run with real data, network and checkpoint, not trained."""
 
 import hashlib
 import json

@@ -190,9 +190,9 @@ def prepare() -> None:
     from hpcscale.dedup import hashes
     from hpcscale.dedup.study import calibrate
     from hpcscale.ingest import packing
-    from hpcscale.models import resnet
+    from hpcscale.models import networks
 
-    resnet.build = lambda settings, classes: torch.nn.Linear(1, classes)  # type: ignore[assignment,return-value]
+    networks.build = lambda settings, classes: torch.nn.Linear(1, classes)  # type: ignore[assignment,return-value]
     for module in (packing, hashes, calibrate):
         module.answers = _answers  # type: ignore[attr-defined]
     resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))

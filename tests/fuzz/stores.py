@@ -1,5 +1,4 @@
-"""What we write and read: shards, the files of a data set, hash files, checkpoints. What is damaged is
-refused, or named by `data verify`; what is taken is what it was."""
+"""What we write and read, damaged: refused, or named by `data verify`; what is taken is what it was."""
 
 import hashlib
 import json

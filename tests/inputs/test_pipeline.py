@@ -24,6 +24,7 @@ from hpcscale.data.order import Order, below, draws
 from hpcscale.data.store import DataError, DataSet, open_data
 from hpcscale.ingest.packing import ingest
 from hpcscale.inputs import pipeline
+from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.pipeline import BadSample, Batch
 
 CPU = torch.device("cpu")
@@ -63,9 +64,11 @@ def train(
     data: Pictures | DataSet, first_step: int = 0, steps: int = 5, rank: int = 0, size: int = 1, **keys
 ) -> list[Batch]:
     """All batches of a rank, with copies of their images."""
-    settings = {"batch": 8, "seed": 3, "device": CPU, "input": INPUT} | keys
+    settings = {"seed": 3, "device": CPU, "input": INPUT} | keys
     order = settings.pop("order", None) or Order(data.samples, 3)
-    settings |= {"first_step": first_step, "steps": steps, "rank": rank, "size": size}
+    settings["steps"] = Steps(
+        first_step, steps, settings.pop("batch", 8), rank, size, settings.pop("parts", 1)
+    )
     return kept(pipeline.train_batches(data, order, **settings))
 
 
@@ -110,7 +113,7 @@ def test_batches_have_the_stated_form(jpegs: list[bytes]) -> None:
 
 def test_buffer_is_used_again(jpegs: list[bytes]) -> None:
     order = Order(len(jpegs), 3)
-    where = {"batch": 8, "seed": 3, "first_step": 0, "steps": 4, "rank": 0, "size": 1, "device": CPU}
+    where = {"steps": Steps(0, 4, 8), "seed": 3, "device": CPU}
     pointers = {
         batch.images.data_ptr()
         for batch in pipeline.train_batches(Pictures(jpegs, SIDE), order, INPUT, **where)
@@ -145,6 +148,20 @@ def test_world_sizes_share_one_sequence(jpegs: list[bytes], size: int) -> None:
         parts = [batches[step] for batches in ranks]
         np.testing.assert_array_equal(np.concatenate([part.samples for part in parts]), batch.samples)
         assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+
+
+def test_the_parts_of_a_step_are_its_batch(jpegs: list[bytes]) -> None:
+    for rank in (0, 1):
+        whole = train(Pictures(jpegs, SIDE), rank=rank, size=2)
+        parts = train(Pictures(jpegs, SIDE), rank=rank, size=2, parts=2)
+        assert len(parts) == 2 * len(whole)
+        for step, batch in enumerate(whole):
+            two = parts[2 * step : 2 * step + 2]
+            assert [len(part.samples) for part in two] == [2, 2]
+            np.testing.assert_array_equal(np.concatenate([part.samples for part in two]), batch.samples)
+            assert torch.equal(torch.cat([part.images for part in two]), batch.images)
+    with pytest.raises(ConfigError, match="2 ranks in 3 parts"):
+        train(Pictures(jpegs, SIDE), rank=0, size=2, parts=3)
 
 
 def test_no_step_is_no_batch(jpegs: list[bytes]) -> None:
@@ -189,7 +206,7 @@ def test_pictures_stored_at_their_own_size_are_resized(jpegs: list[bytes]) -> No
 
 def test_settings_that_do_not_fit_are_errors_before_the_first_batch(jpegs: list[bytes]) -> None:
     data, own = Pictures(jpegs, SIDE), Pictures(jpegs, stored_size=None)
-    where = {"batch": 8, "seed": 0, "first_step": 0, "steps": 1, "rank": 0, "size": 1, "device": CPU}
+    where = {"steps": Steps(0, 1, 8), "seed": 0, "device": CPU}
     order = Order(len(jpegs), 0)
     with pytest.raises(ConfigError, match=r"input\.crop: found 99, .*pictures are 72 x 72"):
         pipeline.train_batches(data, order, Input(crop=99), **where)
@@ -198,7 +215,7 @@ def test_settings_that_do_not_fit_are_errors_before_the_first_batch(jpegs: list[
     with pytest.raises(ConfigError, match=r"input\.crop: found 61, .* resized to 60 x 60"):
         pipeline.evaluate_batches(data, np.arange(3), Input(crop=CROP, resize=60), batch=2, device=CPU)
     with pytest.raises(ConfigError, match=r"train\.batch: 8 .* 3 ranks"):
-        pipeline.train_batches(data, order, INPUT, **(where | {"size": 3}))
+        pipeline.train_batches(data, order, INPUT, **(where | {"steps": Steps(0, 1, 8, 0, 3)}))
 
 
 def broken(jpegs: list[bytes]) -> dict[int, bytes]:
@@ -216,7 +233,7 @@ def test_bad_samples_are_reported_and_replaced_and_nothing_else_changes(jpegs: l
     bad = broken(jpegs)
     torn = Pictures([bad.get(k, jpeg) for k, jpeg in enumerate(jpegs)], SIDE)
     reports: list[BadSample] = []
-    whole, batches = train(Pictures(jpegs, SIDE), steps=9), train(torn, steps=9, report=reports.append)
+    whole, batches = train(Pictures(jpegs, SIDE), steps=9), train(torn, steps=9, tell=reports.append)
     assert sorted(report.sample for report in reports) == sorted(bad)
     assert {report.name for report in reports} == {f"{k}.jpg" for k in bad}
     assert all(report.reason.startswith("DALI: ") for report in reports)
@@ -242,8 +259,8 @@ def test_bad_samples_are_reported_and_replaced_and_nothing_else_changes(jpegs: l
 def test_resume_and_world_size_see_the_same_replacements(jpegs: list[bytes], prefetch: int) -> None:
     bad = broken(jpegs)
     torn = Pictures([bad.get(k, jpeg) for k, jpeg in enumerate(jpegs)], SIDE)
-    quiet = {"report": lambda bad: None, "input": Input(crop=CROP, prefetch=prefetch)}
-    whole = train(torn, steps=9, report=lambda bad: None)
+    quiet = {"tell": lambda bad: None, "input": Input(crop=CROP, prefetch=prefetch)}
+    whole = train(torn, steps=9, tell=lambda bad: None)
     for first in (1, 4, 8):
         assert_equal(train(torn, first, 9 - first, **quiet), whole[first:])
     halves = [train(torn, steps=9, rank=rank, size=2, **quiet) for rank in range(2)]
@@ -256,18 +273,18 @@ def test_picture_cut_at_its_end_is_replaced_only_where_its_crop_needs_the_lost_r
 ) -> None:
     """What is known of a sample must not change its next use: a resumed run does not know it."""
     cut = Pictures([jpeg[: int(len(jpeg) * 0.97)] if k == 4 else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
-    whole = train(cut, steps=60, seed=4, report=lambda bad: None)
+    whole = train(cut, steps=60, seed=4, tell=lambda bad: None)
     uses = sum(int((batch.samples == 4).sum()) for batch in whole)
     assert 0 < uses < 20  # 20 epochs: some crops decode, some do not
     for first in (7, 31, 55):
-        assert_equal(train(cut, first, 60 - first, seed=4, report=lambda bad: None), whole[first:])
+        assert_equal(train(cut, first, 60 - first, seed=4, tell=lambda bad: None), whole[first:])
 
 
 def test_held_out_samples_never_replace_bad_ones(jpegs: list[bytes]) -> None:
     order = Order(24, 3, held_out=0.5)
     bad = set(order.samples_at(np.arange(4))[0].tolist())
     torn = Pictures([b"" if k in bad else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
-    batches = train(torn, steps=6, order=order, report=lambda bad: None)
+    batches = train(torn, steps=6, order=order, tell=lambda bad: None)
     seen = {sample for batch in batches for sample in batch.samples.tolist()}
     assert seen == set(order.samples_at(np.arange(12))[0].tolist()) - bad
 
@@ -276,7 +293,7 @@ def test_evaluation_leaves_bad_samples_out(jpegs: list[bytes]) -> None:
     bad = {1, 5, 6, 7, 8, 9}  # all of the second batch, and one of the first
     torn = Pictures([b"" if k in bad else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
     reports: list[BadSample] = []
-    where = {"batch": 5, "device": CPU, "report": reports.append}
+    where = {"batch": 5, "device": CPU, "tell": reports.append}
     batches = kept(pipeline.evaluate_batches(torn, np.arange(24), INPUT, **where))
     assert [batch.samples.tolist() for batch in batches] == [
         [0, 2, 3, 4],
@@ -293,12 +310,12 @@ def test_evaluation_leaves_bad_samples_out(jpegs: list[bytes]) -> None:
 
 def test_too_many_bad_samples_stop_the_run(jpegs: list[bytes]) -> None:
     half = Pictures([b"" if k % 2 else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
-    assert len(train(half, steps=6, report=lambda bad: None)) == 6  # 12 of 24: just allowed
+    assert len(train(half, steps=6, tell=lambda bad: None)) == 6  # 12 of 24: just allowed
     worse = Pictures([b"" if k % 2 or k == 4 else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
     with pytest.raises(DataError, match=r"13 of about .*hpcscale data verify"):
-        train(worse, steps=6, report=lambda bad: None)
+        train(worse, steps=6, tell=lambda bad: None)
     with pytest.raises(DataError, match="cannot be decoded"):
-        train(Pictures([b""], SIDE), steps=1, batch=1, report=lambda bad: None)
+        train(Pictures([b""], SIDE), steps=1, batch=1, tell=lambda bad: None)
     nothing = pipeline.evaluate_batches(Pictures([b""] * 60, SIDE), np.arange(60), INPUT, batch=5, device=CPU)
     with pytest.raises(DataError, match="17 of"), closing(nothing):
         next(nothing)
@@ -319,11 +336,9 @@ def test_closing_frees_the_pipeline(jpegs: list[bytes]) -> None:
     def threads() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 
-    settings = {"input": Input(crop=CROP, threads=3), "batch": 8, "seed": 3, "first_step": 0, "steps": 9}
+    settings = {"input": Input(crop=CROP, threads=3), "steps": Steps(0, 9, 8), "seed": 3}
     before = threads()
-    batches = pipeline.train_batches(
-        Pictures(jpegs, SIDE), Order(24, 3), **settings, rank=0, size=1, device=CPU
-    )
+    batches = pipeline.train_batches(Pictures(jpegs, SIDE), Order(24, 3), **settings, device=CPU)
     next(batches)
     assert threads() >= before + 3
     batches.close()

@@ -1,5 +1,4 @@
-"""Targets against a slow oracle: any hierarchy, tags, ranges and kinds, with buffers used again and after
-errors."""
+"""Targets against a slow oracle: any hierarchy, tags, ranges and kinds, in buffers that are used again."""
 
 import gc
 import weakref

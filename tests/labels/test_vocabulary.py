@@ -1,5 +1,4 @@
-"""Words to senses to classes: on a small WordNet made here, on the real one where it is installed, and the
-file."""
+"""Words to senses to classes, on a small WordNet and on the real one where it is installed; and the file."""
 
 import json
 from collections import Counter

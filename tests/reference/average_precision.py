@@ -1,4 +1,4 @@
-"""Slow oracle of hpcscale.metrics: loops over every pair, straight from the definitions."""
+"""Slow oracle of hpcscale.evaluate.metrics: loops over every pair, straight from the definitions."""
 
 import numpy as np
 

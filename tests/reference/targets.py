@@ -1,4 +1,4 @@
-"""Slow and obvious: target rows with Python sets."""
+"""Slow oracle of hpcscale.labels.targets: rows made with Python sets."""
 
 import numpy as np
 

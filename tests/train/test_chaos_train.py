@@ -1,5 +1,4 @@
-"""Ten times kill -9 at random moments, of the launcher or of one of two ranks: the same weights as
-without."""
+"""Ten times kill -9 at random moments, of the launcher or one of two ranks: the same weights as without."""
 
 import os
 import random
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-import torch
-
-from hpcscale.models import checkpoint
+from runs import assert_same_bits, weights
 
 STEPS = 40
 
@@ -31,14 +28,6 @@ def children(process: int) -> list[int]:
         return []
 
 
-def final(run: Path) -> dict[str, torch.Tensor]:
-    found = checkpoint.latest(run)
-    assert found is not None
-    assert found.step == STEPS
-    model, optimizer = checkpoint.load(found)
-    return model | {f"optimizer.{name}": value for name, value in optimizer.items()}
-
-
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
@@ -49,7 +38,6 @@ def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}, uninterrupted {duration:.1f} s")
     moments = random.Random(seed)
-    wanted = final(tmp_path / "expected")
     runs, kills, ended = 0, 0, False
     while kills < 10 or not ended:
         run = tmp_path / f"run{runs}"
@@ -67,8 +55,7 @@ def test_ten_kills_leave_the_same_weights(tmp_path: Path) -> None:
         assert process.returncode in (0, -9, 137), errors.decode()
         ended = process.returncode == 0
         if ended:  # this run is through; further kills meet a new one
-            found = final(run)
-            assert found.keys() == wanted.keys()
-            assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
+            assert weights(run, STEPS)
+            assert_same_bits(run, tmp_path / "expected")
             runs += 1
             print(f"run {runs} ended with the same bits after {kills} kills")

@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from runs import own_settings, weights
 
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
-from hpcscale.models import checkpoint, resnet
-from hpcscale.train import loop, optim
+from hpcscale.models import checkpoint, networks
+from hpcscale.train import loop, optim, pretrain, signals
 from hpcscale.train.divergence import LARGEST, Guard, History
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 from hpcscale.train.state import Diverged
 
 # ---- the history, on its own ----
@@ -125,7 +126,7 @@ def test_late_news_and_restarts_change_no_decision(
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
 def test_a_bad_step_is_as_if_it_had_not_been(name: Any) -> None:
     torch.manual_seed(0)
-    model = resnet.build(config.Model(zero_init_residual=False), 3)
+    model = networks.build(config.Model(zero_init_residual=False), 3)
     optimizer = optim.build(model, config.Optimizer(name=name))
     guard = Guard(model)
     optim.set_lr(optimizer, 0.1)
@@ -175,19 +176,6 @@ def test_what_is_bad(loss: float, limit: float, gradient: float, bad: float) -> 
 # ---- whole runs ----
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("divergence"))
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-
-
 Spoil = Callable[[dict[int, float]], None]
 
 
@@ -198,27 +186,21 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 
 def spoiling(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Multiply the loss of the given steps (from 1), wherever a run starts."""
-    real_batches, real_loss = pipeline.train_batches, loop.LOSSES["logistic"]
+    real_batches, real_loss = pipeline.train_batches, pretrain.LOSSES["logistic"]
     now = 0
 
     def spoil(factors: dict[int, float]) -> None:
         def batches(*arguments: Any, **keys: Any) -> Iterator[pipeline.Batch]:
             nonlocal now
-            now = keys["first_step"]
+            now = arguments[3].first
             for batch in real_batches(*arguments, **keys):
                 now += 1
                 yield batch
 
         monkeypatch.setattr(pipeline, "train_batches", batches)
-        monkeypatch.setitem(loop.LOSSES, "logistic", lambda *a: real_loss(*a) * factors.get(now, 1.0))
+        monkeypatch.setitem(pretrain.LOSSES, "logistic", lambda *a: real_loss(*a) * factors.get(now, 1.0))
 
     return spoil
-
-
-def tensors(run: Path, step: int) -> dict[str, torch.Tensor]:
-    found = next(checkpoint.whole(run, lambda other: other == step))
-    model, optimizer = checkpoint.load(found)
-    return model | {f"optimizer.{name}": value for name, value in optimizer.items()}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -230,9 +212,9 @@ def test_a_skipped_step_leaves_the_state_and_its_samples_in_the_log(
 ) -> None:
     spoil({3: float("nan"), 5: float("inf")})
     train(tiny.settings(recipe, train__checkpoint_every=1, train__keep=9), tmp_path)
-    assert same(tensors(tmp_path, 2), tensors(tmp_path, 3))
-    assert not same(tensors(tmp_path, 3), tensors(tmp_path, 4))
-    assert same(tensors(tmp_path, 4), tensors(tmp_path, 5))
+    assert same(weights(tmp_path, 2), weights(tmp_path, 3))
+    assert not same(weights(tmp_path, 3), weights(tmp_path, 4))
+    assert same(weights(tmp_path, 4), weights(tmp_path, 5))
     found = tiny.events(tmp_path, "skip")
     assert [(line["step"], line["reason"], len(line["samples"])) for line in found] == [
         (3, "the loss of step 3 is nan", 4),
@@ -252,36 +234,36 @@ def test_a_spike_is_skipped_where_that_is_asked_for(recipe: Path, tmp_path: Path
     assert found["step"] == 5
     assert found["reason"].startswith("the loss of step 5 is ")
     assert ", where the median was " in found["reason"]
-    assert same(tensors(tmp_path / "with", 4), tensors(tmp_path / "with", 5))
+    assert same(weights(tmp_path / "with", 4), weights(tmp_path / "with", 5))
 
 
 KEYS = {"divergence__skips": 1, "divergence__rollbacks": 1, "train__steps": 8, "train__keep": 9}
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spoiled(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run whose steps 4 and 5 are bad."""
-    run = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
+    run = tmp_path_factory.mktemp("spoiled")
+    with pytest.MonkeyPatch.context() as patch, own_settings():
         spoiling(patch)({4: float("nan"), 5: float("nan")})
         train(tiny.settings(recipe, **KEYS), run)
     return run
 
 
-def test_too_many_skips_go_back_and_on_with_what_comes_next(whole: Path) -> None:
+def test_too_many_skips_go_back_and_on_with_what_comes_next(spoiled: Path) -> None:
     """After step 6 the weights are those of step 2, the last checkpoint before the bad steps."""
-    assert [(line["step"], line["to"]) for line in tiny.events(whole, "rollback")] == [(6, 2)]
-    assert same(tensors(whole, 2), tensors(whole, 6))
-    assert not same(tensors(whole, 6), tensors(whole, 8))
+    assert [(line["step"], line["to"]) for line in tiny.events(spoiled, "rollback")] == [(6, 2)]
+    assert same(weights(spoiled, 2), weights(spoiled, 6))
+    assert not same(weights(spoiled, 6), weights(spoiled, 8))
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5, 6, 7])
 def test_interrupted_anywhere_it_decides_the_same(
-    recipe: Path, whole: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
+    recipe: Path, spoiled: Path, tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     spoil({4: float("nan"), 5: float("nan")})
     run = tmp_path / "stopped"
-    monkeypatch.setattr(loop.StopRequest, "requested", property(lambda _: len(seen) == stop))
+    monkeypatch.setattr(signals.StopRequest, "requested", property(lambda _: len(seen) == stop))
     seen: list[int] = []
     real = optim.set_lr
 
@@ -293,7 +275,7 @@ def test_interrupted_anywhere_it_decides_the_same(
     with pytest.raises(loop.Interrupted, match=f"after step {stop}"):
         train(tiny.settings(recipe, **KEYS), run)
     train(tiny.settings(recipe, **KEYS), run)
-    assert same(tensors(run, 8), tensors(whole, 8))
+    assert same(weights(run, 8), weights(spoiled, 8))
     assert len(tiny.events(run, "rollback")) == 1
 
 
@@ -326,7 +308,7 @@ def test_a_gradient_may_overflow_under_a_finite_loss(
         def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
             return torch.full(context.shape, float("inf"))
 
-    monkeypatch.setitem(loop.LOSSES, "logistic", lambda logits, rows: Steep.apply(logits))
+    monkeypatch.setitem(pretrain.LOSSES, "logistic", lambda logits, rows: Steep.apply(logits))
     train(tiny.settings(recipe, train__steps=1), tmp_path)
     assert tiny.events(tmp_path, "skip")[0]["reason"] == "the gradients of step 1 are not finite"
 
@@ -341,17 +323,17 @@ import hashlib, sys
 from pathlib import Path
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline
-from hpcscale.models import resnet
-from hpcscale.train import loop
-real, calls, build, models = loop.LOSSES["logistic"], 0, resnet.build, []
+from hpcscale.models import networks
+from hpcscale.train import pretrain
+real, calls, build, models = pretrain.LOSSES["logistic"], 0, networks.build, []
 def loss(*arguments):
     global calls
     calls += 1
     return real(*arguments) * (float("nan") if ranks.rank() == 1 and calls in (4, 5) else 1)
-loop.LOSSES["logistic"] = loss
-resnet.build = lambda *a: models.append(build(*a)) or models[0]
+pretrain.LOSSES["logistic"] = loss
+networks.build = lambda *a: models.append(build(*a)) or models[0]
 sets = ["divergence.skips=1", "train.steps=8"]
-loop.train(config.load(Path({str(recipe)!r}), sets), Path({str(tmp_path / "run")!r}))
+pretrain.train(config.load(Path({str(recipe)!r}), sets), Path({str(tmp_path / "run")!r}))
 digest = hashlib.sha256()
 for parameter in models[0].parameters():
     digest.update(parameter.detach().numpy().tobytes())

@@ -1,11 +1,9 @@
-"""What a run is bound to: to nothing before its first step; then to its configuration, and to the contents of
-what it reads, whatever their names. What cannot be used is refused before anything is made."""
+"""What a run is bound to: nothing before its first step; then its configuration and what it reads."""
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from runs import own_settings
 
 from hpcscale import config, ranks
 from hpcscale.cli import main
@@ -25,14 +24,9 @@ from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint
 from hpcscale.models import device as devices
 from hpcscale.train import process, run_folder
-from hpcscale.train.loop import train
+from hpcscale.train.pretrain import train
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("first"))
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +35,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("other"), seed=1)
 
 
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture(scope="module")
 def made(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run after two steps."""
     run = tmp_path_factory.mktemp("made")
-    train(tiny.settings(recipe, train__steps=2, data__held_out=0.3), run)
-    torch.use_deterministic_algorithms(False)
+    with own_settings():
+        train(tiny.settings(recipe, train__steps=2, data__held_out=0.3), run)
     return run
 
 

@@ -1,4 +1,4 @@
-"""Numbers that only a whole run shows: the rate of every update, and evaluations between them."""
+"""Numbers that only a whole run shows: the rate of every update, and evaluations between updates."""
 
 import gc
 import json
@@ -11,23 +11,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from runs import assert_same_bits, watch_samples
 
-from hpcscale.models import resnet
+from hpcscale.data.order import Order
+from hpcscale.models import networks, resnet
 from hpcscale.train import optim
-from hpcscale.train.loop import train
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("numbers"))
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Any:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+from hpcscale.train.pretrain import train
 
 
 def test_every_update_has_the_rate_of_its_step(
@@ -72,15 +61,37 @@ def test_a_run_leaves_no_network_in_memory(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hundreds of megabytes each: a process that trains many times must not grow."""
-    networks = []
-    real = resnet.build
+    made = []
+    real = networks.build
 
     def building(*arguments: Any) -> resnet.ResNet:
         network = real(*arguments)
-        networks.append(weakref.ref(network.fc.weight))
+        made.append(weakref.ref(network.fc.weight))
         return network
 
-    monkeypatch.setattr(resnet, "build", building)
+    monkeypatch.setattr(networks, "build", building)
     train(tiny.settings(recipe, data__held_out=0.3, train__steps=2), tmp_path)
     gc.collect()
-    assert [network() is None for network in networks] == [True]
+    assert [network() is None for network in made] == [True]
+
+
+def test_held_out_samples_are_evaluated_and_not_trained_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch_samples(monkeypatch)
+    settings = tiny.settings(recipe, data__held_out=0.3, train__evaluate_every=2, train__steps=5)
+    train(settings, tmp_path)
+    held_out = Order(tiny.PICTURES, 3, 0.3).held_out_samples()
+    assert not set(held_out.tolist()) & {i for batch in seen for i in batch}
+    lines = tiny.events(tmp_path, "evaluation")
+    assert [(line["step"], line["set"], line["samples"]) for line in lines] == [
+        (step, "held_out", held_out.size) for step in (2, 4, 5)
+    ]
+    assert (tmp_path / "evaluations" / "held_out-00000005" / "metrics.json").exists()
+
+
+def test_evaluation_changes_nothing(recipe: Path, tmp_path: Path) -> None:
+    keys = {"data__held_out": 0.3, "train__steps": 3}
+    train(tiny.settings(recipe, **keys), tmp_path / "seldom")
+    train(tiny.settings(recipe, **keys, train__evaluate_every=1), tmp_path / "often")
+    assert_same_bits(tmp_path / "seldom", tmp_path / "often")

@@ -107,8 +107,8 @@ def test_a_rank_that_hangs_ends_the_run_and_all_say_where(tmp_path: Path, count:
 import sys, time
 from hpcscale import ranks
 from hpcscale.cli import main
-from hpcscale.train import loop
-real, calls = loop.LOSSES["logistic"], 0
+from hpcscale.train import pretrain
+real, calls = pretrain.LOSSES["logistic"], 0
 def in_the_fourth_step_i_hang():
     time.sleep(1000)
 def loss(*arguments):
@@ -117,7 +117,7 @@ def loss(*arguments):
     if calls == 4 and ranks.rank() == {count - 1}:
         in_the_fourth_step_i_hang()
     return real(*arguments)
-loop.LOSSES["logistic"] = loss
+pretrain.LOSSES["logistic"] = loss
 sys.argv = ["hpcscale", "train", {str(tmp_path / "run")!r}, "--config", {str(recipe)!r}]
 sys.argv += ["--set", "watchdog.floor=4", "--set", "watchdog.multiple=4"]
 main()

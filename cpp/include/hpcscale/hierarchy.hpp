@@ -32,15 +32,15 @@ struct OwnedLists {
     Lists view() const { return {offsets, ids}; }
 };
 
-// Throw unless `lists` is well formed: offsets start at 0, never fall and end at the number of ids
-// (std::invalid_argument); every id lies in [0, limit) (std::out_of_range). `list` and `id` are the words for
-// the two in the message: check(tags, 500, "record", "tag id") says "record 3: tag id 512 is outside [0,
-// 500)".
+// Throw unless `lists` is well formed: offsets start at 0, never fall and end at the number of ids (else
+// std::invalid_argument); every id lies in [0, limit) (else std::out_of_range). `list` and `id` are what the
+// message calls the two: check(tags, 500, "record", "tag id") says
+// "record 3: tag id 512 is outside [0, 500)".
 void check(Lists lists, std::size_t limit, std::string_view list, std::string_view id);
 
-// A cycle among the parents, each class followed by one of its parents and the last by the first; empty if
-// there is none. A class that is its own parent is a cycle of one. Throws as check() does. Time and memory
-// O(classes + edges).
+// A cycle among the parents: each class is followed by one of its parents, and the first is a parent of the
+// last. Empty if there is no cycle. A class that is its own parent is a cycle of one. Throws as check() does.
+// Time and memory O(classes + edges).
 std::vector<std::int32_t> find_cycle(Lists parents);
 
 // For every class all its ancestors (parents, their parents, ...), without itself, sorted, each once.

@@ -12,25 +12,26 @@ namespace hpcscale {
 
 // --- PDQ (Meta, 2019): 256 bits and a quality from 0 to 100
 //
-// 1. Luma in [0, 255] as float; of RGB (299 R + 587 G + 114 B) / 1000, rounded once.
-// 2. Blur: twice a box filter along the rows, then one along the columns; a box is ceil(size / 128) wide, cut
-// at
-//    the borders, and its mean is a running sum divided by the number of its pixels (a tent filter in all).
-// 3. The pixel at floor((k + 0.5) * size / 64) of every k < 64 in both directions: 64 x 64.
-// 4. Quality: the sum of |difference| of neighbours, each in whole percent of 255 (towards zero), over 90, at
-// most 100.
-// 5. The frequencies 1..16 x 1..16 of the DCT-II of the 64 x 64, bit 16 * i + j set where frequency (i, j) is
-// above
-//    the 128th smallest.
+// clang-format off
+// 1. Luma in [0, 255] as float. RGB becomes (299 R + 587 G + 114 B) / 1000, rounded once.
+// 2. Blur: a box filter along the rows and one along the columns, and both once more (a tent filter in all).
+//    A box is ceil(size / 128) wide and cut at the borders; its mean is a running sum over its pixels, divided
+//    by their number.
+// 3. Keep the pixel at floor((k + 0.5) * size / 64) for every k < 64 in both directions: 64 x 64.
+// 4. Quality: |difference| of neighbours, each in whole percent of 255 (rounded towards zero); their sum over
+//    90, at most 100.
+// 5. Code: the frequencies 1..16 x 1..16 of the DCT-II of the 64 x 64; bit 16 * i + j is set where frequency
+//    (i, j) is above the 128th smallest.
+// clang-format on
 //
-// Every float operation has the order and rounding of Meta's implementation, because in flat or regular
-// pictures the bits hang on nothing but rounding: codes equal Meta's bit for bit, whatever the instruction
-// set. (Where height and width are both 64, `pdq` skips step 2 and `pdq_dihedral` does not, as there.) A
+// Codes equal Meta's bit for bit, whatever the instruction set: every float operation has the order and
+// rounding of Meta's implementation, because in flat or regular pictures rounding alone decides the bits.
+// Also as in Meta's, `pdq` skips step 2 where height and width are both 64, and `pdq_dihedral` does not. A
 // picture with a side below 5 has code 0 and quality 0.
 //
-// Bit 255 is the highest bit of code[0], so that the code's words as 16 hexadecimal digits each, one behind
-// the other, are Meta's text form. Meta's advice: compare only pictures of quality above 49, and call them
-// alike from 31 bits down.
+// Bit 255 is the highest bit of code[0]. Meta's text form is therefore the words of the code in order, each
+// as 16 hexadecimal digits. Meta advises to compare only pictures of quality above 49, and to call them alike
+// if they differ in at most 31 bits.
 using Code256 = std::array<std::uint64_t, 4>;
 
 struct Pdq {
@@ -38,22 +39,23 @@ struct Pdq {
     int quality;
 };
 
-// All from one transform, by signs and transposition of its frequencies, in the order of
-// pdqhash.compute_dihedral: the picture; turned by 90, 180 and 270 degrees anticlockwise; mirrored top to
-// bottom; left to right; at the main diagonal (transposed); at the other diagonal.
+// The codes of a picture turned and mirrored, all from one transform: only signs and places of its
+// frequencies change. In the order of pdqhash.compute_dihedral: the picture; turned by 90, 180 and 270
+// degrees anticlockwise; mirrored top to bottom; left to right; at the main diagonal (transposed); at the
+// other diagonal.
 struct PdqDihedral {
     std::array<Code256, 8> codes;
     int quality;
 };
 
-// pixels: height * width luma values, or height * width * 3 of RGB (uint8 only), rows one behind the other.
+// pixels: height * width luma values, or height * width * 3 values of RGB (uint8 only), row after row.
 // Throws std::invalid_argument if the size does not fit, or if a luma value is not in [0, 255].
 Pdq pdq(std::span<const float> pixels, std::size_t height, std::size_t width);
 Pdq pdq(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
 PdqDihedral pdq_dihedral(std::span<const float> pixels, std::size_t height, std::size_t width);
 PdqDihedral pdq_dihedral(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
 
-// Step 1 alone: rgb of 3 * n bytes to n floats.
+// Step 1 alone: 3 * n bytes of RGB to n floats.
 void luma(std::span<const std::uint8_t> rgb, std::span<float> out);
 
 // For tests and benchmarks: the variants that this processor can run, slowest first, and PDQ by one of them.
@@ -64,13 +66,16 @@ Pdq pdq_by(std::string_view variant, std::span<const std::uint8_t> pixels, std::
 // --- 64 bits, as the Python package imagehash computes them from the same grey pixels
 //
 // Both shrink the picture as Pillow 13 does: Lanczos (a = 3, stretched by the scale), coefficients rounded to
-// 22 bits behind the point, results rounded to bytes after either direction. The width shrinks first, but the
-// height where it loses more than twice as many pixels (before version 13, Pillow always began with the
-// width: codes of such tall pictures then differ in a few bits).
+// 22 bits behind the point, results rounded to bytes after each direction. The width shrinks first, unless
+// the height loses more than twice as many pixels. (Before version 13, Pillow always began with the width:
+// its codes of such tall pictures differ from these in a few bits.)
 //
-// phash: 32 x 32 pixels, DCT-II, bit (i, j) set where the frequency of (i, j) < (8, 8) is above the median of
-// the 64. dhash: 8 rows of 9 pixels, bit (i, j) set where pixel (i, j + 1) is brighter than (i, j). Bit (0,
-// 0) is the highest, so that 16 hexadecimal digits are imagehash's text form.
+// clang-format off
+// phash: 32 x 32 pixels, DCT-II; bit (i, j) of 8 x 8 is set where frequency (i, j) is above the median of the
+//        lowest 64.
+// dhash: 8 rows of 9 pixels; bit (i, j) is set where pixel (i, j + 1) is brighter than pixel (i, j).
+// clang-format on
+// Bit (0, 0) is the highest, so that imagehash's text form is the code as 16 hexadecimal digits.
 //
 // grey: height * width bytes. Throws std::invalid_argument if the size does not fit or is 0.
 std::uint64_t phash(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width);

@@ -1,4 +1,4 @@
-// Decoded pictures to what a model reads: mirror and normalise in one pass over the memory.
+// From decoded pictures to what a model reads: mirror and normalise in one pass over the memory.
 #pragma once
 
 #include <cstddef>
@@ -9,18 +9,18 @@
 
 namespace hpcscale {
 
-// Pictures lie one behind the other as rows of pixels of 3 channels (NHWC), without gaps.
+// Pictures lie end to end, as rows of pixels of 3 channels (NHWC), without gaps.
 //
 //   out[i][y][x][c] = (2 * in[i][y][mirror[i] ? width - 1 - x : x][c] - 255) * (1 / 255)
 //
-// This is value / 127.5 - 1: 0 becomes -1 and 255 becomes 1, exactly. Written this way it rounds once (2v -
-// 255 is exact), so that every variant gives the same bits, whatever the instruction set does with multiply
-// and add.
+// This is value / 127.5 - 1: 0 becomes -1 and 255 becomes 1, exactly. Written this way it rounds only once
+// (2 * value - 255 is exact), so every variant gives the same bits, even where a processor multiplies and
+// adds in one instruction.
 //
-// pixels: n * height * width * 3 bytes; mirror: n bytes, not 0 mirrors left and right; out: as many floats as
-// pixels. Throws std::invalid_argument where the sizes do not fit each other. `out` must not overlap
-// `pixels`. The work is bound by memory: 5 bytes of traffic per value, since whole cache lines of `out` are
-// written past the cache.
+// pixels: n * height * width * 3 bytes. mirror: n bytes; where one is not 0, left and right are exchanged.
+// out: as many floats as pixels; it must not overlap them. Throws std::invalid_argument where the sizes do
+// not fit. The speed is that of the memory, 5 bytes per value: whole cache lines of `out` are written past
+// the cache.
 void normalize(std::span<const std::uint8_t> pixels, std::span<const std::uint8_t> mirror, std::size_t height,
                std::size_t width, std::span<float> out);
 

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.verify import Progress
 from hpcscale.dedup.hashes import find_pictures
 from hpcscale.dedup.search import MIN_QUALITY, RADIUS
 from hpcscale.dedup.study.planted import TRANSFORMATIONS, WORDS, Planted, plant
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.workers import answers
+from hpcscale.progress import Progress, none
 
 if TYPE_CHECKING:
-    from hpcscale.dedup.embeddings import Network
+    from hpcscale.models.networks import Trained
 
 TOP = {"pdq": 128, "phash": 32, "dhash": 32}  # the largest radius that is looked at
 COSINE_UNIT, COSINE_TOP = 0.001, 1000  # steps of 1 - cosine
@@ -80,7 +80,7 @@ def calibrate(
     seed: int = 0,
     run: Path | None = None,
     workers: int = 1,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = none,
 ) -> Calibration:
     """Measure on `samples` pictures of the source, drawn without replacement by `seed`.
 
@@ -92,9 +92,9 @@ def calibrate(
     chosen = np.sort(np.random.default_rng(seed).choice(pictures.total, count, replace=False))
     network, resize, crop = None, 0, 0
     if run is not None:
-        from hpcscale.dedup import embeddings  # torch only where it is needed
+        from hpcscale.models import networks  # torch only where it is needed
 
-        network = embeddings.load_network(run)
+        network = networks.load(run)
         crop = network.input.crop
         resize = network.input.resize or (pictures.data and pictures.data.stored_size) or crop
     names: list[str] = []
@@ -124,7 +124,8 @@ def calibrate(
     curves = _hash_curves(names, planted, low)
     described = ""
     if network is not None:
-        described = f"step {network.step}, resize {resize}, crop {crop}, SHA-256 {network.checkpoint[:16]}"
+        trained = network.checkpoint
+        described = f"step {trained.step}, resize {resize}, crop {crop}, SHA-256 {trained.sha256[:16]}"
         stacked = np.stack(features, axis=1)
         for method, vectors in zip(("rmac", "mean"), stacked, strict=True):
             curves.append(_cosine_curve(method, names, vectors))
@@ -144,7 +145,7 @@ def _chosen(records: Iterator[Record], chosen: Levels) -> Iterator[Record]:
                 return
 
 
-def _features(network: "Network", squares: bytes, crop: int) -> NDArray[np.float32]:
+def _features(network: "Trained", squares: bytes, crop: int) -> NDArray[np.float32]:
     """(2, 1 + transformations, d): R-MAC and mean."""
     import torch
 

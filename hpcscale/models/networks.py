@@ -1,0 +1,86 @@
+"""The networks by name, and the one way to a trained one; a new family is a file beside this and a line in
+MODELS.
+
+In: `[model]` of a recipe, or a run folder. Out: a network with fresh weights, or one as a run has trained it,
+with what must be known of it: how it is to be shown pictures, its checkpoint, its device.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hpcscale import config, ranks, sections
+from hpcscale.config import Config, Input
+from hpcscale.models import checkpoint, device, resnet
+from hpcscale.models.checkpoint import Checkpoint, CheckpointError
+from hpcscale.models.preprocessing import refuse_other
+
+Network = resnet.ResNet
+BIAS = "fc.bias"  # of the classifier of every network here
+# Builders take the section [model] and the number of outputs; names are those that `config.Model` allows.
+MODELS: dict[str, Callable[[config.Model, int], Network]] = {
+    "resnet50": resnet.build,
+    "resnet101": resnet.build,
+    "resnet152": resnet.build,
+}
+
+
+class Trained(NamedTuple):
+    """A network as a run has left it, the same on all ranks."""
+
+    model: Network  # evaluating, on the device
+    settings: Config  # of its run
+    input: Input  # how pictures are cut for it
+    device: torch.device
+    checkpoint: Checkpoint
+
+
+def build(settings: config.Model, outputs: int) -> Network:
+    """A network with fresh weights from torch's global generator, on the CPU."""
+    return MODELS[settings.name](settings, outputs)
+
+
+def load(place: Path) -> Trained:
+    """The network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors (collective).
+
+    Rank 0 says which configuration and which checkpoint that is, and reads them: beside a running training,
+    others would find newer ones. Runs where the run's `train.device` says. Raises CheckpointError,
+    ConfigError (also where the checkpoint was trained with other preprocessing than the run's config.json
+    says) and DeviceError.
+    """
+    tensors: dict[str, Tensor] = {}
+    stated = None
+    if ranks.rank() == 0:
+        run, found = checkpoint.find(place)
+        values = config.read(run / "config.json").model_dump(mode="json")
+        tensors = checkpoint.load(found)[0]
+        if BIAS not in tensors:
+            raise CheckpointError(f"{found.file}: holds no model.{BIAS}")
+        stated = [values, len(tensors[BIAS]), found.step, str(found.file), found.metadata, found.sha256]
+    values, outputs, step, file, metadata, sha256 = ranks.broadcast_object(stated)
+    settings = sections.check(Config, values, "configuration of rank 0")
+    input = config.seen(settings)
+    refuse_other(metadata, input, Path(file))
+    here = device.choose(settings.train.device)
+    model = build(settings.model, outputs)
+    if tensors:
+        checkpoint.restore(model.state_dict(), tensors, Path(file))
+    model.to(here).eval()
+    ranks.broadcast(model.state_dict().values())
+    return Trained(model, settings, input, here, Checkpoint(step, Path(file), metadata, sha256))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within, the network evaluates; after, every part of it is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

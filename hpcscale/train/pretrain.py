@@ -1,0 +1,145 @@
+"""Classification of weakly labelled pictures: builds the Job of `hpcscale train`.
+
+In: the configuration of a run, which names a data set and a vocabulary. Out: a Job for loop.py.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hpcscale import config, ranks
+from hpcscale.config import Config, ConfigError
+from hpcscale.data import same
+from hpcscale.data.drop import order_of
+from hpcscale.data.order import Order
+from hpcscale.data.store import DataSet, open_data
+from hpcscale.evaluate import classify
+from hpcscale.evaluate.sets import Subset, default_set, open_set
+from hpcscale.inputs import pipeline
+from hpcscale.inputs.crops import Steps, side_of
+from hpcscale.inputs.mending import Tell
+from hpcscale.labels import vocabulary as vocabulary_file
+from hpcscale.labels.targets import Targets
+from hpcscale.labels.vocabulary import Vocabulary
+from hpcscale.models import networks
+from hpcscale.models.device import precision
+from hpcscale.models.preprocessing import preprocessing
+from hpcscale.train import loop, optim, process
+from hpcscale.train.job import Job
+from hpcscale.train.loss import LOSSES
+from hpcscale.train.process import Process
+
+
+class Inputs(NamedTuple):
+    """What a run reads."""
+
+    data: DataSet
+    vocabulary: Vocabulary
+    order: Order
+    evaluated: Subset | None  # None: only evaluated by hand
+
+
+def train(settings: Config, run: Path) -> None:
+    """Train as the configuration says, or go on with it (collective).
+
+    Raises what process.start, open_inputs and loop.run do.
+    """
+    with process.start(settings, run) as here:
+        # Before anything is made: what cannot be used leaves no trace.
+        inputs = open_inputs(here.settings)
+        loop.run(build(here, inputs), here)
+
+
+def open_inputs(settings: Config) -> Inputs:
+    """Open all that the configuration names, and check that it goes together; reads the drop list, once.
+
+    Raises ConfigError, DataError, VocabularyError and EvaluateError.
+    """
+    if (
+        config.samples_of_rank(settings, ranks.size()) == settings.train.accumulate
+        and settings.input.crop <= 32
+    ):
+        raise ConfigError(
+            f"train.batch is {settings.train.batch} for {ranks.size()} ranks and input.crop "
+            f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "
+            "choose a larger batch or crop"
+        )
+    data = open_data(settings.data.train)
+    side_of(data, settings.input)
+    vocabulary = vocabulary_file.load(settings.data.vocabulary)
+    order = order_of(settings, data)
+    which = default_set(settings)
+    if which == "train":
+        return Inputs(data, vocabulary, order, None)
+    evaluated = open_set(settings, which, data, order)
+    side_of(evaluated.data, config.seen(settings))
+    return Inputs(data, vocabulary, order, evaluated)
+
+
+def build(here: Process, inputs: Inputs) -> Job:
+    """The Job of a run (collective)."""
+    settings, train_, device = here.settings, here.settings.train, here.device
+    data, vocabulary, order, evaluated = inputs
+    torch.manual_seed(train_.seed)
+    model = networks.build(settings.model, len(vocabulary.classes)).to(device)
+    model.train()
+    share = config.samples_of_rank(settings, ranks.size())
+    rows, loss_of = _target_rows(settings, inputs, device), LOSSES[settings.loss.name]
+
+    def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
+        rest = train_.steps - step
+        steps = Steps(step, rest, train_.batch, ranks.rank(), ranks.size(), train_.accumulate)
+        return pipeline.train_batches(data, order, settings.input, steps, train_.seed, device, tell)
+
+    def loss(batch: pipeline.Batch) -> Tensor:
+        targets = rows(batch)
+        with precision(train_.precision, device):
+            logits = model(batch.images)
+        loss: Tensor = loss_of(logits, targets) / train_.batch
+        return loss
+
+    def assess(step: int) -> tuple[str, Mapping[str, Any]]:
+        assert evaluated is not None
+        evaluation = classify.evaluate_set(model, settings, evaluated, vocabulary, share, device)
+        if ranks.rank() == 0:
+            classify.save(evaluation, here.run, evaluated, step, vocabulary)
+        return evaluated.which, evaluation.metrics
+
+    seen = preprocessing(config.seen(settings), data.stored_size)
+    return Job(
+        model,
+        optim.build(model, settings.optimizer),
+        batches,
+        loss,
+        assess if evaluated else None,
+        same.fingerprint(vocabulary, data, order) | {"preprocessing": seen},
+        data.names,
+    )
+
+
+def _target_rows(
+    settings: Config, inputs: Inputs, device: torch.device
+) -> Callable[[pipeline.Batch], Tensor]:
+    """Of a batch: what its logits are compared with, (n, classes) float32 on the device."""
+    parts = settings.train.accumulate
+    most, classes = config.samples_of_rank(settings, ranks.size()) // parts, len(inputs.vocabulary.classes)
+    # Buffers in turn, for two steps: a GPU may still copy the rows of the step before.
+    buffers = torch.zeros(2 * parts, most, classes, pin_memory=device.type == "cuda")
+    turns = cycle(
+        [
+            (Targets(inputs.vocabulary, inputs.data.tags, settings.loss.name, most, buffer=one.numpy()), one)
+            for one in buffers
+        ]
+    )
+
+    def rows(batch: pipeline.Batch) -> Tensor:
+        targets, buffer = next(turns)
+        targets.rows(batch.tag_offsets, batch.tag_ids)
+        on_device: Tensor = buffer[: len(batch.samples)].to(device, non_blocking=True)
+        return on_device
+
+    return rows

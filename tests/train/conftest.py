@@ -1,0 +1,30 @@
+"""What tests of training share: a recipe, a whole run by it, and settings of torch that end with a test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from runs import own_settings
+
+from hpcscale.train.pretrain import train
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    with own_settings():
+        yield
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="session")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of one rank; only to be read."""
+    run = tmp_path_factory.mktemp("whole")
+    with own_settings():
+        train(tiny.settings(recipe), run)
+    return run
