@@ -1,8 +1,8 @@
 """What the near-duplicates of a pairs file do to the numbers of a run.
 
 In: a run folder with an evaluation, a pairs file, perhaps decisions of reviewers. Out: metrics with and
-without the duplicates, as a table or as a dict for JSON. The arithmetic is in `evaluate/leaks.py`, where
-report finds it too.
+without the duplicates, as a table or as a dict for JSON. The arithmetic is in `evaluate/leaks.py`,
+which `report` uses too.
 """
 
 import re
@@ -43,9 +43,9 @@ def audit(
 
 
 def as_json(found: RunAudit) -> dict[str, Any]:
-    """Keys: set, step, side, pictures ("checked": the pairs are of those that were evaluated, or "unknown"),
-    pairs, accepted, rejected, undecided, samples, duplicates; full, dedup, dups: metrics; delta: dedup -
-    full; lower_bound: of top1 and top5."""
+    """Keys: set, step, side; pictures ("checked": the pairs are of the pictures that were evaluated; or
+    "unknown"); pairs, accepted, rejected, undecided, samples, duplicates; full, dedup, dups: metrics; delta:
+    dedup - full; lower_bound: of top1 and top5."""
     about, parts = found.audit.leaks, found.audit.parts
     return {
         "set": found.set,
@@ -91,7 +91,7 @@ def as_text(found: RunAudit) -> str:
 
 
 def _line(label: str, *values: Any) -> str:
-    change = 2  # position of the column that has a sign
+    change = 2  # the column whose numbers have a sign
     cells = [
         "-"
         if value is None

@@ -3,14 +3,14 @@
 In: the codes of one or two files and a function that searches one block of each. Out: the lines of a pairs
 file (pairs.py), in the order of A's rows.
 
-What is found in a tile (a block of A and one of B) is written, as (row of A, row of B, distance), into a file
-of the work folder; when all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
-written out as lines. With `out`, the work folder is OUT.parts and stays when the search is killed, so that
-the same call again goes on; OUT itself appears when all is done. Task I of N does the tiles I, I + N,
-I + 2 N ...; the call without a part does what they left, and writes OUT.
+A tile is a block of A and one of B. Its pairs are written, as (row of A, row of B, distance), into a file of
+the work folder. When all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
+written out as lines. With `out`, the work folder is OUT.parts. It stays when the search is killed, so that
+the same call can go on; OUT itself appears when all is done. Task I of N does the tiles I, I + N, I + 2 N,
+... The call without a part does what the tasks left, and writes OUT.
 
-Whoever comes first states in task.json what is searched for, and how long the blocks are; the others compare
-the former and take over the latter. The lines do not depend on it.
+The first call states in task.json what is searched for and how long the blocks are. Later calls refuse to
+search for anything else, and take over the length of the blocks. The lines do not depend on it.
 """
 
 import json
@@ -31,8 +31,8 @@ from hpcscale.files import Usage, remove_asides, replacing, write_once
 from hpcscale.progress import Progress
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
-LEAST = 1 << 12  # codes of a block: shorter ones are not worth a tile of their own
-MANY = 100_000  # pairs, at least, before there is a warning
+LEAST = 1 << 12  # codes in a block, at least: a shorter one is not worth a tile of its own
+MANY = 100_000  # pairs from which on there may be a warning
 ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
 
 _log = logging.getLogger(__name__)
@@ -62,15 +62,15 @@ class Search(NamedTuple):
 
     a: Codes
     b: Codes | None  # None: within A
-    task: dict[str, int | str | None]  # tells this search from any other
+    task: dict[str, int | str | None]  # what distinguishes this search from others
     block: int  # codes of either side in use at a time
-    find: Callable[[Tile, int, Found, Done], None]  # in a tile, for blocks so long; gives rows of the files
-    nearest: bool  # tiles are a block of A and all of B, and give pairs in their order
+    find: Callable[[Tile, int, Found, Done], None]  # in a tile of blocks of this length; gives rows of files
+    nearest: bool  # tiles are a block of A and all of B, and their pairs are found in the final order
     digits: Callable[[int], str]  # a distance as text
 
 
 class _Many:
-    """Warns, at every doubling, where pairs are so many that pictures must be there many times."""
+    """Warns of very many pairs, again at every doubling: pictures must then be there many times."""
 
     def __init__(self, search: Search) -> None:
         pictures = len(search.a.codes) + len(search.b.codes if search.b else ())
@@ -85,7 +85,7 @@ class _Many:
 
 
 def run(search: Search, out: Path | None, part: Part | None, progress: Progress) -> int:
-    """Do all of the search, or the share of one task. Returns the number of pairs. Raises SearchError."""
+    """Do the whole search, or the share of one task. Returns the number of pairs. Raises SearchError."""
     if part is not None and out is None:
         raise SearchError("a part needs --out, next to which the tasks leave what they find")
     many = _Many(search)
@@ -120,7 +120,7 @@ def tiles(search: Search, block: int) -> list[Tile]:
 
 
 def _shorter(search: Search, tasks: int) -> int:
-    """Blocks short enough that every one of so many tasks has tiles to do, and none waits long for others."""
+    """A length of blocks so short that every task has tiles to do, and no task waits long for another."""
     block = search.block
     while len(tiles(search, block)) < 2 * tasks and block // 2 >= LEAST:
         block //= 2
@@ -131,8 +131,8 @@ def _shorter(search: Search, tasks: int) -> int:
 def _work_folder(
     out: Path | None, task: dict[str, int | str | None], length: int, part: Part | None
 ) -> Iterator[tuple[Path, int, bool]]:
-    """Where the pairs of tiles are kept, how long blocks are there, and whether no other call does the same.
-    Raises SearchError if an earlier call began another task there.
+    """The folder for the pairs of tiles, the length of the blocks there, and whether this call has it alone.
+    Raises SearchError if an earlier call began another search there.
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:
@@ -181,10 +181,9 @@ def _write(search: Search, every: list[Tile], block: int, folder: Path, write: W
 
 
 def _sorted(folder: Path, files: list[Path], start: int, block: int) -> Iterator[NDArray[np.int64]]:
-    """The pairs of one block of A, that starts at row `start`, in order, in pieces.
+    """The pairs of the block of A that starts at row `start`, in order, in pieces.
 
-    Where they are more than `PIECE`, they are first dealt out to one file per piece; a piece holds whole rows
-    of A.
+    More than `PIECE` pairs are first distributed to files, one per piece. A piece holds whole rows of A.
     """
     if sum(file.stat().st_size for file in files) > PIECE * ROW:
         counts = np.zeros(block, np.int64)

@@ -1,12 +1,14 @@
-"""Exact search among embeddings by cosine: all pairs above a threshold, or each picture's nearest. The only
-importer of faiss.
+"""Exact search among embeddings by cosine: all pairs above a threshold, or each picture's nearest.
 
-In: features (n, d) float32 of length 1, of dedup/search.py's blocks. Out: pairs of rows with their distance,
-1 - cosine in units of `UNIT`, so that smaller is nearer, as with hashes.
+The only file that imports faiss.
 
-FAISS (IndexFlatIP) finds the candidates: all whose float32 product may belong to the answer, given the most
-that rounding can do. Then their products are computed again in float64 and rounded to `UNIT`. So the answer
-does not depend on blocks, threads or the order in which a matrix product adds, and ties are settled by row.
+In: features (n, d) float32 of length 1, in the blocks of dedup/search.py. Out: pairs of rows with their
+distance, 1 - cosine in steps of 1 / `UNIT`. Smaller is nearer, as with hashes.
+
+FAISS (IndexFlatIP) finds the candidates: all pairs whose float32 product could belong to the answer, allowing
+for the largest rounding error. Then their products are computed again in float64 and rounded. So the answer
+does not depend on blocks, threads or the order in which a matrix product adds; the row decides between equal
+distances.
 """
 
 from collections.abc import Iterable
@@ -18,16 +20,16 @@ from numpy.typing import NDArray
 from hpcscale.dedup.blocks import Done, Found, RowNumbers
 
 UNIT = 1_000_000  # distances are whole millionths
-FLOATS = 1 << 26  # features of one side in use at a time: 256 MB, twice that for the side that is indexed
-QUERIES = 512  # searched for at once: bounds what a dense threshold finds before it is written
-EXACT = 1 << 13  # pairs whose products are computed again at a time
-EXTRA = 32  # candidates beyond the neighbours asked for; more ties than that take the slower way
+FLOATS = 1 << 26  # features of one side in use at a time: 256 MB, for the indexed side twice that
+QUERIES = 512  # rows searched for at once: bounds how many pairs are found before they are written
+EXACT = 1 << 13  # pairs whose products are computed again in one go
+EXTRA = 32  # candidates beyond the neighbours asked for; with more ties than that, a slower way is taken
 
 Features = NDArray[np.float32]
 
 
 def units(cosine: float) -> int:
-    """The largest distance, in units, that a threshold lets through."""
+    """The largest distance, in units, that a threshold allows."""
     return round((1 - cosine) * UNIT)
 
 
@@ -37,7 +39,7 @@ def digits(distance: int) -> str:
 
 
 def slack(width: int) -> float:
-    """The most by which two float32 products of vectors of length 1, and rounding to units, can be off."""
+    """The largest error between two float32 products of vectors of length 1, with rounding to units."""
     return 2 / UNIT + width * 2.0**-23
 
 
@@ -49,7 +51,7 @@ def index(features: Features, threads: int) -> faiss.IndexFlatIP:
 
 
 def within(a: Features, b: Features | None, most: int, threads: int, found: Found, done: Done) -> None:
-    """Give `found` all (i, j, distance) with distance <= `most`; b None: pairs i < j of a. Some at a time."""
+    """Give `found` all (i, j, distance) with distance <= `most`, some at a time. b None: pairs i < j of a."""
     if not len(a) or (b is not None and not len(b)):
         return
     other = a if b is None else b
@@ -76,8 +78,9 @@ def nearest(
 ) -> tuple[RowNumbers, NDArray[np.int64]]:
     """The k nearest of B, which comes in blocks, to every row of a: rows and distances  # (n, k) both
 
-    By distance, then row. first: the row of B that the first of a is, and so on; None: they are others. A row
-    itself does not count. Where B is short of k, the rest is row -1 at distance 3 * UNIT.
+    Sorted by distance, then row. first: row 0 of a is row `first` of B, and so on, and no row is its own
+    neighbour; None: a and B hold different pictures. Where B has fewer than k, the rest is row -1 at distance
+    3 * UNIT.
     """
     rows, distances = np.empty((len(a), 0), np.int64), np.empty((len(a), 0), np.int64)
     start = 0
@@ -105,7 +108,7 @@ def _nearest_of_block(
             taken = columns[row]
             own = -1 if first is None else start + row + first
             if len(taken) < total:
-                edge = float(scores[row, k]) - slack(a.shape[1])  # k + 1 reach it: k and the row itself
+                edge = float(scores[row, k]) - slack(a.shape[1])  # k + 1 rows reach it: k and the row itself
                 if scores[row, -1] >= edge:
                     _, _, taken = b.range_search(queries[row : row + 1], edge)
             taken = taken[(taken != own) & (taken >= 0)]

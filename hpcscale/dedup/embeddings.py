@@ -5,12 +5,13 @@ pictures are cut (centre crops, as in evaluation). Out: an embedding file (data/
 the data set's order, for `dedup search`. Two such vectors are compared by their inner product, the cosine.
 
 Pooling of the last convolutional maps:
-rmac  Tolias et al. 2016 without whitening: the maximum over each of the squares of `regions`, each of these
-      vectors scaled to length 1, their sum scaled to length 1.
-mean  the mean over the maps, which is what the classifier reads, scaled to length 1.
 
-The work is done in parts of `PART_ROWS` pictures in the folder OUT.parts; killed, the same command goes on.
-Vectors depend on batch size and number of threads in their last bits, as every convolution does.
+    rmac   Tolias et al. 2016 without whitening: the maximum over each square of `regions`; each of these
+           vectors is scaled to length 1, and so is their sum.
+    mean   the mean over the maps, which is what the classifier reads, scaled to length 1.
+
+The work is done in parts of `PART_ROWS` pictures in the folder OUT.parts; after a kill the same command goes
+on. The last bits of vectors depend on batch size and number of threads, as with every convolution.
 """
 
 import json
@@ -44,7 +45,7 @@ Pooling = Literal["rmac", "mean"]
 PART_ROWS = 4096  # 32 MB of features
 LEVELS = 3
 OVERLAP = 0.4  # of neighbouring regions of the first level, where there are several
-VERSION = 1  # of the poolings; a new one where features change
+VERSION = 1  # of the poolings; raised when features change
 
 
 def embed_source(
@@ -55,10 +56,10 @@ def embed_source(
     batch: int = 32,
     progress: Progress = none,
 ) -> Codes:
-    """Embed every picture of a data set into the file `out`; what an interrupted call has done is kept.
+    """Embed every picture of a data set into the file `out`. What an interrupted call has done is kept.
 
-    Pictures that cannot be decoded are in the file's quarantine. Raises SourceError, DataError (also where
-    too many pictures cannot be decoded), CheckpointError, ConfigError and OptionError.
+    Pictures that cannot be decoded are in the file's quarantine. Raises SourceError, DataError (also if too
+    many pictures cannot be decoded), CheckpointError, ConfigError and OptionError.
     """
     source, out = Path(source), Path(out)
     if pooling not in POOLINGS:
@@ -125,8 +126,8 @@ def _embed_part(
 
 
 def describe(network: Trained, images: Tensor, pooling: Pooling) -> NDArray[np.float32]:
-    """images (n, 3, h, w) in [-1, 1] -> (n, d), each of length 1 (of length 0 where all maps are 0). Waits
-    for the device."""
+    """images (n, 3, h, w) in [-1, 1] -> (n, d), each of length 1 (0 where all maps are 0). Waits for the
+    device."""
     with torch.inference_mode():
         pooled = pool(network.model.maps(images), pooling)
     return np.ascontiguousarray(pooled.cpu().numpy())
@@ -146,9 +147,9 @@ def pool(maps: Tensor, pooling: Pooling) -> Tensor:
 def regions(height: int, width: int, levels: int = LEVELS) -> tuple[tuple[int, int, int], ...]:
     """R-MAC's squares (top, left, side) on a map: levels l = 1, 2, ... of side floor(2 min(h, w) / (l + 1)).
 
-    A level has l squares along the shorter side of the map and l + m along the longer, evenly spread; m is
-    the one of 1 to 6 that makes the overlap of neighbours at level 1 closest to `OVERLAP`, 0 for a square
-    map. On maps of few cells squares coincide, and one of side 0 becomes one of side 1.
+    A level has l squares along the shorter side of the map and l + m along the longer, evenly spread. m is 0
+    for a square map, else the number from 1 to 6 that brings the overlap of neighbours at level 1 closest to
+    `OVERLAP`. On maps of few cells squares coincide, and a side of 0 becomes 1.
     """
     short, long = min(height, width), max(height, width)
     more = 0

@@ -25,7 +25,7 @@ from hpcscale.text import shown as shown_name
 SIDE = 176  # of a thumbnail, pixels; with QUALITY about 5 KB
 QUALITY = 70
 MARK = b'content="hpcscale dedup gallery"'  # in gallery.html: a page that may be replaced
-BLOCK = 128  # thumbnails in one element of the page, which the browser looks into when it shows one of them
+BLOCK = 128  # thumbnails in one element of the page; the browser reads an element when it shows one of them
 LIMIT = 10_000
 Side = Literal["a", "b"]
 
@@ -60,9 +60,10 @@ def gallery(
 ) -> Gallery:
     """Write the page `out`.
 
-    decisions: made before, shown as made. limit: only the closest pairs. method: what the distances are, for
-    the reader. Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its
-    pictures; then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
+    decisions: those made earlier, which the page shows. limit: only this many pairs, the closest. method:
+    what the distances are, for the reader. Raises DataError, SourceError, or PairsError (also if a source has
+    none of the pictures of its column); then nothing is written. Memory: the names of what is shown, and a
+    block of thumbnails.
     """
     check_output(out, [pairs, *sources, decisions], marked(MARK))
     decided = read_decisions(decisions) if decisions else {}
@@ -72,7 +73,7 @@ def gallery(
         del by_side["a"]
     first = next(iter(by_side))
     keys = [(Picture(first, pair.a), Picture("b", pair.b)) for pair in shown]
-    # In the order of the page, so that what is seen together lies in one block.
+    # In the order of the page, so that pictures that are seen together lie in one block.
     pictures = list(dict.fromkeys(key for a, b in keys for key in (b, a)))
     places = _places(pictures, by_side, pairs)
     number = {picture: index for index, picture in enumerate(pictures)}
@@ -112,8 +113,8 @@ def _places(pictures: list[Picture], sources: dict[Side, Path], pairs: Path) -> 
 
 
 def closest(pairs: Iterable[Pair], limit: int) -> tuple[list[Pair], int]:
-    """The `limit` closest pairs, those of one picture of B together: pictures of B with the closest candidate
-    first, their candidates by distance. And how many pairs there are. Memory: `limit` pairs."""
+    """The `limit` closest pairs, and how many pairs there are. Pairs of one picture of B stand together,
+    sorted by distance; pictures of B are sorted by their closest candidate. Memory: `limit` pairs."""
     count = 0
 
     def counted() -> Iterator[Pair]:

@@ -2,11 +2,10 @@
 
 In: a pairs file and perhaps decisions (pairs.py). Out: names to leave out.
 
-Upstream (BiT, Kolesnikov et al. 2020): training loses every picture that matches a test picture. Test side
-(Sun et al. 2017): the test set loses every picture that matches a training picture. Both look at the pairs
-alone. Within one set, pictures connected by pairs are a group, also where the ends of a chain are alike to
-nothing but their neighbours; of every group the picture that comes first in the data set is kept, and the
-others go.
+- a, "upstream" (BiT, Kolesnikov et al. 2020): training loses every picture that matches a test picture.
+- b, the test side (Sun et al. 2017): the test set loses every picture that matches a training picture.
+- within one set: pictures connected by pairs are a group, even if they form a chain whose two ends are not
+  alike. Of every group, the picture that comes first in the data set stays, and the others go.
 
 A pair counts if its distance is at most `radius` and no reviewer rejected it.
 """
@@ -25,10 +24,10 @@ Side = Literal["a", "b", "within"]
 def drop(
     pairs: Path, side: Side, out: Path, radius: float | None = None, decisions: Path | None = None
 ) -> int:
-    """Write the names that go, one a line, in the order of their bytes, escaped as in pairs files.
+    """Write the names of the pictures that go, one a line, sorted by their bytes, escaped as in pairs files.
 
-    side: which column loses its pictures, or within, for the pairs of a set with itself. Written aside and
-    renamed. Returns their number. Raises PairsError, and OutputError.
+    side: the column that loses its pictures, or within, for the pairs of a set with itself. Written aside and
+    renamed. Returns the number of names. Raises PairsError and OutputError.
     """
     check_output(out, [pairs, decisions], compared)
     found = counting(read_pairs(pairs), radius, read_decisions(decisions) if decisions else {})
@@ -42,7 +41,7 @@ def drop(
 
 
 def counting(pairs: Iterable[Pair], radius: float | None, decisions: Decisions) -> Iterator[Pair]:
-    """The pairs within the radius (inclusive; None: all) that were not rejected, in either order of names."""
+    """The pairs within the radius (inclusive; None: any) that are not rejected, in either order of names."""
     rejected = {pair for pair, said in decisions.items() if said.decision == "reject"}
     for pair in pairs:
         if radius is not None and pair.distance > radius:
@@ -62,7 +61,7 @@ def groups(pairs: Iterable[Pair]) -> list[list[str]]:
 
     def root(number: int) -> int:
         while parents[number] != number:
-            parents[number] = number = parents[parents[number]]  # halves the way for the next time
+            parents[number] = number = parents[parents[number]]  # halves the path for the next search
         return number
 
     for pair in pairs:

@@ -3,15 +3,15 @@
 In: a data-set folder, a folder of pictures (with a manifest or without), or tars. Out: a hash file
 (data/codes.py) of all of them in the source's order. Pictures that cannot be read are in its quarantine.
 
-The pictures are cut into parts of at least `PART_ROWS` in the source's order, at most `MAX_PARTS`; a finished
-part is a hash file in the folder OUT.parts, which `merge` joins and removes. So the file is a pure function
-of the source and the method, whatever the number of workers, however often it was killed, and however many
-array tasks shared the parts: task I of N (from 0) does the parts [I * parts // N, (I + 1) * parts // N).
+The source's pictures, in order, are cut into at most `MAX_PARTS` parts of at least `PART_ROWS`. A finished
+part is a hash file in the folder OUT.parts; `merge` joins the parts and removes them. So the file is a pure
+function of the source and the method, whatever the number of workers, of kills, and of array tasks that share
+the parts: task I of N (from 0) does the parts [I * parts // N, (I + 1) * parts // N).
 
-What was hashed before counts only for the same pictures. A data set says by its digest whether they are. The
-file keeps a digest of each original picture; what an earlier call has left of folders and tars is compared
-with the pictures: they are read once more, which takes a fraction of the time of hashing. Where they lie, and
-their times, do not matter. For many array tasks on very many pictures, `data ingest` saves that reading.
+Earlier work is used only if it is of the same pictures. For a data set, its digest says so. For folders and
+tars, the hash file keeps a digest of each original picture, and all pictures that an earlier call hashed are
+read once more and compared, in a fraction of the time of hashing. Their place and time stamps do not matter.
+For very many pictures and array tasks, `data ingest` first: it saves that reading.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ PART_ROWS, MAX_PARTS = 4096, 4096
 
 
 class OptionError(Usage):
-    """Options that do not fit each other, or what an earlier call has begun."""
+    """Options that do not fit each other, or do not fit what an earlier call has begun."""
 
 
 class Pictures(NamedTuple):
@@ -63,13 +63,13 @@ def hash_source(
     part: Part | None = None,
     progress: Progress = none,
 ) -> Codes | None:
-    """Hash every picture of `source` into the file `out`; what an earlier, interrupted call has done is kept.
+    """Hash every picture of `source` into the file `out`. What an interrupted call has done is kept.
 
-    workers: processes; None takes every core this process may use. part: (I, N) does the share of task I of N
-    alone and returns None; a call without it, when the tasks have ended, does what they left and merges.
-    Raises SourceError and DataError for what is wrong with the source (a damaged shard is refused),
-    OptionError, also where `out` or its parts hold other pictures, and, to be run again, WorkerDied and
-    OSError.
+    workers: processes; None takes every core this process may use. part: (I, N) does only the share of task I
+    of N and returns None; a call without it, when the tasks have ended, does what they left and merges.
+    Raises SourceError and DataError if something is wrong with the source (a damaged shard is refused), and
+    OptionError, also if `out` or its parts hold other pictures. After WorkerDied and OSError the same call
+    can be made again.
     """
     source, out = Path(source), Path(out)
     if method not in WORDS:
@@ -86,7 +86,7 @@ def hash_source(
     if out.exists():
         advice = "choose another file, or remove this one"
         found = agreeing(out, head, advice)
-        if part is None:  # the tasks have nothing to do
+        if part is None:  # there is nothing left for tasks to do
             _compare(pictures, {out: (0, found.digests)}, workers, progress, advice)
         remove_parts(out)  # killed between the merge and this
         return found
@@ -94,7 +94,7 @@ def hash_source(
     rows = max(PART_ROWS, -(-pictures.total // MAX_PARTS))
     parts = -(-pictures.total // rows)
     with locked(folder, part):
-        # A part says what it is a part of, so that those of another source or method are not mixed in.
+        # A part says what it is a part of, so that parts of another source or method are not mixed in.
         heads = [head._replace(source=f"{head.source} {number}/{parts}") for number in range(parts)]
         missing, there = [], {}
         for number in part_of(parts, part):
@@ -118,7 +118,7 @@ def hash_source(
 
 
 def find_pictures(source: Path, progress: Progress = none) -> Pictures:
-    """Walk the source once (a data set's shards say it all by themselves). Raises SourceError, DataError."""
+    """Walk the source once; a data set need not be walked. Raises SourceError and DataError."""
     if (source / "plan.json").exists():
         data = open_data(source)
         if not data.samples:
@@ -200,10 +200,10 @@ def _compare(
     progress: Progress,
     advice: str,
 ) -> None:
-    """Refuse hash files of other pictures than those of the same names now. Raises OptionError.
+    """Refuse hash files whose pictures were replaced by others of the same names. Raises OptionError.
 
-    hashed: of each file, in order, the number of its first picture and its digests. Reads every picture; of a
-    data set none, since its digest has been compared.
+    hashed: of each file, in order, the number of its first picture and its digests. Reads every picture, but
+    none of a data set, whose digest has been compared already.
     """
     if pictures.data is not None or not hashed:
         return
@@ -220,8 +220,7 @@ def _compare(
 
 
 def _original(data: DataSet, sample: int, hashed: Hashed) -> bytes:
-    """The digest of a sample's original picture. Raises DataError where the shard's picture is not the one
-    that ingest wrote."""
+    """The digest of a sample's original picture. Raises DataError if the picture in the shard is damaged."""
     index = int(np.searchsorted(data.starts, sample, side="right")) - 1
     row, shard = sample - int(data.starts[index]), data.shard(index)
     tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
@@ -252,7 +251,7 @@ def part_file(folder: Path, number: int) -> Path:
 
 
 def agreeing(file: Path, head: Codes, advice: str) -> Codes:
-    """The hash or embedding file, if it holds what was asked for. Raises OptionError."""
+    """The hash or embedding file. Raises OptionError unless it holds what was asked for."""
     found = read_codes(file)
     for key in ("method", "version", "source", "decoder", "checkpoint"):
         if getattr(found, key) != getattr(head, key):

@@ -1,4 +1,5 @@
-"""Found pairs -> the lines of a pairs file (pairs.py), and beside it of which pictures (origin.py)."""
+"""Found pairs -> the lines of a pairs file (pairs.py), and beside it a file that says of which pictures
+(origin.py)."""
 
 import os
 import sys
@@ -20,7 +21,7 @@ Write = Callable[[NDArray[np.int64]], None]  # takes (n, 3): row of A, row of B,
 
 
 def check(out: Path | None, inputs: Iterable[Path | None]) -> None:
-    """That a pairs file and what lies beside it may be written. Raises OutputError."""
+    """Check that a pairs file and the file beside it may be written. Raises OutputError."""
     if out is not None:
         inputs = list(inputs)
         check_output(out, inputs, is_pairs)
@@ -29,11 +30,11 @@ def check(out: Path | None, inputs: Iterable[Path | None]) -> None:
 
 @contextmanager
 def lines(out: Path | None, a: Codes, b: Codes | None, digits: Callable[[int], str] = str) -> Iterator[Write]:
-    """Gives what writes pairs to stdout, or to a file that becomes `out` when all went well.
+    """Gives a function that writes pairs to stdout, or to a file that becomes `out` when all went well.
 
-    b: None where the pairs are within A. digits: a distance as text. What lies beside `out` gets its name
-    first: killed between the two, the same search again writes both. Raises OutputError. Memory: a byte a
-    picture of A and B.
+    b: None if the pairs are within A. digits: turns a distance into text. The file beside `out` gets its name
+    before `out` does; after a kill between the two, the same search writes both again. Raises OutputError.
+    Memory: one byte per picture of A and B.
     """
     other = a if b is None else b
     used_a = np.zeros(len(a.codes), bool)

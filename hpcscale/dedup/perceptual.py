@@ -1,15 +1,16 @@
-"""One picture file -> its perceptual hash. What the worker processes of hashes.py do; imports neither h5py
-nor torch.
+"""One picture file -> its perceptual hash. The worker processes of hashes.py do this.
 
-In: bytes of a picture file. Out: code and quality, or the reason why not. The rules are ingest's
-(ingest/transcode.py): orientation applied, 16-bit values to their high byte, what is transparent over
-white, the first of several frames, at most 52.4 million pixels, and what is truncated or broken refused.
+Imports neither h5py nor torch, so that workers start fast.
 
-JPEGs are decoded by libjpeg-turbo straight to grey at full size: the Y that is in the file already, which
-saves the colours' transform and upsampling. The hash of that differs from the hash of Pillow's RGB by
-rounding alone: of 256 bits of PDQ at most 4 on 500 photographs, of 64 at most 2. (Decoding at a reduced scale
-saves a tenth of the time, since most of it is entropy decoding, and costs 10 to 30 bits.) What libjpeg-turbo
-does not take as it stands (CMYK, a picture to be turned, another format) goes through Pillow.
+In: bytes of a picture file. Out: code and quality, or the reason why not. The rules are those of ingest
+(ingest/transcode.py): orientation applied, the high byte of 16-bit values, transparent pixels over white, the
+first of several frames, at most 52.4 million pixels, and truncated or broken pictures refused.
+
+JPEGs are decoded by libjpeg-turbo straight to grey at full size: the file holds that grey (Y) already, so
+upsampling and transforming the colours is saved. Only rounding makes the hash differ from that of Pillow's
+RGB: on 500 photographs by at most 4 of the 256 bits of PDQ, and by at most 2 of 64 bits. (Decoding at a
+reduced scale would save only a tenth of the time, since most of it is entropy decoding, and change 10 to 30
+bits.) CMYK, pictures to be turned and other formats go through Pillow.
 """
 
 import io
@@ -24,13 +25,13 @@ from hpcscale import ops
 from hpcscale.data.jpeg import BadPicture, is_jpeg, tidy
 from hpcscale.ingest.transcode import MAX_PIXELS, NO_FILE, digest, encoder, read_picture, turn_of, upright
 
-# Of each method; a new one where codes change. 1 did not turn JPEGs by XMP, nor by EXIF far into the file.
+# Of each method; raised when codes change. 1 did not turn JPEGs by XMP, nor by EXIF far into the file.
 VERSIONS = {"pdq": 2, "phash": 2, "dhash": 2}
 NO_MEASURE = 100  # quality of methods that have none
 
 
 class Hashed(NamedTuple):
-    """What a worker answers; `reason` says why there is no code."""
+    """The answer of a worker; `reason` says why there is no code."""
 
     reason: str
     code: bytes = b""  # the words, little-endian
@@ -44,7 +45,7 @@ def decoder() -> str:
 
 
 def hash_stored(file: str, offset: int, size: int, method: str) -> Hashed:
-    """Hash one picture: `size` bytes at `offset` of `file`, or with -1 the whole file. OSError: try again."""
+    """Hash one picture: `size` bytes at `offset` of `file`; -1: the whole file. After OSError, try again."""
     of_file = NO_FILE
     try:
         picture = read_picture(file, offset, size)
@@ -81,9 +82,9 @@ def grey_or_rgb(picture: bytes) -> NDArray[np.uint8]:
 
 
 def _turned(jpeg: bytes) -> bool:
-    """Whether there is an orientation that matters."""
+    """Whether the picture has to be turned or mirrored."""
     try:
         with Image.open(io.BytesIO(jpeg)) as image:
             return turn_of(image) is not None
-    except Exception:  # no picture; `upright` says so
+    except Exception:  # not a picture; `upright` will say so
         return False

@@ -1,4 +1,4 @@
-"""Pictures of a source by name, for whatever shows or re-reads a few of many.
+"""Pictures of a source by name, for code that shows or re-reads a few of many.
 
 In: a data-set folder, a folder of pictures, a .tar file or a folder of them, and names as hash files and
 pairs files have them. Out: where each picture lies, and a small JPEG of it.
@@ -32,8 +32,8 @@ class Place(NamedTuple):
 def find_pictures(source: Path, names: Set[str]) -> dict[str, Place]:
     """Where the pictures of these names lie; names that the source does not have are left out.
 
-    A data set and tars are looked through from the start, a folder is asked for each name. Raises DataError
-    or SourceError.
+    Data sets and tars are searched from the start; in a folder, each name is looked up. Raises DataError or
+    SourceError.
     """
     if (source / "plan.json").exists():
         return _in_data_set(source, names)
@@ -71,7 +71,7 @@ def _in_data_set(folder: Path, names: Set[str]) -> dict[str, Place]:
 
 
 def _inside(source: Path, name: str) -> bool:
-    """A file of this name lies in the folder; one whose name leads out of it does not."""
+    """Whether the folder has a file of this name; a name that leads out of the folder does not count."""
     if name.startswith("/") or ".." in name.split("/") or "\0" in name:
         return False
     return os.path.isfile(os.path.join(source, name))

@@ -1,16 +1,16 @@
 """Hash or embedding files -> all pairs of pictures within a radius or cosine, exact; or nearest neighbours.
 
 In: one or two hash or embedding files (data/codes.py). Out: a pairs file (pairs.py): name in A, name in B,
-distance a line. The distance of embeddings is 1 - cosine, six digits behind the point. Beside it, `OUT.json`
+distance, on each line. The distance of embeddings is 1 - cosine, with six decimals. Beside it, `OUT.json`
 says which pictures these are (origin.py).
 
-Lines are sorted by the position of the first picture in A's file, then by that of the second in B's; without
-B, pairs are within A and the first picture is the earlier one. Neighbours of embeddings are written nearest
-first, of equally near ones the earlier. So the result is a pure function of the files and the options,
-however often the search was killed and however many array tasks shared it (blocks.py).
+Lines are sorted by the position of the first picture in A's file, then by that of the second in B's. Without
+B, pairs are within A, and the first picture is the earlier one. Neighbours of embeddings are written nearest
+first; of equally near ones, the earlier in the file comes first. So the result is a pure function of the
+files and the options, however often the search was killed and however many array tasks shared it (blocks.py).
 
-Memory is bounded: of either file at most `BLOCK` codes, or `cosine.FLOATS` floats of embeddings, are used at
-a time.
+Memory is bounded: at most `BLOCK` codes of each file, or `cosine.FLOATS` floats of embeddings, are used at a
+time.
 """
 
 import os
@@ -25,21 +25,13 @@ from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
 from hpcscale.dedup.blocks import Done, Found, RowNumbers, Search, Tile, run
-from hpcscale.dedup.blocks import (
-    SearchError as SearchError,
-)  # for callers, who need nothing else of blocks.py
+from hpcscale.dedup.blocks import SearchError as SearchError  # so that callers need not know blocks.py
 from hpcscale.dedup.lines import check
 from hpcscale.progress import Progress, none
 
-BLOCK = (
-    1 << 24
-)  # codes of one side in use at a time: with what the search needs besides, up to 1.3 GB a side for PDQ
+BLOCK = 1 << 24  # codes of one side in use at a time; for PDQ, up to 1.3 GB a side in all
 RADIUS = {"pdq": 31, "phash": 10, "dhash": 10}  # Meta's advice; imagededup's default
-MIN_QUALITY = {
-    "pdq": 50,
-    "phash": 0,
-    "dhash": 0,
-}  # Meta: hashes of quality 49 and below are not to be trusted
+MIN_QUALITY = {"pdq": 50, "phash": 0, "dhash": 0}  # Meta: do not trust hashes of quality 49 and below
 NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
 
 
@@ -49,7 +41,7 @@ class Near(NamedTuple):
     radius: int | None = None  # bits that may differ, inclusive; None: the method's in RADIUS
     min_quality: int | None = None  # pictures below it are left out, on both sides; None: as in MIN_QUALITY
     cosine: float | None = None  # the least, inclusive
-    neighbours: int | None = None  # so many of each picture of A; NEIGHBOURS if there is no cosine either
+    neighbours: int | None = None  # at most this many of each picture of A; NEIGHBOURS without a cosine
 
     def of_hashes(self, file: Path, method: str) -> tuple[int, int]:
         """Radius and least quality for the hashes in `file`. Raises SearchError."""
@@ -67,8 +59,8 @@ USUAL = Near()
 
 class Searched(NamedTuple):
     pairs: int
-    left_out_a: int  # pictures below the quality, of A and of B
-    left_out_b: int
+    left_out_a: int  # pictures of A below the quality
+    left_out_b: int  # and of B
 
 
 def search(
@@ -82,9 +74,9 @@ def search(
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
-    threads: None takes every core this process may use. part: (I, N) does the work of task I of N alone; a
-    call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
-    damaged file and SearchError.
+    threads: None takes every core this process may use. part: (I, N) does only the tiles of task I of N;
+    a call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
+    damaged file, and SearchError.
     """
     try:
         check_part(part)
@@ -172,7 +164,7 @@ def _in_blocks(codes: Codes, block: int, done: Done) -> Iterator[NDArray[Any]]:
 def _rows(
     a: Codes, b: Codes | None, tile: Tile, block: int, quality: int
 ) -> tuple[RowNumbers, RowNumbers | None]:
-    """The rows of a tile that are good enough, of A and of B; None: the tile is within one block of A."""
+    """The rows of a tile whose quality suffices, of A and of B; None: the tile is within one block of A."""
     rows_a = tile.x + np.flatnonzero(a.quality[tile.x : tile.x + block] >= quality)
     if tile.y is None or (b is None and tile.x == tile.y):
         return rows_a, None
@@ -185,7 +177,7 @@ def _in_files(rows_a: RowNumbers, rows_b: RowNumbers, found: Found) -> Found:
 
 
 def _taken(codes: Codes, rows: RowNumbers) -> NDArray[Any]:
-    """The codes of rising rows: a view of the file where all are taken."""
+    """The codes of rising rows; a view of the file if all rows are taken."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return codes.codes[rows[0] : rows[-1] + 1]
     return codes.codes[rows]

@@ -1,11 +1,11 @@
-"""A hash file -> the groups of its pictures, each as a star: a line for every picture but the group's first.
+"""A hash file -> the groups of its pictures, each as a star: every picture paired with the group's first.
 
-In: one hash file. Out: a pairs file (pairs.py): the first picture of the group, another one of it, and the
-distance of these two, sorted by the places of both in the file. A group is what pairs within the radius
-connect, as groups.py has it, so the distance in a line may be larger than the radius.
+In: one hash file. Out: a pairs file (pairs.py). Each line has the first picture of a group, another picture
+of it, and the distance of the two; lines are sorted by the positions of both in the file. A group is what
+pairs within the radius connect, as in groups.py, so the distance in a line may be larger than the radius.
 
-n equal pictures are n * (n - 1) / 2 pairs, but n - 1 lines here, and each code is searched for once, however
-many pictures have it. Memory: about 100 bytes a picture. Not resumed, not shared by tasks.
+n equal pictures are n * (n - 1) / 2 pairs, but only n - 1 lines here, and each code is searched for once,
+however many pictures have it. Memory: about 100 bytes per picture. Cannot be resumed or shared by tasks.
 """
 
 import os
@@ -31,8 +31,8 @@ def search_groups(
     threads: int | None = None,
     progress: Progress = none,
 ) -> Searched:
-    """Write the groups of `a` to `out` (None: stdout); the options are those of `search`, for hashes.
-    `Searched.pairs` counts the lines. Raises DataError and SearchError.
+    """Write the groups of `a` to `out` (None: stdout). Options as for `search`. `Searched.pairs` counts the
+    lines. Raises DataError and SearchError.
     """
     check(out, [a])
     codes = read_codes(a)

@@ -3,10 +3,10 @@
 In: the tag table of a data set and its records (lists of tag ids, in chunks, walked a few times); WordNet's
 folder or a Hierarchy. Out: a Vocabulary. Nothing of the data set is kept in memory but its tag table.
 
-With WordNet a class is a set of senses. A wnid names one synset; a word stands for all its senses, since
-nobody knows which was meant: 'crane' is a class of its own, and neither the bird nor the machine. Parents of
-a class with one sense are its hypernyms, which become classes too. Parents of an ambiguous class are the
-lowest hypernyms that all its senses share: what is true whichever sense was meant.
+With WordNet a class is a set of senses. A wnid names one synset. A word stands for all its senses, since
+nobody knows which one was meant: 'crane' is a class of its own, neither the bird nor the machine. The parents
+of a class with one sense are its hypernyms, which become classes too. The parents of an ambiguous class are
+the lowest hypernyms that all its senses share: they hold whichever sense was meant.
 """
 
 import re
@@ -23,16 +23,16 @@ from hpcscale.labels.canonical import Concept, Merge, canonical_order, concept, 
 from hpcscale.labels.hierarchy import Hierarchy
 from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, number, tag_classes
 
-# Walks the data set: chunks of records, each as tag offsets (records + 1,) int64 and tag ids int32.
+# Walks the data set in chunks of records: tag offsets (records + 1,) int64, and tag ids int32.
 Records = Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.int32]]]]
-# Which tags count. wnids: only ImageNet-like synset ids, whose sense is known; tags: only words; both.
+# Which tags count. wnids: only synset ids as in ImageNet, whose sense is known; tags: only words; both.
 Use = Literal["wnids", "tags", "both"]
 WNID = re.compile(r"n\d{8}")
 CHUNK = 1 << 16  # records read at a time
 
 
 class Tagged(Protocol):
-    """What is asked of a data set: data/store.py's DataSet has it."""
+    """What `walk` needs of a data set; data/store.py's DataSet has it."""
 
     samples: int
 
@@ -48,13 +48,14 @@ class Count(NamedTuple):
 class Choice(NamedTuple):
     """Which senses of WordNet become classes."""
 
-    use: Use | None = None  # None: wnids if every record has one, words if none has, else both
+    use: Use | None = None  # None: wnids if every record has one, words if no record has one, else both
     # Only tags with a sense among these wnids (the 1.5k of Mahajan et al. 2018: the ImageNet synsets).
     select: Sequence[str] | None = None
-    top: int | None = None  # only the so many most frequent classes (their 8.5k), ties by wnid
+    # Only this many classes, the most frequent (their 8.5k); of equally frequent ones, the lower wnid.
+    top: int | None = None
     merge: Merge = "identical"
     ancestors: bool = True  # False leaves the hypernyms out (their flat vocabulary)
-    root: bool = False  # make 'entity', which holds for every picture, a class too
+    root: bool = False  # makes a class of 'entity' too, which holds for every picture
 
     def about(self) -> dict[str, str]:
         """The choice for people, as a vocabulary keeps it."""
@@ -85,10 +86,10 @@ def from_wordnet(
 ) -> Vocabulary:
     """Classes are the senses of the tags that occur, and their hypernyms.
 
-    Any tag with the senses of a class selects it, whether it occurs here or not, so that another data set can
-    be read with the same vocabulary. A number alone selects nothing, though WordNet knows '911': it is an
-    index of classes more often than a word. Raises VocabularyError where no tag selects a class, and where
-    all are numbers.
+    A class is selected by every tag with its senses, even if the tag does not occur here, so that another
+    data set can be read with the same vocabulary. A number alone selects nothing, though WordNet knows '911':
+    it is more often an index of a class than a word. Raises VocabularyError if no tag selects a class, or if
+    all tags are numbers.
     """
     synsets = wordnet.read(folder)
     if unknown := [wnid for wnid in choice.select or () if wnid not in synsets]:
@@ -142,9 +143,9 @@ def from_hierarchy(
 ) -> Vocabulary:
     """Classes are those of the user's hierarchy, all of them and in its order.
 
-    A tag selects the class of its name; else the class whose name is the tag's normalised form; else the only
-    class whose normalised name that is. Where several would do, none is selected. Raises VocabularyError
-    where all tags are numbers and none is the name of a class.
+    A tag selects the class of the same name; else the class whose name is the normalised tag; else the class
+    whose normalised name is the normalised tag, if there is only one. Raises VocabularyError if all tags are
+    numbers and none is the name of a class.
     """
     numbers = {name: c for c, name in enumerate(tree.names)}
     normalised: dict[str, list[int]] = {}
@@ -169,7 +170,7 @@ def from_hierarchy(
 
 
 def count(records: Records, selected: NDArray[np.int32], tree: Hierarchy) -> Count:
-    """Walk the data once and count. selected (tags,): class of each tag or -1."""
+    """Walk the data once and count. selected (tags,): the class of each tag, or -1."""
     closure = ops.Closure(selected, tree.ancestor_offsets, tree.ancestor_ids)
     holds = np.zeros(len(tree.names), np.int64)
     samples = labelled = 0
@@ -187,7 +188,7 @@ def _counted(vocabulary: Vocabulary, tags: Sequence[str], records: Records) -> V
 
 
 def _frequencies(tags: Sequence[str], records: Records, use: Use | None) -> tuple[dict[str, int], Use]:
-    """Records of each normalised tag and of each wnid that occur; and what to use."""
+    """How many records have each normalised tag and each wnid; and which of them to use."""
     spellings = [tag if WNID.fullmatch(tag) else normalise(tag) for tag in tags]
     # One class for each spelling, and the last one, 'has a wnid', as the parent of all wnids.
     names = [*dict.fromkeys(filter(None, spellings)), "has a wnid"]
@@ -201,7 +202,7 @@ def _frequencies(tags: Sequence[str], records: Records, use: Use | None) -> tupl
 
 
 def _refuse_numbers(tags: Collection[str]) -> None:
-    """Numbers alone (normalised tags) are the indexes of a list of classes that is not here."""
+    """Refuse tags (normalised) that are all numbers: indexes into a list of classes that is not here."""
     if tags and all(map(number, tags)):
         raise VocabularyError(
             f"all {len(tags)} tags are numbers, such as {', '.join(map(repr, list(tags)[:3]))}: indexes of "
@@ -238,7 +239,7 @@ def _most_frequent(
 def _with_hypernyms(
     found: Iterable[Concept], synsets: Mapping[str, wordnet.Synset], roots: set[str]
 ) -> dict[Concept, tuple[Concept, ...]]:
-    """Parents of these classes, of their parents, and so on."""
+    """The parents of these classes, their parents, and so on."""
     wnids = list(synsets)
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
     tree = hierarchy.build(wnids, [[numbers[above] for above in each.hypernyms] for each in synsets.values()])
@@ -264,7 +265,7 @@ def _with_hypernyms(
 
 
 def _in_order(parents: Mapping[Concept, Sequence[Concept]]) -> list[Concept]:
-    """Parents before children, then by wnid: the general classes, which hold most often, lie close
+    """Parents before children, then by wnid. So the general classes, which hold most often, lie close
     together."""
     found = list(parents)
     numbers = {each: c for c, each in enumerate(found)}
@@ -278,8 +279,8 @@ def _in_order(parents: Mapping[Concept, Sequence[Concept]]) -> list[Concept]:
 def _names(
     classes: Sequence[Concept], tags: Sequence[Sequence[str]], synsets: Mapping[str, wordnet.Synset]
 ) -> tuple[str, ...]:
-    """Of one sense: its first lemma. Of several: the canonical tag. Equal names are told apart by their
-    wnids."""
+    """Names of classes: of one sense, its first lemma; of several senses, the canonical tag. Where names are
+    equal, wnids are added."""
     names = [
         each.tag or (synsets[each.senses[0]].lemmas[0] if len(each.senses) == 1 else selecting[0])
         for each, selecting in zip(classes, tags, strict=True)

@@ -1,10 +1,10 @@
 """Which words mean the same: tags are merged into classes by the senses that WordNet gives them.
 
 In: WordNet synsets and a data set's tags. Out: for each normalised tag its sense set, for each sense set one
-class, and tags rewritten to classes. The pipeline is Mahajan et al. 2018, section 2.1 (#brownbear and
-#ursusarctos become one label; what is not selected is dropped); how exactly they merge is in no public text.
-Ours, over WordNet 3.0 and the 1000 ImageNet synsets, takes 1804 tags to 1284 classes (identical), 1310
-(monosemous) or 1208 (first-sense); the paper speaks of about 1.5k.
+class, and tags rewritten to classes. The pipeline is that of Mahajan et al. 2018, section 2.1: #brownbear and
+#ursusarctos become one label, and tags that are not selected are dropped. How exactly they merge tags was
+never published. Over WordNet 3.0 and the 1000 ImageNet synsets, ours takes 1804 tags to 1284 classes
+(identical), 1310 (monosemous) or 1208 (first-sense); the paper speaks of about 1.5k.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,16 +25,16 @@ Merge = Literal["identical", "monosemous", "first-sense"]
 
 
 class Concept(NamedTuple):
-    """What makes a class one and the same: its senses, and the tag itself where equal senses stay apart."""
+    """What identifies a class: its senses, and the tag too where tags of equal senses are not merged."""
 
     senses: tuple[str, ...]  # wnids, sorted
     tag: str = ""
 
 
 def sense_sets(synsets: Mapping[str, Synset]) -> dict[str, tuple[str, ...]]:
-    """For each normalised lemma the wnids of all synsets that have it, sorted: S(h) of the recipes.
+    """For each normalised lemma the wnids of all synsets that have it, sorted: S(h) in the recipes.
 
-    116,654 of them in WordNet 3.0. Words with several meanings keep all: S('crane') is a bird and a machine.
+    WordNet 3.0 has 116,654 lemmas. Words with several meanings keep all: S('crane') is a bird and a machine.
     """
     senses: dict[str, set[str]] = {}
     for wnid, synset in synsets.items():
@@ -45,8 +45,8 @@ def sense_sets(synsets: Mapping[str, Synset]) -> dict[str, tuple[str, ...]]:
 
 
 def first_senses(sense_order: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """For each normalised lemma its most frequent sense; of several spellings the first in index.noun
-    counts."""
+    """For each normalised lemma its most frequent sense. Where lemmas differ only in spelling, the first one
+    in index.noun counts."""
     first: dict[str, str] = {}
     for lemma, wnids in sense_order.items():
         first.setdefault(normalise(lemma), wnids[0])
@@ -54,7 +54,7 @@ def first_senses(sense_order: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def concept(tag: str, senses: tuple[str, ...], merge: Merge, first: Mapping[str, str]) -> Concept:
-    """The class of a normalised tag with these senses. `first` is needed for merge='first-sense' only."""
+    """The class of a normalised tag with these senses. Only merge='first-sense' needs `first`."""
     if merge == "first-sense":
         return Concept((first[tag],))
     if merge == "monosemous" and len(senses) > 1:
@@ -63,7 +63,7 @@ def concept(tag: str, senses: tuple[str, ...], merge: Merge, first: Mapping[str,
 
 
 def canonical_order(tags: Iterable[str], frequency: Mapping[str, int]) -> list[str]:
-    """The tags of a class, most frequent first, equals in the alphabet's order. The first is canonical."""
+    """The tags of a class, most frequent first, then by the alphabet. The first is the canonical one."""
     return sorted(tags, key=lambda tag: (-frequency.get(tag, 0), tag))
 
 

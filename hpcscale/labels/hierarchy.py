@@ -2,7 +2,7 @@
 
 In: class names and for each class its parents, from WordNet (labels/build.py) or from a user's file (`read`).
 Out: all ancestors of every class, depths and fan-outs. A picture that shows a class shows all its ancestors
-(Sun et al. 2017, section 4.1); a class may have several parents, and then has the ancestors of all.
+(Sun et al. 2017, section 4.1). A class may have several parents; it then has the ancestors of all of them.
 """
 
 import csv
@@ -51,7 +51,7 @@ def csr(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def depths(hierarchy: Hierarchy) -> NDArray[np.int32]:
-    """Edges on the longest way up from each class: 0 for a class without parents. (classes,)"""
+    """Edges on the longest path up from each class: 0 for a class without parents. (classes,)"""
     result = np.zeros(len(hierarchy.names), np.int32)
     # A parent has fewer ancestors than its child, so this order meets parents first.
     for c in np.argsort(np.diff(hierarchy.ancestor_offsets), kind="stable"):
@@ -66,12 +66,14 @@ def fan_outs(hierarchy: Hierarchy) -> NDArray[np.int64]:
 
 
 def read(file: Path) -> Hierarchy:
-    """Read a user's hierarchy: one line for each class and parent, a class without parent alone on its line.
+    """Read a user's hierarchy: one line for each class and parent; a class without parents alone on its line.
 
-    .tsv (or .txt), .csv: class, parent; a first line 'class, parent' is taken as the header. .jsonl:
-    {"class": ..., "parent": ...}. Classes keep the order of their first lines. HierarchyError names the line
-    of what is not understood, every parent that has no line of its own, an edge given twice, and the classes
-    of a cycle. A name stands in one line.
+    .tsv (or .txt), .csv: class, parent. A first line 'class, parent' is taken for the header.
+    .jsonl: {"class": ..., "parent": ...}.
+
+    Classes keep the order of their first lines. A name must not contain a line break. HierarchyError names
+    the line that is not understood, all parents without a line of their own, an edge that is given twice, or
+    the classes of a cycle.
     """
     numbers: dict[str, int] = {}
     edges: dict[tuple[str, str], int] = {}  # (class, parent or '') -> line
@@ -129,7 +131,7 @@ def _edges(file: Path) -> Iterable[tuple[int, str, str]]:
 
 
 def _check_name(file: Path, line: int, name: str) -> None:
-    """A name has to fit into one line of UTF-8 text."""
+    """A name must be one line of UTF-8 text."""
     if "\n" in name or "\r" in name:
         raise HierarchyError(f"{file}: line {line}: the name {name!r:.80} goes over a line break")
     if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
@@ -139,7 +141,7 @@ def _check_name(file: Path, line: int, name: str) -> None:
 
 
 def _csv_rows(file: Path, text: str) -> Iterable[tuple[int, list[str]]]:
-    # Lines end in \n alone here: a name may hold what Python takes for a line's end too, such as U+2028.
+    # Only \n ends a line here: a name may hold other characters that Python splits at, such as U+2028.
     rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
     while True:
         line = rows.line_num + 1  # where the row begins

@@ -7,7 +7,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 
 
 def summary(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Sizes of the vocabulary; depth in edges; labels_per_sample with ancestors, over labelled samples."""
+    """Sizes of the vocabulary. depth: in edges; labels_per_sample: of labelled samples, with ancestors."""
     tree = vocabulary.hierarchy()
     children = fan_outs(tree)
     widest = int(children.argmax()) if len(children) else 0
@@ -27,7 +27,7 @@ def summary(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def describe(vocabulary: Vocabulary, c: int) -> dict[str, Any]:
-    """Class `c`: its senses, tags, counts and relatives. Ancestors up to the root, the most general first."""
+    """Class `c`: its senses, tags, counts and relatives; of its ancestors, the most general first."""
     tree = vocabulary.hierarchy()
     ancestors = sorted(tree.ancestors(c), key=lambda a: (len(tree.ancestors(a)), a))
     names = vocabulary.classes

@@ -1,4 +1,4 @@
-"""From the raw tags of a batch to what loss and metrics compare with. One Targets per run and data set.
+"""From the raw tags of a batch to the targets of loss and metrics. One Targets per run and data set.
 
 In: tag lists of the samples, CSR over the data set's own tag table. Out: target rows for a range of classes,
 label lists closed over all ancestors, and single truths. The work is done in C++
@@ -23,7 +23,7 @@ KINDS: dict[str, Literal["ones", "shares", "bits"]] = {
 
 
 class Targets:
-    """Buffers are used again from batch to batch: what `rows` returns is valid until the next call."""
+    """Buffers are used again for every batch: the result of `rows` is valid until the next call."""
 
     def __init__(
         self,
@@ -34,15 +34,16 @@ class Targets:
         classes: range | None = None,
         buffer: NDArray[np.float32] | NDArray[np.uint8] | None = None,
     ) -> None:
-        """tags: the data set's tag table; batch: most samples of one call; classes: those of this rank's
-        slice of the classifier, all of them by default. buffer: zeros to write into, for pinned memory; else
-        one is made.
+        """tags: the data set's tag table; batch: the most samples of one call; classes: those of this rank's
+        slice of the classifier, by default all. buffer: zeros to write into, for pinned memory; by default
+        one is made. kind:
 
-        kind 'logistic': float32 (batch, classes), 1 where a class holds. 'softmax': float32, 1/k where one of
-        k classes holds; k counts all classes of the sample, ancestors too and those of other slices too, so
-        that slices together sum to 1. Mahajan et al. 2018 (section 2.3) count the picture's own tags; a
-        vocabulary built with --no-ancestors, flat as theirs, gives exactly that. 'bits': uint8 (batch,
-        ceil(classes / 8)), lowest bit first.
+        - 'logistic': float32 (batch, classes), 1 where a class holds.
+        - 'softmax': float32 (batch, classes), 1/k where one of k classes holds. k counts all classes of the
+          sample, also ancestors and those of other slices, so that all slices together sum to 1. Mahajan et
+          al. 2018 (section 2.3) count the picture's own tags; a vocabulary built with --no-ancestors, flat as
+          theirs, gives exactly that.
+        - 'bits': uint8 (batch, ceil(classes / 8)), lowest bit first.
         """
         if kind not in KINDS:
             raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
@@ -65,8 +66,8 @@ class Targets:
     ) -> NDArray[np.float32] | NDArray[np.uint8]:
         """Target rows of n <= batch samples: a view of the buffer's first n rows, valid until the next call.
 
-        A sample without a class gets a row of zeros. IndexError names the sample and a tag id that is out of
-        range.
+        A sample without a class gets a row of zeros. IndexError names a tag id that is out of range, and its
+        sample.
         """
         self._rows.fill(tag_offsets, tag_ids)
         return self._buffer[: len(tag_offsets) - 1]
@@ -78,9 +79,10 @@ class Targets:
         return self._closure.labels(tag_offsets, tag_ids)
 
     def truths(self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The class that a sample's tags select, before closure, if it is exactly one, else -1. (n,)
+        """For each sample the class that its tags select if they select exactly one, else -1. (n,)
 
-        The truth for top-1 and top-5. IndexError names the sample and a tag id that is out of range.
+        Ancestors do not count here. This is the truth for top-1 and top-5. IndexError names a tag id that is
+        out of range, and its sample.
         """
         offsets, classes = self._selected.labels(tag_offsets, tag_ids)
         result = np.full(len(offsets) - 1, -1, np.int32)

@@ -1,8 +1,8 @@
 """The vocabulary: which tag selects which class, and which class is whose parent. One JSON file.
 
 Made by labels/build.py from a data set's tags; read by every run. The data set keeps its raw tags, so one
-packed set serves any vocabulary. A class is a set of senses (wnids), or an entry of the user's own hierarchy,
-which has none.
+packed set serves any vocabulary. A class is a set of senses (wnids), or an entry of the user's own hierarchy;
+it then has no senses.
 """
 
 import json
@@ -20,15 +20,15 @@ from hpcscale.files import FileError, OutputError, read_bytes, replacing
 from hpcscale.labels import hierarchy
 
 FORMAT = "hpcscale vocabulary 1"
-# What is not seen by itself and changes no word: Unicode's Default_Ignorable_Code_Point (soft hyphen,
+# Characters that are invisible alone and change no word: Unicode's Default_Ignorable_Code_Point (soft hyphen,
 # joiners, marks of direction, variation selectors, fillers), tatweel, marks that strike out (combining class
-# 1), and those of symbols, which enclose.
+# 1), and marks that enclose symbols.
 LOOKS = re.compile(
     "[\u00ad\u034f\u0640\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\u0334-\u0338\u0488\u0489\u1abe\u20d0-\u20ff\ua670-\ua672]"
 )
-DOTTED = re.compile("(?<=[iįj])\u0307+")  # the dot that casefolding leaves of a Turkish capital İ
+DOTTED = re.compile("(?<=[iįj])\u0307+")  # casefolding a Turkish capital İ leaves this dot
 
 
 class VocabularyError(FileError):
@@ -36,7 +36,7 @@ class VocabularyError(FileError):
 
 
 class Finished(VocabularyError, OutputError):
-    """A finished file with other contents."""
+    """There is a finished file, with other contents."""
 
 
 class Vocabulary(NamedTuple):
@@ -44,11 +44,10 @@ class Vocabulary(NamedTuple):
     parents: tuple[tuple[int, ...], ...]  # direct parents, class ids
     senses: tuple[tuple[str, ...], ...]  # wnids: several for an ambiguous word, none without WordNet
     tags: dict[str, int]  # raw or normalised tag -> class id
-    counts: tuple[
-        int, ...
-    ]  # samples of the data it was built on in which each class holds, by itself or below
-    samples: int  # all of them
-    labelled: int  # those with at least one class
+    # In how many samples of the data it was built on each class holds, by itself or by a descendant.
+    counts: tuple[int, ...]
+    samples: int  # of that data, all
+    labelled: int  # samples with at least one class
     about: dict[str, str]  # how it was built, for people
 
     def hierarchy(self) -> hierarchy.Hierarchy:
@@ -58,10 +57,11 @@ class Vocabulary(NamedTuple):
 def normalise(tag: str) -> str:
     """One spelling for '#BrownBear', 'brown_bear' and 'Brown bear': 'brownbear'; '' if nothing is left.
 
-    NFKC, casefold, letters and digits only (recipes: Mahajan et al. 2018 merge hashtags, which have no
-    separators). Marks stay with their letters, because in many scripts they are the vowels; those of an emoji
-    or of a space go with it. What only changes how a letter looks goes: variation selectors and joiners,
-    enclosing and striking marks, the Arabic tatweel. Applying it twice changes nothing.
+    NFKC, casefold, then letters and digits only: Mahajan et al. 2018 merge hashtags, which have no
+    separators. Marks stay with their letters, because in many scripts they are the vowels; marks of an emoji
+    or of a space are removed with it. Removed is also what only changes the look of a letter: variation
+    selectors and joiners, enclosing and striking marks, the Arabic tatweel. A second application changes
+    nothing.
     """
     if tag.isascii():
         return "".join(filter(str.isalnum, tag.lower()))
@@ -77,14 +77,14 @@ def normalise(tag: str) -> str:
 
 
 def number(tag: str) -> bool:
-    """Whether a normalised tag is a number alone, as indexes of classes are: no word says what it means."""
+    """Whether a normalised tag is only a number, like an index of a class: no word says what it means."""
     return tag.isdecimal()
 
 
 def tag_classes(vocabulary: Vocabulary, tags: Sequence[str]) -> NDArray[np.int32]:
-    """Class of each tag as it is written or, failing that, normalised; -1 where it selects none. (tags,)
+    """Class of each tag as written, else as normalised; -1 where it selects none. (tags,)
 
-    A number selects as it is written only, but for a hash sign: 1.5, 1/5 and 15 are not one.
+    A number is looked up only as written, with or without a hash sign: 1.5, 1/5 and 15 are different tags.
     """
     known = vocabulary.tags
 
@@ -98,7 +98,7 @@ def tag_classes(vocabulary: Vocabulary, tags: Sequence[str]) -> NDArray[np.int32
 
 
 def find(vocabulary: Vocabulary, name: str) -> int | None:
-    """Class by its name, by a tag that selects it or, if it is the only one with that sense, by wnid."""
+    """The class of this name; else that a tag selects; else with this wnid, if it is the only one."""
     if name in vocabulary.classes:
         return vocabulary.classes.index(name)
     c = int(tag_classes(vocabulary, [name])[0])
@@ -109,7 +109,7 @@ def find(vocabulary: Vocabulary, name: str) -> int | None:
 
 
 def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:
-    """Write aside, read back, rename. A finished file with other contents is replaced only by force."""
+    """Write aside, read back, rename. A finished file with other contents is replaced only with `force`."""
     text = dump(vocabulary)
     if file.exists() and not force and file.read_bytes() != text.encode():
         raise Finished(f"{file} exists and differs; choose another name, or replace it with --force")
@@ -189,7 +189,7 @@ def load(file: Path) -> Vocabulary:
     return vocabulary
 
 
-Count = Annotated[int, Field(ge=0, le=1 << 53)]  # what float64 counts exactly
+Count = Annotated[int, Field(ge=0, le=1 << 53)]  # float64 counts so far exactly
 Name = Annotated[str, Field(min_length=1)]
 
 

@@ -1,8 +1,8 @@
 """Reader of the nouns of WordNet 3.0: the lexicon that gives words their senses and senses their hypernyms.
 
 In: the folder with data.noun and index.noun as Debian's wordnet-base installs it (format: wndb(5WN)). Out:
-synsets by wnid, 'n' and the 8 digits of the synset's place in data.noun, which are ImageNet's ids too. Read
-only when a vocabulary is built; a finished vocabulary file does not need WordNet.
+synsets by wnid. A wnid is 'n' and the 8 digits of the synset's place in data.noun; ImageNet uses the same
+ids. WordNet is read only when a vocabulary is built; a finished vocabulary file does not need it.
 """
 
 from pathlib import Path

@@ -1,14 +1,16 @@
 """How well each method finds known changes on your own pictures, and at which radius it errs.
 
 In: any source of pictures and, if wanted, a trained network. Out: `Calibration`, which recall.py writes as
-tables and a plot. On a sample of the pictures every change of planted.py is planted. Recall of a method and a
-change at a radius: the share of pictures whose changed copy lies within the radius. False pairs: of all pairs
-of two different pictures of the sample those within the radius.
+tables and a plot. Every change of planted.py is made to a sample of the pictures. Measured are, for every
+method and radius:
 
-Exact duplicates (equal pixels) in the sample are found first, and of each group only the first stays. Other
-near-duplicates that the sample happens to hold count as false pairs: the closest pairs of every method are
-kept, so that a person can look. As in `dedup search`, PDQ leaves out pictures of quality below 50: such
-originals are left out, such copies are missed.
+    recall of a change   the share of pictures whose changed copy lies within the radius
+    false pairs          the pairs of two different pictures of the sample that lie within the radius
+
+Exact duplicates (equal pixels) in the sample are found first, and only the first of each group stays. Other
+near-duplicates that happen to be in the sample count as false pairs; the closest pairs of every method are
+kept, so that a person can look at them. As in `dedup search`, PDQ leaves out pictures of quality below 50:
+originals below it are left out, copies below it count as missed.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,9 +31,9 @@ from hpcscale.progress import Progress, none
 if TYPE_CHECKING:
     from hpcscale.models.networks import Trained
 
-TOP = {"pdq": 128, "phash": 32, "dhash": 32}  # the largest radius that is looked at
+TOP = {"pdq": 128, "phash": 32, "dhash": 32}  # the largest radius that is tried
 COSINE_UNIT, COSINE_TOP = 0.001, 1000  # steps of 1 - cosine
-NEVER = 1 << 30  # distance of what a search leaves out
+NEVER = 1 << 30  # distance of a picture that a search leaves out
 CLOSEST = 10  # pairs of different originals that are listed
 ROWS = 64  # originals compared with all others at a time
 PER_MILLION = 1_000_000
@@ -45,7 +47,7 @@ class Curve(NamedTuple):
     method: str
     unit: float
     default: int | None  # radius of `dedup search`
-    copies: Levels  # (n, transformations) distance of each original to its changed copies
+    copies: Levels  # (n, transformations) distance from each original to its changed copies
     false_pairs: Levels  # (radii,) pairs of different originals within radius 0, 1, ...
     pairs: int  # of different originals
     closest: list[tuple[str, str, int]]
@@ -58,7 +60,7 @@ class Curve(NamedTuple):
         return np.stack(counts) / max(1, len(self.copies))
 
     def recommended(self) -> int | None:
-        """The largest radius with at most one false pair in a million; of fewer pairs: with none."""
+        """The largest radius with at most one false pair in a million; with none if there are fewer pairs."""
         allowed = np.flatnonzero(self.false_pairs <= self.pairs // PER_MILLION)
         return int(allowed[-1]) if len(allowed) else None
 
@@ -178,7 +180,7 @@ def _hash_curve(
     name: str, method: str, names: list[str], own: NDArray[np.uint64], copies: NDArray[np.uint64],
     hidden: NDArray[np.bool_],
 ) -> Curve:  # fmt: skip
-    """own (n, forms, words): the nearest of the forms counts; copies (n, transformations, words)."""
+    """own (n, forms, words), of which the nearest form counts; copies (n, transformations, words)."""
     distances = np.bitwise_count(own[:, :, None] ^ copies[:, None]).sum(-1).min(1).astype(np.int64)
 
     def to_all(start: int) -> Levels:
@@ -205,15 +207,15 @@ def _cosine_curve(name: str, names: list[str], vectors: NDArray[np.float32]) -> 
 
 
 def _levels(cosines: NDArray[np.float64]) -> Levels:
-    """The least radius that takes in each; rounded first, so that 0 stays 0."""
+    """The smallest radius that includes each; rounded first, so that 0 stays 0."""
     return np.ceil(np.round((1 - cosines) / COSINE_UNIT, 3)).clip(0).astype(np.int64)
 
 
 def _false_pairs(
     names: list[str], to_all: Callable[[int], Levels], top: int
 ) -> tuple[Levels, list[tuple[str, str, int]]]:
-    """Pairs within each radius 0 to top, and the closest. to_all(start): distances of rows from `start` to
-    all."""
+    """How many pairs lie within each radius from 0 to top, and the closest pairs. to_all(start): distances of
+    the rows from `start` on to all rows."""
     counts = np.zeros(top + 1, np.int64)
     closest: list[tuple[int, int, int]] = []
     for start in range(0, len(names), ROWS):

@@ -1,12 +1,13 @@
-"""Known changes planted on one picture, and the perceptual hashes of all of them. What the worker processes
-of calibrate.py do; imports neither h5py nor torch.
+"""Known changes made to one picture, and the perceptual hashes of all results.
 
-In: bytes of a picture file. Out: hashes of the picture and of each `TRANSFORMATIONS` of it, and, where they
-are asked for, small squares of all of them for a network. Chance (where a crop lies) comes from the picture
-and the seed alone, so that the order and number of workers do not matter.
+The worker processes of calibrate.py do this. Imports neither h5py nor torch, so that workers start fast.
 
-Unlike `dedup hash`, which reads JPEGs straight to grey, all pictures are hashed from Pillow's RGB: most of
-the variants never were JPEG files.
+In: bytes of a picture file. Out: hashes of the picture and of each of its `TRANSFORMATIONS`, and, if asked
+for, small squares of all of them for a network. Random choices (such as where a crop lies) depend on the
+picture and the seed alone, so the order and number of workers do not matter.
+
+Unlike `dedup hash`, which reads JPEGs straight to grey, all pictures are hashed from Pillow's RGB, because
+most of the changed copies never were JPEG files.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ WORDS = {"pdq": 4, "phash": 1, "dhash": 1}
 
 
 class Planted(NamedTuple):
-    """Of one picture; `reason` says why there is nothing. First rows are the picture's own."""
+    """Results of one picture; `reason` says why there are none. Row 0 is the unchanged picture."""
 
     reason: str
     digest: bytes = b""  # of the pixels: equal for exact duplicates
@@ -38,7 +39,7 @@ class Planted(NamedTuple):
 
 
 def plant(file: str, offset: int, size: int, seed: int, resize: int, crop: int) -> Planted:
-    """All of one picture. resize, crop: sides of the squares; crop 0: none. OSError: try again."""
+    """Do one picture. resize, crop: sides of the squares; crop 0: no squares. After OSError, try again."""
     try:
         image = upright(read_picture(file, offset, size)).convert("RGB")
     except BadPicture as error:
@@ -69,8 +70,8 @@ def plant(file: str, offset: int, size: int, seed: int, resize: int, crop: int) 
 
 
 def square(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
-    """The centre (crop, crop, 3) of the picture squeezed to resize x resize, as evaluation cuts it; Pillow's
-    resampling instead of DALI's."""
+    """The centre (crop, crop, 3) of the picture squeezed to resize x resize: as evaluation crops it, but with
+    Pillow's resampling instead of DALI's."""
     small = image.convert("RGB").resize((resize, resize), Image.Resampling.BILINEAR)
     start = (resize - crop) // 2
     return np.asarray(small.crop((start, start, start + crop, start + crop)))
@@ -94,7 +95,7 @@ def _resize(factor: float) -> Change:
 
 
 def _crop(share: float) -> Change:
-    """`share` of the width and of the height is cut off, at any place."""
+    """Cuts off `share` of the width and of the height; what stays lies at a random place."""
 
     def change(image: Image.Image, draw: np.random.Generator) -> Image.Image:
         width, height = (max(1, round(side * (1 - share))) for side in image.size)

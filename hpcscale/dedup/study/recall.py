@@ -1,7 +1,7 @@
 """A calibration as files: calibration.csv, calibration.md and calibration.png.
 
-In: what calibrate.py measured. Out: every point of every curve (CSV), the tables that a person reads (MD) and
-the curves over the radius (PNG). The same calibration gives the same bytes.
+In: what calibrate.py measured. Out: every point of every curve (CSV), tables for people (MD), and the curves
+over the radius (PNG). The same calibration gives the same bytes.
 """
 
 import csv
@@ -38,7 +38,7 @@ MARKS = {"calibration.csv": ",".join(COLUMNS).encode(), "calibration.md": TITLE.
 
 
 def check(folder: Path, source: Path) -> None:
-    """Refuse what `write` would not be allowed to replace. Raises OutputError."""
+    """Raises OutputError if `write` would replace a file that is not ours."""
     for name, mark in MARKS.items():
         check_output(folder / name, [source], marked(mark))
 
@@ -132,7 +132,7 @@ def shown(curve: Curve, radius: int) -> str:
 def upper_bound(seen: int, confidence: float = 0.95) -> float:
     """The largest Poisson mean that gives at most `seen` events with a probability of 1 - confidence.
 
-    Exact up to 200 (for 0 events 3.0); above, Wilson and Hilferty's approximation, good to 1e-4 there.
+    Exact up to 200 events (3.0 for 0 events); above that, Wilson and Hilferty's approximation, good to 1e-4.
     """
     if seen > 200:
         k = seen + 1
@@ -147,7 +147,7 @@ def upper_bound(seen: int, confidence: float = 0.95) -> float:
 
 
 def _plot(calibration: Calibration, file: Path) -> None:
-    """One panel a method: mean recall of each family of changes, and the rate of false pairs."""
+    """One panel per method: mean recall of each family of changes, and the rate of false pairs."""
     families = list(dict.fromkeys(FAMILIES.values()))
     of = np.array([families.index(FAMILIES[name.split()[0]]) for name in TRANSFORMATIONS])
     rows = -(-len(calibration.curves) // 2)
