@@ -135,7 +135,8 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
-def search(  # eight arguments, as in C++: each means something by itself
+# arguments: those of C++, each of which means something by itself
+def search(
     a: Codes,
     b: Codes,
     radius: int,

@@ -115,7 +115,7 @@ def _line(*cells: str) -> None:
 @click.option("--out", type=OUT, help="The file to write; a killed search can then go on.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 @PART
-def search(  # as many parameters as the command has options
+def search(
     a: Path,
     b: Path | None,
     radius: int | None,

@@ -64,8 +64,8 @@ class Search(NamedTuple):
     b: Codes | None  # None: within A
     task: dict[str, int | str | None]  # what distinguishes this search from others
     block: int  # codes of either side in use at a time
-    find: Callable[[Tile, int, Found, Done], None]  # does a tile, for blocks so long; finds rows of files
-    nearest: bool  # tiles are a block of A and all of B, and find pairs in the final order
+    find: Callable[[Tile, int, Found, Done], None]  # in a tile of blocks of this length; gives rows of files
+    nearest: bool  # tiles are a block of A and all of B, and their pairs are found in the final order
     digits: Callable[[int], str]  # a distance as text
 
 

@@ -41,7 +41,7 @@ class Near(NamedTuple):
     radius: int | None = None  # bits that may differ, inclusive; None: the method's in RADIUS
     min_quality: int | None = None  # pictures below it are left out, on both sides; None: as in MIN_QUALITY
     cosine: float | None = None  # the least, inclusive
-    neighbours: int | None = None  # at most, of each picture of A; NEIGHBOURS if neither option is given
+    neighbours: int | None = None  # at most this many of each picture of A; NEIGHBOURS without a cosine
 
     def of_hashes(self, file: Path, method: str) -> tuple[int, int]:
         """Radius and least quality for the hashes in `file`. Raises SearchError."""
@@ -74,8 +74,8 @@ def search(
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
-    threads: None takes every core this process may use. part: (I, N) does only the share of task I of N; a
-    call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
+    threads: None takes every core this process may use. part: (I, N) does only the tiles of task I of N;
+    a call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
     damaged file, and SearchError.
     """
     try:
