@@ -195,13 +195,7 @@ def compared(file: Path) -> bool:
 
 def write_new(file: Path, content: bytes) -> None:
     """As `write_file`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(file)
-    try:
-        temporary.write_bytes(content)
-        commit_new(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write(file, content, commit_new)
 
 
 def commit_new(temporary: Path, file: Path) -> None:
@@ -230,11 +224,15 @@ def remove_asides(file: Path) -> None:
 def write_file(file: Path, content: bytes) -> None:
     """Write aside, sync, rename, sync the folder: after a crash the file is whole or was never there. Its
     folder is made if need be."""
+    _write(file, content, commit)
+
+
+def _write(file: Path, content: bytes, finish: Callable[[Path, Path], None]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:
         temporary.write_bytes(content)
-        commit(temporary, file)
+        finish(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Figures of reports: what `folder.read` found in, PNG files out. The same input gives the same bytes."""
+"""Figures of reports: what `runs.read` found in, PNG files out. The same input gives the same bytes."""
 
 import io
 import warnings

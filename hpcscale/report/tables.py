@@ -1,4 +1,4 @@
-"""Markdown of reports: what `folder.read` found in, text out. Figures are named, not drawn.
+"""Markdown of reports: what `runs.read` found in, text out. Figures are named, not drawn.
 
 What others wrote, such as names, paths and remarks, goes through `markdown` where it enters a text.
 """
