@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from hpcscale.cli import words
-from hpcscale.cli.terminal import ANY
+from hpcscale.cli.terminal import ANY, AS_JSON
 from hpcscale.cluster import jobs as reading
 from hpcscale.cluster import records, slurm
 
@@ -61,7 +61,7 @@ def say(line: str) -> None:
 
 @click.command()
 @FOLDER
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@AS_JSON
 @settled
 def status(run: Path, as_json: bool) -> None:
     """Show how far the newest job of RUN is.
