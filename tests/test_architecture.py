@@ -24,13 +24,14 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
+    ("sections",),
     ("files", "progress"),
     ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
     "report": {"config", "evaluate", "files", "progress", "text"},
-    "cluster": {"config", "files", "progress", "text"},
+    "cluster": {"config", "files", "progress", "sections", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
