@@ -67,10 +67,8 @@ def run(job: Job, process: Process) -> None:
             optim.step(optimizer, bad)
             guard.restore(bad)
             readback.put(step, samples, torch.stack([*numbers, bad]))
-            evaluates, saves = (
-                step == train.steps or (every > 0 and step % every == 0)
-                for every in (train.evaluate_every, train.checkpoint_every)
-            )
+            evaluates = _due(step, train.evaluate_every, train.steps)
+            saves = _due(step, train.checkpoint_every, train.steps)
             for done in readback.take(everything=evaluates or saves):
                 stopping |= check(done, job.names, history, report)
             if stopping:
@@ -109,3 +107,7 @@ def _backward(
         losses.append(loss.detach())
         samples.append(batch.samples)
     return torch.stack(losses).sum(), np.concatenate(samples)
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)
