@@ -26,7 +26,6 @@ ALLOWED = {
     "hpcscale/cluster/node.py",
     "hpcscale/config.py",
     "hpcscale/data/store.py",
-    "hpcscale/dedup/study/recall.py text",
     "hpcscale/evaluate/classify.py",
     "hpcscale/ingest/packing.py _pack",
     "hpcscale/ingest/packing.py ingest",
