@@ -20,7 +20,6 @@ BLOCK = 10  # lines without blank ones, comments, docstrings and imports; in the
 # What was beyond a limit when the limits came. What no longer is has to go from here.
 ALLOWED = {
     "hpcscale/data/store.py",
-    "hpcscale/dedup/study/recall.py text",
     "hpcscale/ingest/packing.py _pack",
     "hpcscale/ingest/packing.py ingest",
 }
