@@ -11,6 +11,7 @@ from hpcscale import config
 from hpcscale.cli import main
 from hpcscale.cluster import site
 from hpcscale.config import Config, ConfigError, load
+from hpcscale.sections import may_change
 
 RECIPE = """
 [data]
@@ -44,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 32
+    assert len(numbers()) == 35
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 
@@ -171,3 +172,38 @@ def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path
         assert result.exit_code == 2, result.output
     assert not run.exists()
     assert json.dumps(sorted(file.name for file in tmp_path.iterdir())) == '["recipe.toml"]'
+
+
+def test_what_may_change_is_marked_where_it_is_defined() -> None:
+    """How a run reports, where things lie, how fast it is, what it does about trouble; nothing that it
+    computes."""
+    sections = {"data": {"train", "vocabulary", "validation", "drop"}, "input": {"threads", "prefetch"}}
+    train = {"threads", "log_every", "checkpoint_every", "keep", "evaluate_every", "tensorboard"}
+    trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}
+    trouble |= {f"watchdog.{key}" for key in Config.model_fields["watchdog"].annotation.model_fields}
+    named = {f"{section}.{key}" for section, keys in sections.items() for key in keys}
+    assert set(may_change(Config)) == named | {f"train.{key}" for key in train} | trouble
+
+
+def test_pictures_are_cut_for_evaluation_as_in_training_but_where_it_is_said(recipe: Path) -> None:
+    assert config.seen(load(recipe)) == load(recipe).input
+    seen = config.seen(load(recipe, ["evaluate.crop=20", "input.threads=3"]))
+    assert (seen.crop, seen.resize, seen.threads) == (20, None, 3)
+    assert config.seen(load(recipe, ["evaluate.resize=30", "input.resize=20"])).resize == 30
+
+
+@pytest.mark.parametrize(("ranks", "parts", "found"), [(1, 1, 4), (2, 1, 2), (2, 2, 2), (1, 4, 4)])
+def test_a_batch_is_shared_alike(recipe: Path, ranks: int, parts: int, found: int) -> None:
+    assert config.samples_of_rank(load(recipe, [f"train.accumulate={parts}"]), ranks) == found
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parts", "message"),
+    [
+        (3, 1, r"train\.batch is 4, which 3 ranks cannot share"),
+        (2, 4, r"train\.accumulate is 4, but a rank has 2 samples of a step"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_told(recipe: Path, ranks: int, parts: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.samples_of_rank(load(recipe, [f"train.accumulate={parts}"]), ranks)

@@ -129,17 +129,23 @@ def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Itera
             _log.warning("%s; passed over", error)
 
 
-def find(place: Path) -> tuple[Path, Checkpoint]:
-    """A run folder and its newest checkpoint, or of a checkpoint's file its run folder and itself. Raises
-    CheckpointError."""
+def run_of(place: Path) -> Path:
+    """The run folder of a checkpoint's file; a folder is one. Raises CheckpointError for any other file."""
     if place.is_dir():
-        found = latest(place)
-        if found is None:
-            raise NoCheckpoint(f"{place}: no checkpoint there; `hpcscale train` writes them")
-        return place, found
+        return place
     if not NAME.fullmatch(place.name):
         raise CheckpointError(f"{place}: not a checkpoint: their names are step-, eight digits, .safetensors")
-    return place.absolute().parent.parent, _checked(place.with_suffix(".json"))
+    return place.absolute().parent.parent
+
+
+def find(place: Path) -> Checkpoint:
+    """The newest checkpoint of a run folder, or the one of a checkpoint's file. Raises CheckpointError."""
+    if run_of(place) != place:
+        return _checked(place.with_suffix(".json"))
+    found = latest(place)
+    if found is None:
+        raise NoCheckpoint(f"{place}: no checkpoint there; `hpcscale train` writes them")
+    return found
 
 
 def _checked(file: Path) -> Checkpoint:

@@ -55,8 +55,8 @@ def load(place: Path) -> Trained:
     tensors: dict[str, Tensor] = {}
     stated = None
     if ranks.rank() == 0:
-        run, found = checkpoint.find(place)
-        values = config.read(run / "config.json").model_dump(mode="json")
+        values = config.read(checkpoint.run_of(place) / "config.json").model_dump(mode="json")
+        found = checkpoint.find(place)
         tensors = checkpoint.load(found)[0]
         if BIAS not in tensors:
             raise CheckpointError(f"{found.file}: holds no model.{BIAS}")
