@@ -19,7 +19,7 @@ MOST = 16 << 20  # bytes of a file of settings
 
 
 class ConfigError(Usage):
-    """A configuration that cannot be used; the message names file, key, value found and values allowed."""
+    """A configuration that cannot be used; the message names file, key, value and what is allowed."""
 
 
 def _can_be(path: Path) -> Path:
@@ -32,14 +32,14 @@ def _can_be(path: Path) -> Path:
     return path
 
 
-# TOML and JSON have texts for paths, and lists for tuples: of these alone another type will do.
+# TOML and JSON write paths as texts and tuples as lists: for these alone, another type is accepted.
 Place = Annotated[Path, Strict(False), AfterValidator(_can_be)]
 # Marks a key that a run may be continued with another value of.
 MAY_CHANGE = "may change when a run goes on"
 
 
 class Section(BaseModel):
-    """Strict: true is no number, 1 is not true, and a number is finite; an integer will do for a float."""
+    """Strict: true is not a number, 1 is not true, numbers are finite; an integer is accepted for a float."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -52,7 +52,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Raises ConfigError, also for what is nested too deep and for numbers of thousands of digits."""
+    """Raises ConfigError, also for text that is nested too deep and for numbers of thousands of digits."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -62,7 +62,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def check(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Turn plain values into a model; `where` names their origin in errors, of which all are told."""
+    """Turn plain values into a model. ConfigError lists all problems; where: names their origin in it."""
     try:
         return model.model_validate(values)
     except RecursionError:
@@ -99,7 +99,7 @@ def override_into(values: dict[str, Any], override: str) -> None:
 
 
 def _value(text: str, where: str) -> Any:
-    """The text as a TOML value if it is one and nothing besides (a comment, say), else as it stands."""
+    """The text as a TOML value, if it is one without anything else (such as a comment); else the text."""
     try:
         found = tomllib.loads(f"value = [{text}]")["value"]
     except RecursionError:

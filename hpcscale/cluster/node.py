@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from hpcscale.cluster import programs
 
 FILES = 4096  # open files: one per shard, and some more
-DRIVERS = {11: 450, 12: 525, 13: 580}  # oldest driver for a CUDA, by minor-version compatibility (NVIDIA's table)
+DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA: oldest driver, by minor-version compatibility (NVIDIA's table)
 INFINIBAND = "32"  # ARPHRD_INFINIBAND of Linux's if_arp.h
 
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 from hpcscale import files
 from hpcscale.cluster.node import Finding
 
-SPACE = 10e9  # bytes free that a run of some size needs for shards and checkpoints
-BUILD = 8e9  # bytes that `image build` takes for a while
+SPACE = 10e9  # free bytes that a larger run needs for shards and checkpoints
+BUILD = 8e9  # bytes that `image build` needs for a while
 INODES = 10_000
-SKEW, MUNGE = 5.0, 300.0  # seconds: logs are confused; Slurm's credentials are refused
+SKEW, MUNGE = 5.0, 300.0  # seconds from which logs are confusing, and Slurm's credentials refused
 LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "overlay", "fuse-overlayfs", "squashfs"}
 
 
@@ -31,7 +31,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(folder: Path) -> Mount:
-    """The file system of a folder, from /proc/self/mountinfo, of mounts at one place the last."""
+    """The file system of a folder, from /proc/self/mountinfo; of several mounts at one place, the last."""
     place, found = folder.resolve(), Mount("unknown", "")
     depth = -1
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -46,7 +46,7 @@ def mount_of(folder: Path) -> Mount:
 
 @contextmanager
 def _probe(folder: Path) -> Iterator[Path]:
-    """A file in the folder that is gone afterwards. Raises OSError."""
+    """A new file in the folder, removed afterwards. Raises OSError."""
     with tempfile.TemporaryDirectory(prefix=".hpcscale-doctor-", dir=folder) as name:
         file = Path(name) / "probe"
         file.write_bytes(bytes(4096))
@@ -54,7 +54,7 @@ def _probe(folder: Path) -> Iterator[Path]:
 
 
 def file_system(folder: Path, shared: bool) -> Iterator[Finding]:
-    """Can jobs write here as they must? shared: other nodes have to see it."""
+    """Can jobs write here as they need to? shared: other nodes must see the folder."""
     check, mount = "file system", mount_of(folder)
     try:
         with _probe(folder) as file, file.open("rb+") as stream:
@@ -82,7 +82,7 @@ def file_system(folder: Path, shared: bool) -> Iterator[Finding]:
 
 
 def locks(folder: Path) -> Iterator[Finding]:
-    """Do locks keep two calls apart, and does HDF5, which takes the same, write here?"""
+    """Do locks keep two calls apart, and can HDF5, which uses the same locks, write here?"""
     options = mount_of(folder).options.split(",")
     apart = "so do not run one command twice at the same time on one output: nothing keeps the calls apart"
     try:
@@ -108,16 +108,15 @@ def locks(folder: Path) -> Iterator[Finding]:
 
 
 def clock(folder: Path) -> Iterator[Finding]:
-    """Does this clock agree with that of the file server?"""
+    """Does this machine's clock agree with the file server's?"""
     try:
         before = time.time()
         with _probe(folder) as file:
             stamp, after = file.stat().st_mtime, time.time()
     except OSError:
         return
-    skew = max(
-        before - 0.1 - stamp, stamp - after, 0.0
-    )  # kernels stamp by a clock that ticks, up to 10 ms late
+    # Kernels take time stamps from a clock that ticks, up to 10 ms late.
+    skew = max(before - 0.1 - stamp, stamp - after, 0.0)
     yield skewed(skew, "the file server")
 
 
@@ -132,7 +131,7 @@ def skewed(seconds: float, other: str) -> Finding:
 
 
 def room(building: bool) -> Iterator[Finding]:
-    """Where Apptainer puts what it caches and unpacks."""
+    """Is there room where Apptainer caches and unpacks?"""
 
     def named(name: str) -> str | None:
         return os.environ.get(f"APPTAINER_{name}") or os.environ.get(f"SINGULARITY_{name}")

@@ -25,9 +25,7 @@ from hpcscale import ops
 from hpcscale.data.codes import POOLINGS, WORDS, Codes, read_codes
 from hpcscale.data.parts import Part, check_part
 from hpcscale.dedup.blocks import Done, Found, RowNumbers, Search, Tile, run
-from hpcscale.dedup.blocks import (
-    SearchError as SearchError,
-)  # for callers, who need nothing else of blocks.py
+from hpcscale.dedup.blocks import SearchError as SearchError  # so that callers need not know blocks.py
 from hpcscale.dedup.lines import check
 from hpcscale.progress import Progress, none
 
