@@ -1,4 +1,4 @@
-"""Times named functions in turn and takes medians, so that what disturbs the machine disturbs all of them."""
+"""Times named functions in turn and takes medians, so that a disturbance of the machine affects them all."""
 
 import statistics
 import time

@@ -23,7 +23,7 @@ STEPS = 99_999_999  # the eight digits of a checkpoint's name
 SIDE = 8192  # pixels; the same limit as of `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
-# The sets that a run is evaluated on; what it is judged by comes first.
+# The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -148,11 +148,12 @@ class Train(Section):
 
 
 class Watchdog(Section):
-    # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
-    # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
-    # Seconds that any step may take.
+    # A rank that hangs would hold the job until its time limit. So the process ends if a step takes longer
+    # than both `floor` and `multiple` allow. It writes the stacks of all threads to a file, and the job is
+    # requeued.
+    # Seconds that any step may take; 0 turns the watchdog off.
     floor: Annotated[float, MAY_CHANGE] = Field(120.0, ge=0.0, le=SECONDS)
-    # And times the median of the steps before.
+    # How many times the median of the steps before it a step may take.
     multiple: Annotated[float, MAY_CHANGE] = Field(20.0, ge=1.0, le=COUNT)
     # Seconds for everything else: all that happens before the second step, an evaluation, a checkpoint.
     patience: Annotated[float, MAY_CHANGE] = Field(1800.0, gt=0.0, le=SECONDS)
@@ -201,7 +202,7 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def samples_of_rank(settings: Config, ranks: int) -> int:
-    """Samples of a rank in one step. Raises ConfigError if they cannot be alike on all, or in all parts."""
+    """Samples of one rank in one step. Raises ConfigError if ranks or parts cannot have equally many."""
     batch, parts = settings.train.batch, settings.train.accumulate
     if batch % ranks:
         raise ConfigError(

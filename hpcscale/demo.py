@@ -18,6 +18,7 @@ import click
 import numpy as np
 
 from hpcscale.cli.outcome import told
+from hpcscale.files import remove_asides, write_file
 
 
 class Photograph(NamedTuple):
@@ -52,7 +53,8 @@ def write_pictures(folder: Path) -> Path:
     if manifest.exists():  # written last
         return manifest
     ours = {f"{photograph.name}-{number:02d}.jpg" for photograph in PHOTOGRAPHS for number in range(CROPS)}
-    ours |= {"CREDITS.txt", "manifest.part"}
+    ours.add("CREDITS.txt")
+    remove_asides(manifest)
     if others := sorted({file.name for file in folder.glob("*")} - ours):
         raise click.UsageError(f"{folder}: holds other files, first {others[0]!r}; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,9 +73,7 @@ def write_pictures(folder: Path) -> Path:
             )
     credits = "\n".join(f"{p.name}: {p.credit}" for p in PHOTOGRAPHS)
     (folder / "CREDITS.txt").write_text(f"Crops of photographs that come with scikit-image:\n{credits}\n")
-    aside = manifest.with_suffix(".part")
-    aside.write_text("".join(lines))
-    aside.rename(manifest)
+    write_file(manifest, "".join(lines).encode())
     return manifest
 
 

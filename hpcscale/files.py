@@ -198,8 +198,8 @@ def compared(file: Path) -> bool:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Gives the place where to write what becomes `file` if all goes well: synced, renamed, the folder
-    synced, so that after a crash the file is whole or was never there. Its folder is made if need be."""
+    """Gives a place to write to, which becomes `file` if nothing is raised: synced, renamed, the folder
+    synced. So after a crash the file is whole or was never there. Makes the folder if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:

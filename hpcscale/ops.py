@@ -49,8 +49,10 @@ class Closure:
 class TargetRows:
     """Target rows for the classes [lo, hi) in a caller's buffer that is used again for every batch.
 
-    kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors
-    and those outside the range included.
+    kind:
+
+    - 'ones': 1 where a class holds.
+    - 'shares': 1/k where one of k classes holds; k includes ancestors and classes outside the range.
     """
 
     def __init__(
@@ -133,7 +135,8 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
-def search(  # eight arguments, as in C++: each means something by itself
+# arguments: those of C++, each of which means something by itself
+def search(
     a: Codes,
     b: Codes,
     radius: int,
@@ -146,11 +149,14 @@ def search(  # eight arguments, as in C++: each means something by itself
 ) -> Pairs:
     """All (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (pairs, 3)
 
-    a, b (n, words): words 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some
-    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets
-    how much is done, from 0 to 1, in the calling thread. Both may raise to stop the search; Ctrl-C does.
-    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a
-    scan, -1 for the planner's choice; one of `hamming_variants()`, "" for the fastest.
+    a, b: (n, words), with 4 words (PDQ) or 1 (pHash, dHash).
+    found: gets the pairs as they are found, some thousands at a time, in no order; then none are returned,
+        and memory stays bounded.
+    progress: gets how much is done, from 0 to 1, in the calling thread.
+    chunks: of multi-index hashing; 0: a scan; -1: the planner chooses. Does not change the pairs.
+    variant: one of `hamming_variants()`; "": the fastest. Does not change the pairs.
+
+    `found` and `progress` may raise to stop the search; Ctrl-C stops it too.
     """
     return _ops.search(a, b, radius, threads, chunks, variant, found, progress)
 

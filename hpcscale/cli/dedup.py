@@ -115,7 +115,7 @@ def _line(*cells: str) -> None:
 @click.option("--out", type=OUT, help="The file to write; a killed search can then go on.  [default: stdout]")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="[default: one a core]")
 @PART
-def search(  # as many parameters as the command has options
+def search(
     a: Path,
     b: Path | None,
     radius: int | None,
@@ -214,18 +214,13 @@ def calibrate(
     others). Writes, for each method and radius, how many copies it finds and how many false pairs, with a
     recommended radius, to calibration.md, .csv and .png in OUT_DIR.
     """
-    import os
+    from hpcscale.dedup.study import calibrate as study
 
-    from hpcscale.dedup.study import calibrate, recall
-
-    recall.check(out_dir, source)
     with progress_bar() as progress:
-        workers = workers or len(os.sched_getaffinity(0))
-        found = calibrate.calibrate(source, samples, seed, embeddings, workers, progress)
-    recall.write(found, out_dir)
+        found = study.calibrate(source, out_dir, samples, seed, embeddings, workers, progress)
     for curve in found.curves:
         radius = curve.recommended()
-        advice = "no radius without false pairs" if radius is None else recall.shown(curve, radius)
+        advice = "no radius without false pairs" if radius is None else curve.shown(radius)
         click.echo(f"{curve.method}: {advice}")
     click.echo(str(out_dir / "calibration.md"))
     if found.unreadable:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from hpcscale.labels.build import Records
     from hpcscale.labels.vocabulary import Vocabulary
 
-CHUNK = 1 << 16  # records read at a time
-
 
 @click.group()
 def labels() -> None:
@@ -67,7 +65,7 @@ def build(
 
     from hpcscale.files import check_output, marked, read_text
     from hpcscale.labels import hierarchy
-    from hpcscale.labels.build import from_hierarchy, from_wordnet
+    from hpcscale.labels.build import Choice, from_hierarchy, from_wordnet
     from hpcscale.labels.statistics import summary
     from hpcscale.labels.vocabulary import FORMAT, save
 
@@ -77,11 +75,11 @@ def build(
     if parents is not None:
         vocabulary = from_hierarchy(tags, records, hierarchy.read(parents), ancestors=ancestors)
     else:
-        if wordnet is not None:
-            given["folder"] = wordnet
         if "select" in given:
             given["select"] = read_text(given["select"]).split()
-        vocabulary = from_wordnet(tags, records, ancestors=ancestors, **given)
+        choice = Choice(ancestors=ancestors, **given)
+        place = {} if wordnet is None else {"folder": wordnet}
+        vocabulary = from_wordnet(tags, records, choice, **place)
     save(vocabulary, out, force)
     _report(vocabulary, tags)
     _print_summary(summary(vocabulary), out)
@@ -125,6 +123,7 @@ def _of_data(folder: Path) -> "tuple[tuple[str, ...], Records]":
 
 def _of_manifest(manifest: Path) -> "tuple[tuple[str, ...], Records]":
     from hpcscale.ingest.sources import find_source
+    from hpcscale.labels.build import CHUNK
     from hpcscale.labels.hierarchy import csr
 
     numbers: dict[str, int] = {}

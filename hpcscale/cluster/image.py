@@ -142,14 +142,14 @@ def _check(out: Path) -> None:
     """Refuse what cannot be done before anything is downloaded. Raises ImageError and OutputError."""
     if not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
-    apptainer()
+    apptainer()  # fails before anything is downloaded
     check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
     check_output(_record(out), ours=marked(b'"environment": '))
     check_output(_bill(out), ours=marked(b"CycloneDX"))
 
 
 def _onto(out: Path, copy: Path) -> Recipe:
-    """The image that is there, and the Python files of the source copy."""
+    """The existing image, and the Python files of the source copy."""
     return Recipe(copy / "containers" / "update.def", [f"{copy}:/mnt:ro"], {"image": str(out)})
 
 
@@ -275,7 +275,7 @@ def _publish(image: Path, out: Path, record: dict[str, Any], bill: dict[str, Any
     try:
         shutil.move(image, temporary)  # from another disk, perhaps
         write_file(_bill(out), (json.dumps(bill, indent=1) + "\n").encode())
-        # For a moment the record is newer than the image: a job that begins just then is refused.
+        # For a moment the record is newer than the image; a job that starts just then is refused.
         write_file(_record(out), (json.dumps(record, indent=1) + "\n").encode())
         commit(temporary, out)
     finally:

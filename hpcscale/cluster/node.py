@@ -1,7 +1,7 @@
-"""What this machine is like, as far as jobs care: stray packages, GPUs, network, limits. storage.py: disks.
+"""What matters to jobs on this machine: stray packages, GPUs, network, limits. For disks see storage.py.
 
-In: what the site says. Out: `Finding`s, for doctor.py. Everything is read, nothing is changed; needs no
-Slurm, no Apptainer, and no library that training needs.
+In: the site's settings. Out: `Finding`s, for doctor.py. It reads but changes nothing, and needs neither Slurm
+nor Apptainer nor the libraries of training.
 """
 
 import ctypes

@@ -93,7 +93,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read(folder: Path, job: str) -> dict[str, Any]:
-    """What `submit` wrote down; empty for a job by hand. Raises DamagedError, which names the file."""
+    """What `submit` wrote down; empty for a job by hand. Raises DamagedError."""
     file = folder / "jobs" / f"{job}.json"
     try:
         values = read_json(file)

@@ -17,7 +17,7 @@ MARK = "# ----"
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One job of Slurm, as `hpcscale submit` was asked for it."""
+    """One job that `hpcscale submit` was asked for."""
 
     template: Template
     folder: Path  # where its log and attempts lie; absolute

@@ -3,8 +3,8 @@
 `slurm/sites/example.toml` explains every key; a key that is not here is an error. `submit` finds the file by
 `--site`, $HPCSCALE_SITE or ~/.config/hpcscale/site.toml.
 
-To add a key, add a field with a default and a comment to `Resources` (what Slurm is asked for) or to `Site`.
-The example must explain it (tests/cluster/test_site.py checks that), and script.py puts it into job scripts.
+A new key is a field of `Resources` (what Slurm is asked for) or of `Site`, with its default and what it is.
+The example must explain it, which tests/cluster/test_site.py checks, and script.py puts it into job scripts.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The only file that calls Slurm's programs on the login side."""
+"""Slurm on the login side: the only file that calls its programs. ranks/slurm.py is the side of the ranks."""
 
 import os
 import re

@@ -157,7 +157,7 @@ def _warnings(here: site.Site, site_file: Path) -> tuple[str, ...]:
 
 
 def submit(submission: Submission, say: Say) -> str:
-    """Write record and script, hand the script to sbatch, give both the id of the job, and return it.
+    """Write record and script, hand the script to sbatch, name both after the job's id, and return the id.
 
     say: gets what else sbatch says. Raises SubmitError if another training of the same run waits or runs,
     SlurmError if Slurm refuses, and UnsureError if Slurm may have the job even so: then the record stays.
@@ -196,7 +196,7 @@ def submit(submission: Submission, say: Say) -> str:
 
 
 def request_of(record: dict[str, Any]) -> Request:
-    """What a job was asked for with, from its record. Raises records.DamagedError."""
+    """The options that a job was submitted with, from its record. Raises records.DamagedError."""
     try:
         return TypeAdapter(Request).validate_python(record["request"])
     except ValidationError as error:

@@ -3,11 +3,11 @@
 In: the codes of one or two files and a function that searches one block of each. Out: the lines of a pairs
 file (pairs.py), in the order of A's rows.
 
-What is found in a tile (a block of A and one of B) is written, as (row of A, row of B, distance), into a file
-of the work folder; when all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
-written out as lines. With `out`, the work folder is OUT.parts and stays when the search is killed, so that
-the same call again goes on; OUT itself appears when all is done. Task I of N does the tiles I, I + N,
-I + 2 N ...; the call without a part does what they left, and writes OUT.
+A tile is a block of A and one of B. Its pairs are written, as (row of A, row of B, distance), into a file of
+the work folder. When all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
+written out as lines. With `out`, the work folder is OUT.parts. It stays when the search is killed, so that
+the same call can go on; OUT itself appears when all is done. Task I of N does the tiles I, I + N, I + 2 N and
+so on. The call without a part does what the tasks left, and writes OUT.
 
 The first call states in task.json what is searched for and how long the blocks are. Later calls refuse to
 search for anything else, and take over the length of the blocks. The lines do not depend on it.
@@ -31,7 +31,7 @@ from hpcscale.files import Usage, remove_asides, replacing, write_once
 from hpcscale.progress import Progress
 
 PIECE = 1 << 22  # pairs sorted at a time; 24 bytes each
-LEAST = 1 << 12  # codes of a block: shorter ones are not worth a tile of their own
+LEAST = 1 << 12  # codes in a block, at least: a shorter one is not worth a tile of its own
 MANY = 100_000  # pairs from which on there may be a warning
 ROW = 24  # bytes of one found pair: position in A, position in B, distance, int64 each
 
@@ -64,8 +64,8 @@ class Search(NamedTuple):
     b: Codes | None  # None: within A
     task: dict[str, int | str | None]  # what distinguishes this search from others
     block: int  # codes of either side in use at a time
-    find: Callable[[Tile, int, Found, Done], None]  # in a tile, for blocks so long; gives rows of the files
-    nearest: bool  # tiles are a block of A and all of B, and give pairs in their order
+    find: Callable[[Tile, int, Found, Done], None]  # in a tile of blocks of this length; gives rows of files
+    nearest: bool  # tiles are a block of A and all of B, and their pairs are found in the final order
     digits: Callable[[int], str]  # a distance as text
 
 
@@ -120,7 +120,7 @@ def tiles(search: Search, block: int) -> list[Tile]:
 
 
 def _shorter(search: Search, tasks: int) -> int:
-    """Blocks short enough that every one of so many tasks has tiles to do, and none waits long for others."""
+    """A length of blocks so short that every task has tiles to do, and no task waits long for another."""
     block = search.block
     while len(tiles(search, block)) < 2 * tasks and block // 2 >= LEAST:
         block //= 2
@@ -131,8 +131,8 @@ def _shorter(search: Search, tasks: int) -> int:
 def _work_folder(
     out: Path | None, task: dict[str, int | str | None], length: int, part: Part | None
 ) -> Iterator[tuple[Path, int, bool]]:
-    """Where the pairs of tiles are kept, how long blocks are there, and whether no other call does the same.
-    Raises SearchError if an earlier call began another task there.
+    """The folder for the pairs of tiles, the length of the blocks there, and whether this call has it alone.
+    Raises SearchError if an earlier call began another search there.
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hpcscale-search-") as name:

@@ -78,8 +78,9 @@ def nearest(
 ) -> tuple[RowNumbers, NDArray[np.int64]]:
     """The k nearest of B, which comes in blocks, to every row of a: rows and distances  # (n, k) both
 
-    By distance, then row. first: the row of B that the first of a is, and so on; None: they are others. A row
-    itself does not count. Where B is short of k, the rest is row -1 at distance 3 * UNIT.
+    Sorted by distance, then row. first: row 0 of a is row `first` of B, and so on, and no row is its own
+    neighbour; None: a and B hold different pictures. Where B has fewer than k, the rest is row -1 at distance
+    3 * UNIT.
     """
     rows, distances = np.empty((len(a), 0), np.int64), np.empty((len(a), 0), np.int64)
     start = 0

@@ -60,9 +60,10 @@ def gallery(
 ) -> Gallery:
     """Write the page `out`.
 
-    decisions: made before, shown as made. limit: only the closest pairs. method: what the distances are, for
-    the reader. Raises PairsError, DataError or SourceError, and PairsError too if a source has none of its
-    pictures; then nothing is written. Memory: the names of what is shown, and a block of thumbnails.
+    decisions: those made earlier, which the page shows. limit: only this many pairs, the closest. method:
+    what the distances are, for the reader. Raises DataError, SourceError, or PairsError (also if a source has
+    none of the pictures of its column); then nothing is written. Memory: the names of what is shown, and a
+    block of thumbnails.
     """
     check_output(out, [pairs, *sources, decisions], marked(MARK))
     decided = read_decisions(decisions) if decisions else {}

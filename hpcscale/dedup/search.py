@@ -36,12 +36,12 @@ NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
 
 
 class Near(NamedTuple):
-    """Which pairs are near enough. Of hashes the first two, of embeddings the last two."""
+    """Which pairs are near enough. The first two are for hashes, the last two for embeddings."""
 
     radius: int | None = None  # bits that may differ, inclusive; None: the method's in RADIUS
     min_quality: int | None = None  # pictures below it are left out, on both sides; None: as in MIN_QUALITY
     cosine: float | None = None  # the least, inclusive
-    neighbours: int | None = None  # so many of each picture of A; NEIGHBOURS if there is no cosine either
+    neighbours: int | None = None  # at most this many of each picture of A; NEIGHBOURS without a cosine
 
     def of_hashes(self, file: Path, method: str) -> tuple[int, int]:
         """Radius and least quality for the hashes in `file`. Raises SearchError."""
@@ -74,9 +74,9 @@ def search(
 ) -> Searched:
     """Write all pairs of a picture of `a` and one of `b` (None: two of `a`) to `out` (None: stdout).
 
-    threads: None takes every core this process may use. part: (I, N) does the work of task I of N alone; a
-    call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
-    damaged file and SearchError.
+    threads: None takes every core this process may use. part: (I, N) does only the tiles of task I of N;
+    a call without it, when the tasks have ended, does what they left and writes `out`. Raises DataError for a
+    damaged file, and SearchError.
     """
     try:
         check_part(part)
@@ -164,7 +164,7 @@ def _in_blocks(codes: Codes, block: int, done: Done) -> Iterator[NDArray[Any]]:
 def _rows(
     a: Codes, b: Codes | None, tile: Tile, block: int, quality: int
 ) -> tuple[RowNumbers, RowNumbers | None]:
-    """The rows of a tile that are good enough, of A and of B; None: the tile is within one block of A."""
+    """The rows of a tile whose quality suffices, of A and of B; None: the tile is within one block of A."""
     rows_a = tile.x + np.flatnonzero(a.quality[tile.x : tile.x + block] >= quality)
     if tile.y is None or (b is None and tile.x == tile.y):
         return rows_a, None

@@ -28,8 +28,6 @@ Records = Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.int32]]]]
 # Which tags count. wnids: only synset ids as in ImageNet, whose sense is known; tags: only words; both.
 Use = Literal["wnids", "tags", "both"]
 WNID = re.compile(r"n\d{8}")
-
-
 CHUNK = 1 << 16  # records read at a time
 
 
@@ -47,6 +45,32 @@ class Count(NamedTuple):
     labelled: int  # records with at least one class
 
 
+class Choice(NamedTuple):
+    """Which senses of WordNet become classes."""
+
+    use: Use | None = None  # None: wnids if every record has one, words if no record has one, else both
+    # Only tags with a sense among these wnids (the 1.5k of Mahajan et al. 2018: the ImageNet synsets).
+    select: Sequence[str] | None = None
+    # Only this many classes, the most frequent (their 8.5k); of equally frequent ones, the lower wnid.
+    top: int | None = None
+    merge: Merge = "identical"
+    ancestors: bool = True  # False leaves the hypernyms out (their flat vocabulary)
+    root: bool = False  # makes a class of 'entity' too, which holds for every picture
+
+    def about(self) -> dict[str, str]:
+        """The choice for people, as a vocabulary keeps it."""
+        return {
+            "hierarchy": "WordNet" if self.ancestors else "none",
+            "use": str(self.use),
+            "merge": self.merge,
+            "select": "all tags" if self.select is None else f"tags with one of {len(self.select)} senses",
+            "top": "all" if self.top is None else str(self.top),
+        }
+
+
+ALL = Choice()
+
+
 def walk(data: Tagged) -> Records:
     """The records of a data set, in order, for the functions below."""
 
@@ -58,24 +82,9 @@ def walk(data: Tagged) -> Records:
 
 
 def from_wordnet(
-    tags: Sequence[str],
-    records: Records,
-    *,
-    folder: Path = wordnet.FOLDER,
-    use: Use | None = None,
-    select: Sequence[str] | None = None,
-    top: int | None = None,
-    merge: Merge = "identical",
-    ancestors: bool = True,
-    root: bool = False,
+    tags: Sequence[str], records: Records, choice: Choice = ALL, *, folder: Path = wordnet.FOLDER
 ) -> Vocabulary:
     """Classes are the senses of the tags that occur, and their hypernyms.
-
-    use: which tags count; None: wnids if every record has one, words if no record has one, else both.
-    select: only tags with a sense among these wnids (the 1.5k of Mahajan et al.: the ImageNet synsets).
-    top: only this many classes, the most frequent (their 8.5k); of equally frequent ones, the lower wnid.
-    ancestors=False leaves the hypernyms out (their flat vocabulary).
-    root: make a class of 'entity' too, which holds for every picture.
 
     A class is selected by every tag with its senses, even if the tag does not occur here, so that another
     data set can be read with the same vocabulary. A number alone selects nothing, though WordNet knows '911':
@@ -83,35 +92,32 @@ def from_wordnet(
     all tags are numbers.
     """
     synsets = wordnet.read(folder)
-    if unknown := [wnid for wnid in select or () if wnid not in synsets]:
+    if unknown := [wnid for wnid in choice.select or () if wnid not in synsets]:
         raise VocabularyError(
             f"{len(unknown)} selected wnid(s) are not in WordNet, the first is {unknown[0]!r}"
         )
-    roots = set() if root else {wnid for wnid, synset in synsets.items() if not synset.hypernyms}
-    frequency, use = _frequencies(tags, records, use)
+    frequency, use = _frequencies(tags, records, choice.use)
     _refuse_numbers(frequency)
-    first = first_senses(wordnet.read_sense_order(folder)) if merge == "first-sense" else {}
-    concepts: dict[str, Concept] = {}  # of every tag there could be
-    if use != "wnids":
-        words = ((tag, senses) for tag, senses in sense_sets(synsets).items() if not number(tag))
-        concepts |= {tag: concept(tag, senses, merge, first) for tag, senses in words}
-    if use != "tags":
-        concepts |= {wnid: Concept((wnid,)) for wnid in synsets}
-    concepts = {tag: found for tag, found in concepts.items() if not roots.issuperset(found.senses)}
-
-    occurring = {concepts[tag] for tag in frequency if tag in concepts}
-    if select is not None:
-        chosen = set(select)
-        occurring = {found for found in occurring if not chosen.isdisjoint(found.senses)}
-    if not occurring:
+    choice = choice._replace(use=use)
+    roots = set() if choice.root else {wnid for wnid, synset in synsets.items() if not synset.hypernyms}
+    concepts = {
+        tag: found
+        for tag, found in _concepts(synsets, choice, folder).items()
+        if not roots.issuperset(found.senses)
+    }
+    chosen = {concepts[tag] for tag in frequency if tag in concepts}
+    if choice.select is not None:
+        selected = set(choice.select)
+        chosen = {found for found in chosen if not selected.isdisjoint(found.senses)}
+    if not chosen:
         raise VocabularyError(
             f"none of the {len(tags)} tags selects a class (use: {use}), for example "
             + ", ".join(map(repr, tags[:5]))
         )
-    if top is not None:
-        occurring = _most_frequent(occurring, top, tags, records, concepts)
+    if choice.top is not None:
+        chosen = _most_frequent(chosen, choice.top, tags, records, concepts)
 
-    parents = _with_hypernyms(occurring, synsets, roots) if ancestors else dict.fromkeys(occurring, ())
+    parents = _with_hypernyms(chosen, synsets, roots) if choice.ancestors else dict.fromkeys(chosen, ())
     classes = _in_order(parents)
     numbers = {found: c for c, found in enumerate(classes)}
     selecting: list[list[str]] = [[] for _ in classes]
@@ -119,13 +125,6 @@ def from_wordnet(
         if found in numbers:
             selecting[numbers[found]].append(tag)
     selecting = [canonical_order(each, frequency) for each in selecting]
-    about = {
-        "hierarchy": "WordNet" if ancestors else "none",
-        "use": use,
-        "merge": merge,
-        "select": "all tags" if select is None else f"tags with one of {len(select)} senses",
-        "top": "all" if top is None else str(top),
-    }
     vocabulary = Vocabulary(
         classes=_names(classes, selecting, synsets),
         parents=tuple(tuple(numbers[above] for above in parents[found]) for found in classes),
@@ -134,7 +133,7 @@ def from_wordnet(
         counts=(),
         samples=0,
         labelled=0,
-        about=about,
+        about=choice.about(),
     )
     return _counted(vocabulary, tags, records)
 
@@ -210,6 +209,19 @@ def _refuse_numbers(tags: Collection[str]) -> None:
             "classes? Which class a number stands for is nowhere said; use names or wnids as tags, or name "
             "every number in a hierarchy of your own, with --parents"
         )
+
+
+def _concepts(synsets: Mapping[str, wordnet.Synset], choice: Choice, folder: Path) -> dict[str, Concept]:
+    """The class of every tag that there could be, normalised words before wnids."""
+    merge = choice.merge
+    first = first_senses(wordnet.read_sense_order(folder)) if merge == "first-sense" else {}
+    concepts: dict[str, Concept] = {}
+    if choice.use != "wnids":
+        words = ((tag, senses) for tag, senses in sense_sets(synsets).items() if not number(tag))
+        concepts |= {tag: concept(tag, senses, merge, first) for tag, senses in words}
+    if choice.use != "tags":
+        concepts |= {wnid: Concept((wnid,)) for wnid in synsets}
+    return concepts
 
 
 def _most_frequent(

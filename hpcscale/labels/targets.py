@@ -34,10 +34,11 @@ class Targets:
         slice of the classifier, by default all. buffer: zeros to write into, for pinned memory; by default
         one is made. kind:
 
-        kind 'logistic': float32 (batch, classes), 1 where a class holds. 'softmax': float32, 1/k where one of
-        k classes holds; k counts all classes of the sample, ancestors too and those of other slices too, so
-        that slices together sum to 1. Mahajan et al. 2018 (section 2.3) count the picture's own tags; a
-        vocabulary built with --no-ancestors, flat as theirs, gives exactly that.
+        - 'logistic': float32 (batch, classes), 1 where a class holds.
+        - 'softmax': float32 (batch, classes), 1/k where one of k classes holds. k counts all classes of the
+          sample, also ancestors and those of other slices, so that all slices together sum to 1. Mahajan et
+          al. 2018 (section 2.3) count the picture's own tags; a vocabulary built with --no-ancestors, flat as
+          theirs, gives exactly that.
         """
         if kind not in KINDS:
             raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcscale.files import Told
+from hpcscale.files import Told, write_file
 from hpcscale.ranks.exits import LOST
 from hpcscale.ranks.slurm import Environment, Layout, SlurmError
 
@@ -25,8 +25,6 @@ UNREACHABLE = 30.0  # seconds; a rank 0 that never answered so long must be behi
 SILENT = 10.0  # seconds; a rank 0 that has answered before must be dead
 TELLING = 2.0  # seconds that rank 0 goes on serving, so that all ranks hear what is wrong
 POLL = 0.1  # seconds between two checks
-
-Report = Mapping[str, Any]  # of one rank: what must be equal on all ranks
 
 
 class RankLost(Told):
@@ -37,12 +35,12 @@ class RankLost(Told):
 
 @contextlib.contextmanager
 def meeting(
-    layout: Layout, folder: Path, report: Report, environment: Environment
+    layout: Layout, folder: Path, report: Mapping[str, Any], environment: Environment
 ) -> Iterator[dict[str, str]]:
     """The variables by which Horovod's `init` brings all ranks together; leave the context after it, on all.
 
-    Raises SlurmError on all ranks if reports differ or there is no network between the nodes, and RankLost if
-    a rank has not come within HPCSCALE_MEET_SECONDS (300).
+    report: what must be equal on all ranks. Raises SlurmError on all ranks if reports differ or there is no
+    network between the nodes, and RankLost if a rank has not come within HPCSCALE_MEET_SECONDS (300).
     """
     patience = float(environment.get("HPCSCALE_MEET_SECONDS", "300"))
     deadline = time.monotonic() + patience
@@ -116,10 +114,7 @@ SCOPE = "hpcscale"  # of our own keys in Horovod's store: the report of each ran
 
 @contextlib.contextmanager
 def _posted(file: Path, content: dict[str, Any]) -> Iterator[None]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(file.name + ".tmp")
-    aside.write_text(json.dumps(content) + "\n")
-    aside.rename(file)
+    write_file(file, (json.dumps(content) + "\n").encode())
     try:
         yield
     finally:
@@ -146,7 +141,7 @@ def _wait_for_all(layout: Layout, reports: dict[bytes, bytes], deadline: float, 
         time.sleep(POLL)
 
 
-def _encode(layout: Layout, report: Report) -> bytes:
+def _encode(layout: Layout, report: Mapping[str, Any]) -> bytes:
     place = {"nodes": layout.nodes, "ranks of the nodes": layout.ranks_of, "size": layout.size}
     return json.dumps(place | dict(report)).encode()
 

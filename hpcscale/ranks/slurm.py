@@ -1,6 +1,7 @@
 """What Slurm tells a process about its place among all ranks: SLURM_* variables in, a Layout out. No network.
 
-An image has no `scontrol`, so node lists are read here. Used by `ranks.init`.
+An image has no `scontrol`, so node lists are read here. Used by `ranks.init`; cluster/slurm.py is the side of
+the login node.
 """
 
 import contextlib

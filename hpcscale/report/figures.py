@@ -71,7 +71,7 @@ def curves(runs: list[Run], file: Path) -> bool:
         for axes in (loss, metric) if len(runs) > 1 else (metric,):
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(frameon=False)
-        _save(figure, file)
+        save(figure, file)
     return True
 
 
@@ -93,7 +93,7 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
             left, bottom = column * WIDTH + MARGIN, HEIGHT * (rows - row) - MARGIN - side
             across, up = WIDTH * COLUMNS, HEIGHT * rows
             _picture(figure.add_axes((left / across, bottom / up, side / across, side / up)), picture)
-        _save(figure, file)
+        save(figure, file)
     return True
 
 
@@ -128,7 +128,8 @@ def _picture(axes: Axes, picture: Picture) -> None:
         axes.text(0, y, text, color=color, weight=weight, fontsize=9, va="top", transform=axes.transAxes)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG, with our mark in it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": "hpcscale"})
     write_file(file, content.getvalue())

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcscale.labels import build, hierarchy, wordnet
+from hpcscale.labels.build import Choice
 from hpcscale.labels.vocabulary import VocabularyError, normalise, tag_classes
 
 HEART, SUN = "\N{HEAVY BLACK HEART}\ufe0f", "\N{BLACK SUN WITH RAYS}\ufe0f"
@@ -149,9 +150,9 @@ def test_a_hierarchy_that_names_no_number_does_not_take_numbers(tags):
 def test_numbers_are_no_words_of_wordnet():
     for use in (None, "tags", "both"):
         with pytest.raises(VocabularyError, match="all 2 tags are numbers, such as '911', '10'"):
-            build.from_wordnet(["911", "10"], walk(["10", "911"]), use=use)
+            build.from_wordnet(["911", "10"], walk(["10", "911"]), Choice(use=use))
     tags = ["911", "9/11", "dog", "10", "n02084071"]
-    vocabulary = build.from_wordnet(tags, walk(tags), use="both")
+    vocabulary = build.from_wordnet(tags, walk(tags), Choice(use="both"))
     classes = [None if c < 0 else vocabulary.classes[c] for c in tag_classes(vocabulary, tags)]
     assert classes[:2] == [None, None]
     assert classes[3] is None

@@ -20,7 +20,7 @@ CLASSES = 24
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are laid out but not drawn, which takes most of the time."""
-    monkeypatch.setattr(figures, "_save", lambda figure, file: file.touch())
+    monkeypatch.setattr(figures, "save", lambda figure, file: file.touch())
 
 
 def make_run(run: Path, shift: float = 0.0) -> Path:

@@ -94,11 +94,11 @@ def _resize(factor: float) -> Change:
     return change
 
 
-def _crop(share: float) -> Change:
-    """Cuts off `share` of the width and of the height; what stays lies at a random place."""
+def _crop(fraction: float) -> Change:
+    """Cuts off `fraction` of the width and of the height; what stays lies at a random place."""
 
     def change(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-        width, height = (max(1, round(side * (1 - share))) for side in image.size)
+        width, height = (max(1, round(side * (1 - fraction))) for side in image.size)
         left = int(draw.integers(0, image.width - width + 1))
         top = int(draw.integers(0, image.height - height + 1))
         return image.crop((left, top, left + width, top + height))
@@ -106,9 +106,9 @@ def _crop(share: float) -> Change:
     return change
 
 
-def _border(share: float, colour: str) -> Change:
-    """A border on all sides, `share` of the shorter side wide."""
-    return lambda image, draw: ImageOps.expand(image, max(1, round(min(image.size) * share)), colour)
+def _border(fraction: float, colour: str) -> Change:
+    """A border on all sides, `fraction` of the shorter side wide."""
+    return lambda image, draw: ImageOps.expand(image, max(1, round(min(image.size) * fraction)), colour)
 
 
 def _enhance(kind: type[ImageEnhance.Brightness | ImageEnhance.Contrast], factor: float) -> Change:

@@ -1,179 +1,153 @@
-"""A calibration as files: calibration.csv, calibration.md and calibration.png.
+"""What each method finds of the changed copies, and which pairs of different pictures it takes for the same.
 
-In: what calibrate.py measured. Out: every point of every curve (CSV), tables for people (MD), and the curves
-over the radius (PNG). The same calibration gives the same bytes.
+In: the hashes or features of a sample and of its changed copies. Out: a `Curve` a method. At a radius,
+
+    recall of a change   is the part of the pictures whose changed copy lies within the radius
+    false pairs          are the pairs of two different pictures of the sample that lie within the radius
+
+As in `dedup search`, PDQ leaves out pictures of quality below 50: originals below it are left out, copies
+below it count as missed.
 """
 
-import csv
-import io
 import math
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from hpcscale.dedup.study.calibrate import Calibration, Curve
-from hpcscale.dedup.study.planted import TRANSFORMATIONS
-from hpcscale.files import PNG, check_output, marked, write_file
-from hpcscale.report.figures import COLORS, STYLE
-from hpcscale.text import markdown
+from hpcscale.dedup.search import RADIUS
+from hpcscale.dedup.study.planted import TRANSFORMATIONS, WORDS, Planted
 
-FALSE = "(different originals)"  # in the CSV's column of transformations
-HEADS = ("method", "originals", "pairs", "radius", "false pairs", "rate at most",
-         "recommended", "false pairs", "rate at most")  # fmt: skip
-RULE = (
-    "Recommended is the largest radius with at most one false pair per million pairs of originals; where "
-    "there are fewer than a million, with none seen."
-)
-FAMILIES = {
-    "JPEG": "JPEG", "resize": "resize", "grey": "tone", "brightness": "tone", "contrast": "tone",
-    "gamma": "tone", "blur,": "blur", "text": "text", "border": "border", "crop": "crop",
-    "flip": "flip, turn", "rotate": "flip, turn",
-}  # fmt: skip
-TITLE = "# Recall of planted near-duplicates"
-COLUMNS = ("method", "transformation", "radius", "recall", "pairs")
-MARKS = {"calibration.csv": ",".join(COLUMNS).encode(), "calibration.md": TITLE.encode(),
-         "calibration.png": PNG}  # fmt: skip
+TOP = {"pdq": 128, "phash": 32, "dhash": 32}  # the largest radius that is tried
+COSINE_UNIT, COSINE_TOP = 0.001, 1000  # steps of 1 - cosine
+NEVER = 1 << 30  # distance of a picture that a search leaves out
+CLOSEST = 10  # pairs of different originals that are listed
+ROWS = 64  # originals compared with all others at a time
+PER_MILLION = 1_000_000
+CONFIDENCE, QUANTILE = 0.95, 1.6448536269514722  # of a bound on a rate; the normal distribution's
+
+Levels = NDArray[np.int64]
 
 
-def check(folder: Path, source: Path) -> None:
-    """Raises OutputError if `write` would replace a file that is not ours."""
-    for name, mark in MARKS.items():
-        check_output(folder / name, [source], marked(mark))
+class Curve(NamedTuple):
+    """One method. Distances and radii are whole numbers of `unit`."""
+
+    method: str
+    unit: float
+    default: int | None  # radius of `dedup search`
+    copies: Levels  # (n, transformations) distance from each original to its changed copies
+    false_pairs: Levels  # (radii,) pairs of different originals within radius 0, 1, ...
+    pairs: int  # of different originals
+    closest: list[tuple[str, str, int]]
+
+    def recall(self) -> NDArray[np.float64]:
+        """(transformations, radii)"""
+        radii = np.arange(len(self.false_pairs))
+        found = np.sort(self.copies, axis=0)
+        counts = [np.searchsorted(column, radii, side="right") for column in found.T]
+        return np.stack(counts) / max(1, len(self.copies))
+
+    def recommended(self) -> int | None:
+        """The largest radius with at most one false pair in a million; with none if there are fewer pairs."""
+        allowed = np.flatnonzero(self.false_pairs <= self.pairs // PER_MILLION)
+        return int(allowed[-1]) if len(allowed) else None
+
+    def shown(self, radius: int) -> str:
+        """A radius as people read it: bits, or 1 - cosine."""
+        return str(radius) if self.unit == 1 else f"{radius * self.unit:.3f}"
 
 
-def write(calibration: Calibration, folder: Path) -> None:
-    write_file(folder / "calibration.csv", _table(calibration).encode("utf-8", "surrogateescape"))
-    write_file(folder / "calibration.md", text(calibration).encode("utf-8", "surrogateescape"))
-    _plot(calibration, folder / "calibration.png")
+class Calibration(NamedTuple):
+    pictures: int  # in the sample, without exact duplicates
+    total: int  # in the source
+    seed: int
+    duplicates: list[tuple[str, str]]  # (kept, left out), equal pixels
+    unreadable: list[tuple[str, str]]  # (name, reason)
+    low_quality: tuple[int, int]  # originals and copies that PDQ leaves out
+    network: str  # "" without one
+    curves: list[Curve]
 
 
-def _table(calibration: Calibration) -> str:
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for curve in calibration.curves:
-        shares = [*curve.recall(), curve.false_pairs / curve.pairs]
-        counts = [len(curve.copies)] * len(TRANSFORMATIONS) + [curve.pairs]
-        for name, values, pairs in zip([*TRANSFORMATIONS, FALSE], shares, counts, strict=True):
-            for radius, value in enumerate(values.tolist()):
-                rows.writerow([curve.method, name, shown(curve, radius), f"{value:.6g}", pairs])
-    return out.getvalue()
-
-
-def text(calibration: Calibration) -> str:
-    """The Markdown page."""
-    c = calibration
-    lines = [
-        TITLE,
-        "",
-        f"{c.pictures} pictures, drawn with seed {c.seed} from {c.total}; {len(TRANSFORMATIONS)} changes of "
-        "each. Recall is the share of changed copies within the radius of their original. False pairs are "
-        "pairs of different originals within it.",
-        "",
-    ]
-    if c.network:
-        lines += [f"Features (rmac, mean; radius is 1 - cosine): {c.network}.", ""]
-    lines += [
-        f"{RULE} The bound is that of a 95 % confidence (Poisson, one-sided) on the rate; it takes pairs for "
-        "independent, and the radius was chosen on the same pairs, so it is optimistic. A search of m "
-        "pictures against n makes m x n pairs: ten thousand against a million find 10,000 false pairs at one "
-        "per million, so large searches want a radius well below the recommended one, or a second method.",
-        "",
-        f"| {' | '.join(HEADS)} |",
-        "|---" + "|---:" * (len(HEADS) - 1) + "|",
-    ]
-    for curve in c.curves:
-        cells = [curve.method, str(len(curve.copies)), f"{curve.pairs:,}"]
-        for radius in (curve.default, curve.recommended()):
-            if radius is None:
-                cells += ["none", "", ""]
-                continue
-            false = int(curve.false_pairs[radius])
-            bound = upper_bound(false) / curve.pairs
-            cells += [shown(curve, radius), str(false), f"{bound:.1e}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    for title, radii in (
-        ("at the default radius", [curve.default for curve in c.curves]),
-        ("at the recommended radius", [curve.recommended() for curve in c.curves]),
-    ):
-        used = [(curve, at) for curve, at in zip(c.curves, radii, strict=True) if at is not None]
-        heads = [f"{curve.method} {shown(curve, at)}" for curve, at in used]
-        lines += ["", f"## Recall {title}, %", "", f"| change | {' | '.join(heads)} |"]
-        lines.append("|---|" + "---:|" * len(used))
-        recalls = [curve.recall()[:, at] for curve, at in used]
-        for row, name in enumerate(TRANSFORMATIONS):
-            lines.append(f"| {name} | {' | '.join(f'{100 * recall[row]:.1f}' for recall in recalls)} |")
-    lines += ["", "## What was left out", ""]
-    lines.append(
-        f"- PDQ: {c.low_quality[0]} originals of quality below 50 are left out, and {c.low_quality[1]} "
-        "changed copies of the others fell below it and count as missed (see `dedup search --min-quality`)."
-    )
-    lines.append(f"- Exact duplicates (equal pixels), left out before all else: {len(c.duplicates)}.")
-    lines += [f"  - {markdown(kept)} = {markdown(other)}" for kept, other in c.duplicates]
-    lines.append(f"- Unreadable pictures: {len(c.unreadable)}.")
-    lines += [f"  - {markdown(name)}: {markdown(reason)}" for name, reason in c.unreadable]
-    lines += ["", "## The closest pairs of originals", "",
-              "Look at them: a near-duplicate among them is no false pair, and the radius may be larger.", "",
-              "| method | distance | one | other |", "|---|---:|---|---|"]  # fmt: skip
-    for curve in c.curves:
-        for one, other, distance in curve.closest:
-            lines.append(
-                f"| {curve.method} | {shown(curve, distance)} | {markdown(one)} | {markdown(other)} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def shown(curve: Curve, radius: int) -> str:
-    return str(radius) if curve.unit == 1 else f"{radius * curve.unit:.3f}"
-
-
-def upper_bound(seen: int, confidence: float = 0.95) -> float:
-    """The largest Poisson mean that gives at most `seen` events with a probability of 1 - confidence.
+def upper_bound(seen: int) -> float:
+    """The largest Poisson mean that gives at most `seen` events with a probability of 1 - CONFIDENCE.
 
     Exact up to 200 events (3.0 for 0 events); above that, Wilson and Hilferty's approximation, good to 1e-4.
     """
     if seen > 200:
         k = seen + 1
-        quantile = 1.6448536269514722 if confidence == 0.95 else math.nan
-        return float(k * (1 - 1 / (9 * k) + quantile / (3 * math.sqrt(k))) ** 3)
+        return float(k * (1 - 1 / (9 * k) + QUANTILE / (3 * math.sqrt(k))) ** 3)
     low, high = float(seen), seen + 10 * math.sqrt(seen + 1)
     for _ in range(60):
         mean = (low + high) / 2
         below = sum(math.exp(i * math.log(mean) - mean - math.lgamma(i + 1)) for i in range(seen + 1))
-        low, high = (mean, high) if below > 1 - confidence else (low, mean)
+        low, high = (mean, high) if below > 1 - CONFIDENCE else (low, mean)
     return high
 
 
-def _plot(calibration: Calibration, file: Path) -> None:
-    """One panel per method: mean recall of each family of changes, and the rate of false pairs."""
-    families = list(dict.fromkeys(FAMILIES.values()))
-    of = np.array([families.index(FAMILIES[name.split()[0]]) for name in TRANSFORMATIONS])
-    rows = -(-len(calibration.curves) // 2)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.4 * rows), layout="constrained")
-        panels = figure.subplots(rows, 2, squeeze=False)
-        for curve, panel in zip(calibration.curves, panels.flat, strict=False):
-            recall = curve.recall()
-            radii = np.arange(recall.shape[1]) * curve.unit
-            for index, family in enumerate(families):
-                color, style = COLORS[index % len(COLORS)], "-" if index < len(COLORS) else "--"
-                panel.plot(radii, recall[of == index].mean(0), color=color, linestyle=style, label=family)
-            panel.set(title=curve.method, xlabel="radius", ylabel="recall", ylim=(-0.02, 1.02))
-            rate = panel.twinx()
-            rates = np.where(curve.false_pairs, curve.false_pairs / curve.pairs, np.nan)
-            rate.plot(radii, rates, color="black", linestyle=":", linewidth=2)
-            rate.set(yscale="log", ylim=(0.3 / curve.pairs, 1), ylabel="false pairs (dotted)")
-            rate.grid(False)
-            for radius, style in ((curve.default, "-"), (curve.recommended(), "--")):
-                if radius is not None:
-                    panel.axvline(radius * curve.unit, color="grey", linestyle=style, linewidth=1)
-        for panel in panels.flat[len(calibration.curves) :]:
-            panel.axis("off")
-        handles, labels = panels.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(families), frameon=False,
-                      title="vertical lines: default radius (solid), recommended (dashed)")  # fmt: skip
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110, metadata={"Software": "hpcscale"})
-    write_file(file, content.getvalue())
+def hash_curves(names: list[str], planted: list[Planted], low: NDArray[np.bool_]) -> list[Curve]:
+    curves = []
+    for index, (method, words) in enumerate(WORDS.items()):
+        codes = np.stack([np.frombuffer(each.codes[index], np.uint64).reshape(-1, words) for each in planted])
+        kept = ~low[:, 0] if method == "pdq" else np.ones(len(names), bool)
+        hidden = low[kept, 1:] if method == "pdq" else np.zeros((len(names), len(TRANSFORMATIONS)), bool)
+        own, copies = codes[kept, :1], codes[kept, 1:]
+        those = [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
+        curves.append(_hash_curve(method, method, those, own, copies, hidden))
+        if method == "pdq":
+            turned = np.stack([np.frombuffer(each.dihedral, np.uint64).reshape(8, 4) for each in planted])
+            curves.append(_hash_curve("pdq, 8 turns", method, those, turned[kept], copies, hidden))
+    return curves
+
+
+def _hash_curve(
+    name: str, method: str, names: list[str], own: NDArray[np.uint64], copies: NDArray[np.uint64],
+    hidden: NDArray[np.bool_],
+) -> Curve:  # fmt: skip
+    """own (n, forms, words), of which the nearest form counts; copies (n, transformations, words)."""
+    distances = np.bitwise_count(own[:, :, None] ^ copies[:, None]).sum(-1).min(1).astype(np.int64)
+
+    def to_all(start: int) -> Levels:
+        between = own[start : start + ROWS, :, None] ^ own[None, None, :, 0]
+        return np.asarray(np.bitwise_count(between).sum(-1).min(1), np.int64)
+
+    false_pairs, closest = _false_pairs(names, to_all, TOP[method])
+    return Curve(name, 1, RADIUS[method], np.where(hidden, NEVER, distances), false_pairs,
+                 len(names) * (len(names) - 1) // 2, closest)  # fmt: skip
+
+
+def cosine_curve(name: str, names: list[str], vectors: NDArray[np.float32]) -> Curve:
+    """vectors (n, 1 + transformations, d)"""
+    exact = vectors.astype(np.float64)
+    own = np.ascontiguousarray(exact[:, 0])
+    copies = _levels(np.einsum("nd,ntd->nt", own, exact[:, 1:]))
+
+    def to_all(start: int) -> Levels:
+        return _levels(own[start : start + ROWS] @ own.T)
+
+    false_pairs, closest = _false_pairs(names, to_all, COSINE_TOP)
+    pairs = len(names) * (len(names) - 1) // 2
+    return Curve(name, COSINE_UNIT, None, copies, false_pairs, pairs, closest)
+
+
+def _levels(cosines: NDArray[np.float64]) -> Levels:
+    """The smallest radius that includes each; rounded first, so that 0 stays 0."""
+    return np.ceil(np.round((1 - cosines) / COSINE_UNIT, 3)).clip(0).astype(np.int64)
+
+
+def _false_pairs(
+    names: list[str], to_all: Callable[[int], Levels], top: int
+) -> tuple[Levels, list[tuple[str, str, int]]]:
+    """How many pairs lie within each radius from 0 to top, and the closest pairs. to_all(start): distances of
+    the rows from `start` on to all rows."""
+    counts = np.zeros(top + 1, np.int64)
+    closest: list[tuple[int, int, int]] = []
+    for start in range(0, len(names), ROWS):
+        distances = to_all(start)
+        rows = start + np.arange(len(distances))
+        distances[rows[:, None] >= np.arange(len(names))] = NEVER
+        counts += np.bincount(distances[distances <= top], minlength=top + 1)
+        flat = np.argsort(distances, axis=None, kind="stable")[:CLOSEST].tolist()
+        found = [(int(distances.flat[at]), start + at // len(names), at % len(names)) for at in flat]
+        closest = sorted(closest + [each for each in found if each[0] < NEVER])[:CLOSEST]
+    return np.cumsum(counts), [(names[i], names[j], distance) for distance, i, j in closest]
