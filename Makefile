@@ -38,7 +38,7 @@ check: setup            ## ruff, mypy, clang-format, shellcheck
 	.venv/bin/clang-format --dry-run --Werror $$(git ls-files 'cpp/*.hpp' 'cpp/*.cpp')
 	shellcheck $$(git ls-files '*.sh' '*.sbatch' '.ci/run') $$(git ls-files tests/live | grep -v '\.')
 
-bench: setup            ## us, the peers and the limit in one run; prints ratios
+bench: setup            ## hpcscale, its peers and the limit of the hardware in one run; prints ratios
 	$(PY) -m benchmarks
 
 chaos: setup            ## kill -9 at random moments of ingest and train; the results stay the same
