@@ -33,7 +33,7 @@ class CMakeBuild(build_ext):
 
 
 class BuildWithTemplates(build_py):
-    """Job scripts and image recipes lie beside the package in the clone, and within it once installed."""
+    """Copies job scripts and image recipes, which lie beside the package in the clone, into the package."""
 
     def run(self) -> None:
         super().run()

@@ -1,1 +1,2 @@
-"""Us, the peers and the limit of the hardware, in one run. `python -m benchmarks` prints rates and ratios."""
+"""hpcscale, its peers and the limit of the hardware, in one run. `python -m benchmarks` prints the rates and
+their ratios."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME...] [--record FILE]`: run benchmarks/NAME.py (all by default) and print tables.
 
-A benchmark is a module here with `run() -> str`, Markdown made by harness.table. One that lacks a package
-says so and is left out.
+A benchmark is a module here with `run() -> str`, which returns Markdown made by harness.table. If it needs a
+package that is missing, it is left out with a message.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def machine() -> str:
-    """Where, when and of what the figures are."""
+    """A header: machine, time, versions and command of the figures."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
     names = [line.partition(": ")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")]

@@ -2,18 +2,14 @@
 
 `python -m benchmarks dedup` takes minutes. `python -m benchmarks.dedup --millions 3 10` measures larger sets.
 
-Pictures: the photographs of the folder HPCSCALE_SAMPLE (images/*), else those that come with scikit-image.
-Codes: uniform random bits, which is what peers like to be measured on, and codes as real ones are: bits drawn
-with the frequencies and correlations of the PDQ codes of crops of those photographs.
+What is hashed and searched: benchmarks/codes.py.
 """
 
 import argparse
 import io
-import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import faiss
 import imagehash
@@ -22,13 +18,10 @@ import pdqhash
 import simplejpeg
 from PIL import Image
 
+from benchmarks.codes import biased, lifelike, photographs, uniform
 from benchmarks.harness import interleave, table
 from hpcscale import ops
 
-SAMPLE = Path(
-    os.environ.get("HPCSCALE_SAMPLE", Path(__file__).resolve().parents[2] / "shared/data/imagenet-sample")
-)
-PICTURES = 100
 RADIUS = 31
 
 
@@ -36,23 +29,6 @@ def run() -> str:
     faiss.omp_set_num_threads(1)
     jpegs = photographs()
     return "\n".join([hashes(jpegs), scan(1), joins(jpegs, 1), threads()])
-
-
-def photographs() -> list[bytes]:
-    files = sorted((SAMPLE / "images").glob("*"))[:PICTURES]
-    if files:
-        return [file.read_bytes() for file in files]
-    from skimage import data
-
-    jpegs = []
-    for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        out = io.BytesIO()
-        Image.fromarray(getattr(data, name)()).resize((500, 375)).save(out, "JPEG", quality=90)
-        jpegs.append(out.getvalue())
-    return jpegs
-
-
-# --- hashes
 
 
 def hashes(jpegs: list[bytes]) -> str:
@@ -126,54 +102,6 @@ def whole(kind: str, jpegs: list[bytes]) -> str:
         f"the decode alone leaves room for {limit / peer:.1f} x",
     ]
     return table(f"JPEG to hash, {kind}", "pictures", rates, notes)
-
-
-# --- codes
-
-
-def uniform(random: np.random.Generator, count: int) -> np.ndarray:
-    """Codes (count, 4), every bit by a fair coin."""
-    return random.integers(0, 2**64, (count, 4), np.uint64)
-
-
-def lifelike(random: np.random.Generator, count: int, jpegs: list[bytes]) -> np.ndarray:
-    """Codes (count, 4) whose bits have the frequencies and correlations of real codes.
-
-    Signs of normal variables whose correlation gives the signs the correlation found (sin(pi/2 x)).
-    """
-    pictures = [simplejpeg.decode_jpeg(jpeg, "GRAY")[..., 0] for jpeg in jpegs]
-    real = []
-    for picture in pictures:
-        for _ in range(60):
-            y, x = (random.integers(0, side // 2 + 1) for side in picture.shape)
-            real.append(ops.pdq(np.ascontiguousarray(picture[y : y + 200, x : x + 200]))[0])
-    bits = np.unpackbits(np.array(real).view(np.uint8), axis=1)
-    means = bits.mean(axis=0)
-    correlation = np.sin(np.pi / 2 * np.nan_to_num(np.corrcoef(bits.T)))
-    values, vectors = np.linalg.eigh(correlation)
-    root = (vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
-    spread = np.linalg.norm(root, axis=0)
-    sorted_normal = np.sort(random.standard_normal(100_000))
-    limits = sorted_normal[((1 - means) * 99_999).astype(int)].astype(np.float32) * spread
-    codes = np.empty((count, 32), np.uint8)
-    for start in range(0, count, 50_000):
-        rows = codes[start : start + 50_000]
-        rows[:] = np.packbits(random.standard_normal((len(rows), 256), np.float32) @ root > limits, axis=1)
-    return codes.view(np.uint64)
-
-
-# --- search
-
-
-def biased(random: np.random.Generator, count: int) -> np.ndarray:
-    """Codes (count, 4) of independent bits, set with shares between 0.15 and 0.85; 3,000 codes are equal."""
-    shares = random.uniform(0.15, 0.85, 256).astype(np.float32)
-    codes = np.empty((count, 32), np.uint8)
-    for start in range(0, count, 50_000):
-        rows = codes[start : start + 50_000]
-        rows[:] = np.packbits(random.random((len(rows), 256), np.float32) < shares, axis=1)
-    codes[:: max(100, count // 3000)] = codes[0]  # 3,000 codes at most: 4.5 million pairs
-    return codes.view(np.uint64)
 
 
 def as_bytes(codes: np.ndarray) -> np.ndarray:

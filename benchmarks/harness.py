@@ -1,4 +1,4 @@
-"""Times named functions in turn and takes medians, so that what disturbs the machine disturbs all of them."""
+"""Times named functions in turn and takes medians, so that a disturbance of the machine affects them all."""
 
 import statistics
 import time
@@ -18,9 +18,9 @@ def interleave(
 ) -> list[Rate]:
     """Call every function in turn, `repeats` times round, each time for about `seconds`.
 
-    items: what one call gets done, for the rates. The first round, which finds how many calls fill the time,
-    does not count. CPU time of other processes (workers) is not seen: per_core holds for work inside this
-    one.
+    items: how many one call does, for the rates. The first round finds out how many calls fill the time, and
+    does not count. CPU time of other processes (workers) is not seen, so per_core is only right for work
+    inside this process.
     """
     calls = {}
     for name, function in functions.items():
@@ -49,7 +49,7 @@ def interleave(
 
 
 def table(title: str, unit: str, rates: list[Rate], notes: list[str]) -> str:
-    """The rates as Markdown, with ratios to the first one, which is ours; then the notes."""
+    """The rates as Markdown, with ratios to the first one, which is ours; then notes."""
     ours = rates[0].per_core
     lines = [
         f"## {title}",

@@ -1,20 +1,24 @@
 """Stored 340 x 340 JPEGs to mirrored, normalised 299 x 299 crops, one decoding thread, all from one shard.
 
 The limit is decoding alone: simplejpeg (libjpeg-turbo at its default settings, which are the pipeline's)
-decodes the whole stored picture and drops it. Pipelines that decode ahead run on from call to call, as in
-training; each call ends when their threads are idle again, so that none works into another one's time. Peers
-that would start processes run in this one, since CPU seconds of children are not seen. FFCV is not here: it
-reads only its own file format and is not installed; earlier it was measured on such a machine at 518 to 609
+decodes the whole stored picture and drops it. Pipelines that decode ahead go on from call to call, as in
+training; a call ends when their threads are idle again, so that none uses another one's time. Peers that
+would start processes run in this one, since CPU seconds of children are not seen. FFCV is missing: it reads
+only its own file format and is not installed; measured earlier on such a machine, it did 518 to 609
 pictures/s per core, from larger pictures.
 
-Slower ways that were tried for the last step, microseconds of one core a picture (batch 32, half of them
-mirrored): DALI's crop_mirror_normalize 200 to 300; one row at a time 77 (its ends share cache lines with
-stores that pass the cache); the same with stores through the cache 92; without asking for rows ahead 52 on a
-quiet machine and 75 on a busy one; now 54 on a busy one. AVX-512 gains nothing.
+What the last step (mirror and normalise) costs, in microseconds of one core per picture (batch 32, half of it
+mirrored):
 
-DALI's decoder costs more than libjpeg: 15 % of its time are two copies of each crop, from libjpeg's lines to
-a picture of its own and from there to the batch. Decoding whole pictures avoids one of them, but decodes
-29 % more pixels: 5 to 15 % slower. Smaller batches (16, 8, 4) are slower too.
+    54           as it is, on a busy machine
+    52, 75       without prefetching the rows ahead, on a quiet machine and on a busy one
+    77           one row at a time (ends of rows share cache lines with stores that go past the cache)
+    92           the same, with stores through the cache
+    200 to 300   DALI's crop_mirror_normalize
+
+AVX-512 is no faster. DALI's decoder costs more than libjpeg: 15 % of its time goes into two copies of each
+crop, from libjpeg's lines to a picture of its own and from there to the batch. To decode whole pictures saves
+one copy but decodes 29 % more pixels, and is 5 to 15 % slower. Smaller batches (16, 8, 4) are slower too.
 """
 
 import io

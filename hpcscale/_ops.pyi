@@ -21,11 +21,10 @@ class Closure:
 class Kind(enum.Enum):
     ones = 0
     shares = 1
-    bits = 2
 
-class Rows:
+class TargetRows:
     def __init__(
-        self, closure: Closure, lo: int, hi: int, kind: Kind, buffer: NDArray[np.float32] | NDArray[np.uint8]
+        self, closure: Closure, lo: int, hi: int, kind: Kind, buffer: NDArray[np.float32]
     ) -> None: ...
     def fill(self, offsets: NDArray[np.int64], ids: NDArray[np.int32]) -> None: ...
 

@@ -1,8 +1,8 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field here; a key that is not here is an error. Recipes are files in `configs/`;
-their headers state the command and the expected result. Lengths are in steps and batch sizes are global (over
-all ranks), so that a recipe means the same at any world size.
+Every key is a commented field here; an unknown key is an error. Recipes are files in `configs/`; their
+headers state the command and the expected result. Lengths are in steps and batch sizes are global (over all
+ranks), so that a recipe means the same with any number of ranks.
 """
 
 import json
@@ -18,12 +18,12 @@ from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, check, override_
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 
 RECIPES = Path(__file__).parent / "configs"
-# Upper limits tell a slip of the finger from a wish; no machine comes near them.
+# Upper limits catch typing errors; no machine comes near them.
 STEPS = 99_999_999  # the eight digits of a checkpoint's name
-SIDE = 8192  # pixels, as `data ingest --resize`
+SIDE = 8192  # pixels; the same limit as of `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
-# The sets that a run is evaluated on; what it is judged by comes first.
+# The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -36,25 +36,25 @@ class Data(Section):
     vocabulary: Annotated[Place, MAY_CHANGE]
     # Another data set to evaluate on; without it, the held-out part of `train` is used.
     validation: Annotated[Place | None, MAY_CHANGE] = None
-    # Part of `train` that training never sees, chosen by a keyed permutation of the samples.
+    # Share of `train` that training never sees, chosen by a keyed permutation of the samples.
     held_out: float = Field(0.0, ge=0.0, lt=1.0)
     # Key of that permutation: change it to hold out other samples.
     split_seed: Seed = 0
-    # Samples of `train` that neither training nor its held-out part sees: a name a line, from `dedup drop`.
+    # File from `dedup drop`, one name a line: samples of `train` to leave out, of the held-out part too.
     drop: Annotated[Place | None, MAY_CHANGE] = None
 
 
 class Input(Section):
-    # Side of the square crop that the model sees, pixels.
+    # Side of the square crop that the model sees, in pixels.
     crop: int = Field(299, ge=1, le=SIDE)
-    # Resize every picture to this square before the crop, if it is not stored so. Costs two to three times
-    # the decode: prefer `data ingest --resize`.
+    # Resize every picture to a square of this side before the crop, unless it is stored so. This costs two to
+    # three times as much as decoding: prefer `data ingest --resize`.
     resize: int | None = Field(None, ge=1, le=SIDE)
     # Mirror half of the training pictures.
     mirror: bool = True
     # Decoding threads of one rank.
     threads: Annotated[int, MAY_CHANGE] = Field(1, ge=1, le=1024)
-    # Batches decoded ahead of the model.
+    # How many batches are decoded ahead of the model.
     prefetch: Annotated[int, MAY_CHANGE] = Field(2, ge=1, le=1024)
 
 
@@ -69,8 +69,8 @@ class Evaluate(Section):
 
 class Model(Section):
     name: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
-    # Start value of every bias of the classifier. For many classes and logistic loss, log(p / (1 - p)) of a
-    # typical class frequency p avoids a first phase that only learns "nothing is there"; big_vision uses -10
+    # Start value of every bias of the classifier. With many classes and logistic loss, log(p / (1 - p)) of a
+    # typical class frequency p saves a first phase that only learns "nothing is there". big_vision uses -10
     # for 21k classes.
     head_bias: float = 0.0
     # Start the last batch normalisation of every block at zero (Goyal et al. 2017, section 5.1).
@@ -96,8 +96,11 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    # constant | exponential: times `factor` every `every` steps | steps: times `factor` at each of `at` |
-    # equal: times `factor` at `drops` equally spaced steps | cosine: to zero at the last step
+    # constant      stays `lr`
+    # exponential   times `factor` every `every` steps
+    # steps         times `factor` at each step of `at`
+    # equal         times `factor` at `drops` equally spaced steps
+    # cosine        falls to zero at the last step
     name: Literal["constant", "exponential", "steps", "equal", "cosine"] = "constant"
     # Peak learning rate for the global batch.
     lr: float = Field(gt=0.0)
@@ -122,50 +125,51 @@ class Schedule(Section):
 class Train(Section):
     # Length of the run.
     steps: int = Field(ge=1, le=STEPS)
-    # Samples of one step over all ranks; a multiple of the world size.
+    # Samples of one step over all ranks; a multiple of the number of ranks.
     batch: int = Field(ge=1, le=COUNT)
     # Parts in which a rank computes its samples of a step, one after the other, where its memory does not
     # hold them all. Batch normalisation sees a part.
     accumulate: int = Field(1, ge=1, le=COUNT)
-    # Key of the sample order, of crops and mirrors, and of the model's first weights.
+    # Decides the order of samples, crops and mirrors, and the first weights of the model.
     seed: Seed = 0
-    # Forward and backward in bfloat16; weights and optimizer stay float32.
+    # bfloat16: forward and backward; weights and optimizer stay float32.
     precision: Literal["float32", "bfloat16"] = "float32"
-    # Where the model runs; auto is the GPU of this rank if there is one.
+    # Where the model runs; auto: on the GPU of this rank if there is one, else on the CPU.
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    # Compute threads of one rank on the CPU; 0 divides the cores of the node among its ranks.
+    # Compute threads of one rank on the CPU; 0: the cores of the node, divided among its ranks.
     threads: Annotated[int, MAY_CHANGE] = Field(0, ge=0, le=1024)
     log_every: Annotated[int, MAY_CHANGE] = Field(10, ge=1, le=STEPS)
     checkpoint_every: Annotated[int, MAY_CHANGE] = Field(1000, ge=1, le=STEPS)
-    # Checkpoints kept, the newest first.
+    # How many checkpoints are kept: the newest.
     keep: Annotated[int, MAY_CHANGE] = Field(3, ge=1, le=STEPS)
-    # 0: only after the last step.
+    # Evaluate after this many steps, and after the last; 0: only after the last.
     evaluate_every: Annotated[int, MAY_CHANGE] = Field(0, ge=0, le=STEPS)
     tensorboard: Annotated[bool, MAY_CHANGE] = False
 
 
 class Watchdog(Section):
-    # A rank that hangs would hold the job until its time limit: a step that takes longer than both of these
-    # ends the process, with the stacks of all threads in a file, for the job to be requeued. 0 turns it off.
-    # Seconds that any step may take.
+    # A rank that hangs would hold the job until its time limit. So the process ends if a step takes longer
+    # than both `floor` and `multiple` allow. It writes the stacks of all threads to a file, and the job is
+    # requeued.
+    # Seconds that any step may take; 0 turns the watchdog off.
     floor: Annotated[float, MAY_CHANGE] = Field(120.0, ge=0.0, le=SECONDS)
-    # And times the median of the steps before.
+    # How many times the median of the steps before it a step may take.
     multiple: Annotated[float, MAY_CHANGE] = Field(20.0, ge=1.0, le=COUNT)
-    # Seconds for what is not such a step: all before the second one, an evaluation, a checkpoint.
+    # Seconds for everything else: all that happens before the second step, an evaluation, a checkpoint.
     patience: Annotated[float, MAY_CHANGE] = Field(1800.0, gt=0.0, le=SECONDS)
 
 
 class Divergence(Section):
-    # A step whose loss or gradients are NaN or infinite, or whose loss is a spike, is skipped on all ranks:
-    # weights and optimizer stay as if it had not been, its samples are in the log, and it counts as a step.
-    # A spike is a loss above this many times the median of the last `window` steps; 0: no loss that is a
-    # number is one. Off, because how far a loss swings depends on loss and batch, and papers skip nothing.
+    # A step is bad if its loss or gradients are NaN or infinite, or if its loss is a spike. All ranks skip a
+    # bad step: weights and optimizer stay as they were, its samples are logged, and it counts as a step.
+    # A loss is a spike if it is above this many times the median of the last `window` steps; 0: never. The
+    # default is 0, because how far a loss swings depends on loss and batch, and papers do not skip steps.
     spike: Annotated[float, MAY_CHANGE] = Field(0.0, ge=0.0)
     window: Annotated[int, MAY_CHANGE] = Field(100, ge=1, le=COUNT)
-    # With more than so many skipped steps within `window`, the weights go back to the last checkpoint before
-    # them, and training goes on from there with the samples that come next: none since then is met again.
+    # If more than this many steps are skipped within `window`, the weights go back to the last checkpoint
+    # before these steps. Training goes on with the samples that come next; it does not repeat earlier ones.
     skips: Annotated[int, MAY_CHANGE] = Field(3, ge=0, le=COUNT)
-    # When more than so many returns would be needed in a run, it stops, with exit code 1.
+    # How often a run may go back; if it would have to once more, it stops with exit code 1.
     rollbacks: Annotated[int, MAY_CHANGE] = Field(2, ge=0, le=COUNT)
 
 
@@ -185,9 +189,9 @@ class Config(Section):
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML recipe, apply `section.key=value` overrides and check everything.
 
-    A name without a folder that does not exist here is looked for among the recipes of the package.
-    Values of overrides are TOML; what is not TOML is taken as a string, so that paths need no quotes.
-    Raises ConfigError with every problem found, each with its place.
+    A plain file name that does not exist here is searched among the recipes of the package. Values of
+    overrides are TOML; other text is taken as a string, so that paths need no quotes. Raises ConfigError with
+    every problem found, each with its place.
     """
     if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
         file = RECIPES / file.name
@@ -198,7 +202,7 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def samples_of_rank(settings: Config, ranks: int) -> int:
-    """Samples of a rank in one step. Raises ConfigError if they cannot be alike on all, or in all parts."""
+    """Samples of one rank in one step. Raises ConfigError if ranks or parts cannot have equally many."""
     batch, parts = settings.train.batch, settings.train.accumulate
     if batch % ranks:
         raise ConfigError(
@@ -219,7 +223,7 @@ def seen(settings: Config) -> Input:
 
 
 def dump(config: Config) -> str:
-    """The resolved configuration as JSON text; `read` gives the same Config back."""
+    """The resolved configuration as JSON text. `read` gives the same Config back."""
     # Not pydantic's own JSON text, which cannot hold a path that is not UTF-8.
     return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
 

@@ -1,9 +1,8 @@
-"""`make demo`: the whole chain on real photographs, as the commands a user would type.
+"""`make demo`: the whole chain on real photographs, by the commands that a user would type.
 
-In: nothing (eleven photographs that come with scikit-image are cut into a few hundred crops), or a folder of
-pictures and a manifest of one's own. Out: `demo/` with pictures, shards, vocabulary, run and report. A demo
-that was interrupted goes on where it was; one that is finished prints its report again. Delete the folder to
-start afresh.
+In: nothing (crops of eleven photographs that come with scikit-image), or your own folder of pictures and
+manifest. Out: `demo/` with pictures, shards, vocabulary, run and report. An interrupted demo goes on where it
+was; a finished one prints its report again. Delete the folder to start anew.
 """
 
 import json
@@ -19,11 +18,12 @@ import click
 import numpy as np
 
 from hpcscale.cli.outcome import told
+from hpcscale.files import remove_asides, write_file
 
 
 class Photograph(NamedTuple):
     name: str  # in skimage.data
-    wnid: str  # WordNet 3.0 synset of what it shows
+    wnid: str  # WordNet 3.0 synset of its subject
     tag: str
     credit: str
 
@@ -53,7 +53,8 @@ def write_pictures(folder: Path) -> Path:
     if manifest.exists():  # written last
         return manifest
     ours = {f"{photograph.name}-{number:02d}.jpg" for photograph in PHOTOGRAPHS for number in range(CROPS)}
-    ours |= {"CREDITS.txt", "manifest.part"}
+    ours.add("CREDITS.txt")
+    remove_asides(manifest)
     if others := sorted({file.name for file in folder.glob("*")} - ours):
         raise click.UsageError(f"{folder}: holds other files, first {others[0]!r}; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,9 +73,7 @@ def write_pictures(folder: Path) -> Path:
             )
     credits = "\n".join(f"{p.name}: {p.credit}" for p in PHOTOGRAPHS)
     (folder / "CREDITS.txt").write_text(f"Crops of photographs that come with scikit-image:\n{credits}\n")
-    aside = manifest.with_suffix(".part")
-    aside.write_text("".join(lines))
-    aside.rename(manifest)
+    write_file(manifest, "".join(lines).encode())
     return manifest
 
 
@@ -95,7 +94,7 @@ def hpcscale(*words: str | Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @told()
 def main(data: Path | None, manifest: Path | None, out: Path) -> None:
-    """Photographs to shards, to a label hierarchy, to a ResNet trained on two ranks, to a report."""
+    """From photographs to shards, a label hierarchy, a ResNet trained on two ranks, and a report."""
     start = time.monotonic()
     os.environ["PYTHONNOUSERSITE"] = "1"
     if data:

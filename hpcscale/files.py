@@ -1,9 +1,11 @@
 """Files, opened and written safely; the lowest row of the package, for every part of it.
 
-Reading: only regular files are opened (a named pipe would be waited for, for ever), and what is held in
-memory has a limit. Writing: aside, synced, renamed, so that after a crash a file is whole or was never there.
-One rule for what a user names as an output (`check_output`): it is looked at before anything is done, it is
-never an input, and what hpcscale did not write is never written over or removed.
+- Reading: only regular files are opened (reading a named pipe might never end), and what is read into memory
+  has a limit.
+- Writing: files are written aside, synced and renamed, so that after a crash a file is whole or was never
+  there.
+- Outputs that a user names (`check_output`): they are checked before any work is done; an output is never an
+  input; a file that hpcscale did not write is never replaced or removed.
 """
 
 import errno
@@ -22,12 +24,12 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-MOST = 1 << 30  # bytes of a file that is read whole, unless its reader says otherwise
-HEAD = 1 << 16  # bytes in which a mark is looked for
+MOST = 1 << 30  # most bytes of a file that is read whole, unless the caller says otherwise
+HEAD = 1 << 16  # bytes at the start of a file in which a mark is searched
 PNG = b"Software\0hpcscale"  # the mark of our pictures, a text chunk
-# 524 is ENOTSUPP, which the kernel has and C has not.
+# 524 is the kernel's ENOTSUPP, for which the C library has no name.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524)
-# Errors of a file that a second try would meet again; others (a stale mount) may pass.
+# Errors of files that would come again at a second try; others (a stale mount) may pass.
 LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
            errno.ELOOP, errno.ENXIO, errno.EROFS, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL,
            errno.ENODEV)  # fmt: skip
@@ -40,7 +42,7 @@ AGAIN = "run the same command again to go on"
 
 
 class Told(Exception):
-    """What the user can cause: the message says all, and the command line ends with it and with `code`."""
+    """An error that the user can cause. The command prints the message and exits with `code`."""
 
     code = 1
 
@@ -84,7 +86,7 @@ def read_bytes(file: Path, most: int = MOST) -> bytes:
     with open_regular(file) as stream:
         if os.fstat(stream.fileno()).st_size > most:
             raise FileError(f"{file}: more than the {most:,} bytes allowed here")
-        return stream.read()  # a read of `most` bytes would get memory for all of them first
+        return stream.read()  # read(most) would first allocate memory for `most` bytes
 
 
 def read_text(file: Path, most: int = MOST) -> str:
@@ -98,9 +100,9 @@ def read_text(file: Path, most: int = MOST) -> str:
 def parse_json(
     text: str | bytes, where: object, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
 ) -> Any:
-    """The value of a JSON text; `where` is its place in messages. Raises FileError, also for what is nested
-    too deep, for numbers of thousands of digits, and for NaN and Infinity, which are not JSON. pairs: makes
-    an object of its keys and values.
+    """The value of a JSON text. where: what messages call the text. pairs: makes an object from its keys and
+    values. Raises FileError, also for a text that is nested too deep, for numbers of thousands of digits, and
+    for NaN and Infinity, which are not JSON.
     """
     try:
         return json.loads(text, parse_constant=_no_number, object_pairs_hook=pairs)
@@ -120,7 +122,7 @@ def read_json(file: Path, most: int = MOST) -> Any:
 
 
 def lasting(error: OSError) -> bool:
-    """Whether a second try would meet this error again."""
+    """Whether this error would come again at a second try."""
     return error.errno in (*LASTING, *FULL)
 
 
@@ -132,11 +134,11 @@ def check_output(
     inputs: Iterable[Path | None] = (),
     ours: Callable[[Path], bool] = lambda file: False,
 ) -> None:
-    """Refuse an output file before any work is done, or raise nothing. Raises OutputError.
+    """Raise OutputError if `out` must not be written; called before any work is done.
 
-    inputs: files and folders that the command reads; the output may be none of them, and lie in no folder of
-    them. ours: whether hpcscale wrote the file that is there, which may then be replaced: `marked`, or
-    `compared` for formats without room for a mark. What is empty may be replaced too.
+    inputs: files and folders that the command reads; the output must not be one of them or lie in one.
+    ours: tells whether hpcscale wrote an existing file, which may then be replaced: `marked`, or `compared`
+    for formats without room for a mark. An empty file may be replaced too.
     """
     if (out.parent / "plan.json").is_file():
         raise OutputError(f"{out}: lies in a data set, where only `data ingest` writes; choose another")
@@ -160,7 +162,7 @@ def check_output(
 
 
 def _check_place(out: Path) -> None:
-    """That a file can be made there; folders on the way may be missing."""
+    """Check that a file can be made there; parent folders may be missing."""
     place = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
     if not place.is_dir():
         raise OutputError(f"{out}: {place} is not a folder")
@@ -175,12 +177,12 @@ def _same_or_inside(out: Path, source: Path) -> bool:
         return out.resolve() == source.resolve() or (
             source.is_dir() and out.resolve().is_relative_to(source.resolve())
         )
-    except (OSError, RuntimeError, ValueError):  # loops of links, names too long: opening it says more
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long: opening it says more
         return False
 
 
 def marked(mark: bytes) -> Callable[[Path], bool]:
-    """For `check_output`: files that have the mark near their begin are ours."""
+    """For `check_output`: a file with this mark near its start is ours."""
 
     def ours(file: Path) -> bool:
         with open_regular(file) as stream:
@@ -190,14 +192,14 @@ def marked(mark: bytes) -> Callable[[Path], bool]:
 
 
 def compared(file: Path) -> bool:
-    """For `check_output`: whose file it is cannot be told. `write_new` replaces it by none but the same."""
+    """For `check_output`: nobody can tell whose file it is, so `write_new` refuses to change its content."""
     return True
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Gives the place where to write what becomes `file` if all goes well: synced, renamed, the folder
-    synced, so that after a crash the file is whole or was never there. Its folder is made if need be."""
+    """Gives a place to write to, which becomes `file` if nothing is raised: synced, renamed, the folder
+    synced. So after a crash the file is whole or was never there. Makes the folder if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(file)
     try:
@@ -214,31 +216,31 @@ def write_file(file: Path, content: bytes) -> None:
 
 
 def write_new(file: Path, content: bytes) -> None:
-    """As `write_file`, where there is no such file yet, or an empty one, or the same. Raises OutputError."""
+    """As `write_file`; raises OutputError if a file is there that is neither empty nor equal to `content`."""
     with replacing(file) as temporary:
         temporary.write_bytes(content)
         refuse_other(temporary, file)
 
 
 def refuse_other(temporary: Path, file: Path) -> None:
-    """Raises OutputError where `file` is there, not empty, and not the same as what is to take its name."""
+    """Raises OutputError if `file` is there and is neither empty nor equal to `temporary`."""
     if os.path.lexists(file) and file.stat().st_size and not filecmp.cmp(temporary, file, shallow=False):
         raise OutputError(f"{file}: is there already and differs; choose another, or remove it")
 
 
 def aside(file: Path) -> Path:
-    """Where to write what becomes `file`: a name that no other process has, on no node; ends in .tmp."""
+    """A temporary name for `file`, which no other process on any node uses; it ends in .tmp."""
     return file.with_name(f"{file.name}.{socket.gethostname()}-{secrets.token_hex(4)}.tmp")
 
 
 def remove_asides(file: Path) -> None:
-    """Those that calls killed on this node have left; other nodes' may still be written."""
+    """Remove temporary files that killed calls of this node left; those of other nodes may be in use."""
     for leftover in file.parent.glob(f"{glob.escape(file.name)}.{socket.gethostname()}-*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def write_once(file: Path, content: bytes) -> bytes:
-    """As `write_file`, unless the file is there: of several calls at once one wins. Returns what it holds."""
+    """As `write_file`, unless the file exists; of several calls at once, one wins. Returns its content."""
     temporary = aside(file)
     try:
         if not file.exists():
@@ -248,7 +250,7 @@ def write_once(file: Path, content: bytes) -> bytes:
                 os.link(temporary, file)
             except FileExistsError:
                 pass
-            except OSError as error:  # no hard links here: of calls at the same moment the last wins
+            except OSError as error:  # no hard links here: of calls at the same moment, the last wins
                 if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
                     raise
                 temporary.rename(file)
@@ -274,9 +276,9 @@ def sync(path: Path) -> None:
 
 
 def lock(stream: IO[Any], kind: int) -> bool:
-    """`flock` an open file. False, behind a warning, on a file system without locks (some Lustre mounts).
+    """`flock` an open file. Warns and returns False on a file system without locks (some Lustre mounts).
 
-    kind: fcntl.LOCK_EX or LOCK_SH, with LOCK_NB. Raises BlockingIOError where another process holds it.
+    kind: fcntl.LOCK_EX or LOCK_SH, with LOCK_NB. Raises BlockingIOError if another process holds the lock.
     """
     try:
         fcntl.flock(stream, kind)

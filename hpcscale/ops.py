@@ -1,6 +1,6 @@
-"""The typed, documented face of the C++ extension hpcscale._ops.
+"""The typed and documented functions of the C++ extension hpcscale._ops.
 
-Arrays go in and come out as NumPy arrays (a torch CPU tensor's `.numpy()` shares its memory). They are never
+Arrays go in and come out as NumPy arrays (`.numpy()` of a torch CPU tensor shares its memory). They are never
 converted: a wrong dtype, shape or layout is a TypeError that says what was found. Lists of lists are in CSR
 form: list i is `ids[offsets[i]:offsets[i + 1]]`, offsets int64 (lists + 1,), ids int32. The interpreter's
 lock is released while C++ works. The C++ headers in cpp/include/hpcscale are the specification.
@@ -18,11 +18,11 @@ Offsets = NDArray[np.int64]
 Ids = NDArray[np.int32]
 
 
-# --- labels: cpp/include/hpcscale/hierarchy.hpp and targets.hpp ---
+# --- labels: cpp/include/hpcscale/hierarchy.hpp and targets.hpp
 
 
 def find_cycle(parent_offsets: Offsets, parents: Ids) -> list[int]:
-    """Classes of a cycle, each followed by one of its parents and the last by the first; [] if there is none.
+    """The classes of a cycle, each followed by one of its parents; the first is a parent of the last. Or [].
 
     parents: for every class its parents. IndexError names a class whose parent is out of range.
     """
@@ -46,12 +46,13 @@ class Closure:
         return self._closure.labels(tag_offsets, tag_ids)
 
 
-class Rows:
+class TargetRows:
     """Target rows for the classes [lo, hi) in a caller's buffer that is used again for every batch.
 
-    kind: 'ones' 1 where a class holds; 'shares' 1/k, k being the number of all classes that hold, ancestors
-    and those outside the range included; 'bits' as 'ones', bit (c - lo) % 8 of byte (c - lo) // 8, as
-    `np.unpackbits(rows, axis=1, bitorder="little")` reads them.
+    kind:
+
+    - 'ones': 1 where a class holds.
+    - 'shares': 1/k where one of k classes holds; k includes ancestors and classes outside the range.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Rows:
         closure: Closure,
         lo: int,
         hi: int,
-        kind: Literal["ones", "shares", "bits"],
-        buffer: NDArray[np.float32] | NDArray[np.uint8],
+        kind: Literal["ones", "shares"],
+        buffer: NDArray[np.float32],
     ) -> None:
-        """buffer (rows, hi - lo) float32, or (rows, ceil((hi - lo) / 8)) uint8 for bits; all zero."""
-        self._rows = _ops.Rows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
+        """buffer (rows, hi - lo) float32, all zero."""
+        self._rows = _ops.TargetRows(closure._closure, lo, hi, getattr(_ops.Kind, kind), buffer)
 
     def fill(self, tag_offsets: Offsets, tag_ids: Ids) -> None:
         """Clear what the last call set, then write row i for record i; later rows are zero.
@@ -75,7 +76,6 @@ class Rows:
 
 
 # --- pictures: cpp/include/hpcscale/pixels.hpp
-# -------------------------------------------------------------------------
 
 
 def normalize(pixels: NDArray[np.uint8], mirror: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
@@ -96,9 +96,9 @@ def pdq(picture: Luma) -> tuple[Codes, int]:
     """PDQ's 256 bits and its quality, 0 to 100, as Meta's implementation gives them  # (4,)
 
     picture: luma (h, w) in [0, 255], or RGB (h, w, 3) uint8, which saves the array that `luma` would make.
-    16-bit and transparent pictures must be converted before (Pillow: `convert("RGB")`). A side below 5 gives
-    code 0 and quality 0. `"".join(f"{word:016x}" for word in code)` is Meta's text form. ValueError: luma
-    outside [0, 255].
+    Convert 16-bit and transparent pictures first (Pillow: `convert("RGB")`). If a side is below 5, code and
+    quality are 0. Meta's text form is `"".join(f"{word:016x}" for word in code)`. Raises ValueError if luma
+    is outside [0, 255].
     """
     return _ops.pdq(picture)
 
@@ -106,8 +106,8 @@ def pdq(picture: Luma) -> tuple[Codes, int]:
 def pdq_dihedral(picture: Luma) -> tuple[Codes, int]:
     """The codes of a picture and its seven turned and mirrored forms, from one transform  # (8, 4)
 
-    In the order of pdqhash.compute_dihedral: as it is; turned by 90, 180, 270 degrees anticlockwise; mirrored
-    top to bottom, left to right; mirrored at the main diagonal (transposed) and at the other.
+    In the order of pdqhash.compute_dihedral: unchanged; turned by 90, 180, 270 degrees anticlockwise;
+    mirrored top to bottom, left to right, at the main diagonal (transposed), at the other diagonal.
     """
     return _ops.pdq_dihedral(picture)
 
@@ -120,13 +120,13 @@ def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 def phash(grey: NDArray[np.uint8]) -> int:
     """The 64 bits of imagehash.phash with default sizes; grey (h, w) as Pillow's `convert("L")` gives it.
 
-    `f"{code:016x}"` is imagehash's text form. ValueError: a side is 0.
+    `f"{code:016x}"` is imagehash's text form. Raises ValueError if a side is 0.
     """
     return _ops.phash(grey)
 
 
 def dhash(grey: NDArray[np.uint8]) -> int:
-    """The 64 bits of imagehash.dhash with default sizes, likewise."""
+    """The 64 bits of imagehash.dhash with default sizes; otherwise as `phash`."""
     return _ops.dhash(grey)
 
 
@@ -149,11 +149,14 @@ def search(
 ) -> Pairs:
     """All (i, j, distance) with a[i] and b[j] at most `radius` bits apart, by (i, j)  # (pairs, 3)
 
-    a, b (n, words): words 4 (PDQ) or 1 (pHash, dHash). With `found`, pairs go there as they are found, some
-    thousands at a time and in no order, and none are returned: memory stays bounded. `progress` gets
-    how much is done, from 0 to 1, in the calling thread. Both may raise to stop the search; Ctrl-C does.
-    chunks, variant: how to search, which does not change the pairs: chunks of multi-index hashing, 0 for a
-    scan, -1 for the planner's choice; one of `hamming_variants()`, "" for the fastest.
+    a, b: (n, words), with 4 words (PDQ) or 1 (pHash, dHash).
+    found: gets the pairs as they are found, some thousands at a time, in no order; then none are returned,
+        and memory stays bounded.
+    progress: gets how much is done, from 0 to 1, in the calling thread.
+    chunks: of multi-index hashing; 0: a scan; -1: the planner chooses. Does not change the pairs.
+    variant: one of `hamming_variants()`; "": the fastest. Does not change the pairs.
+
+    `found` and `progress` may raise to stop the search; Ctrl-C stops it too.
     """
     return _ops.search(a, b, radius, threads, chunks, variant, found, progress)
 

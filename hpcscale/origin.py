@@ -1,11 +1,11 @@
-"""What lies beside a pairs file and says of which pictures its names are: `PAIRS.json`, of `dedup search`.
+"""`PAIRS.json`, which `dedup search` writes beside a pairs file: which pictures the names in it mean.
 
-Names do not tell pictures apart, and the lines of a pairs file have no room for more. One JSON object:
+Names do not identify pictures, and the lines of a pairs file have no room for more. One JSON object:
 
     writer   "hpcscale"
     sha256   of the pairs file, as search wrote it
     a, b     {name: BLAKE2b-128 of the original picture file, in hexadecimal} of the pictures in the column;
-             a name of several pictures stands there several times. b is null where the pairs were found
+             a name that several pictures have stands there several times. b is null if the pairs were found
              within one file of hashes; then a has both columns.
 """
 
@@ -18,14 +18,14 @@ from typing import IO, Any, NamedTuple
 
 from hpcscale.files import FileError, parse_json, read_bytes, remove_asides, replacing
 
-MARK = '{"writer": "hpcscale", "sha256": '  # how our files begin
+MARK = '{"writer": "hpcscale", "sha256": '  # how these files begin
 Pictures = dict[str, tuple[str, ...]]  # name -> digests of the pictures that have it
 
 
 class Origin(NamedTuple):
     sha256: str
     a: Pictures
-    b: Pictures  # those of a where there is one file
+    b: Pictures  # equal to a if there is only one file of hashes
 
 
 def beside(pairs: Path) -> Path:
@@ -38,7 +38,7 @@ def write(
     a: Iterable[tuple[str, bytes]],
     b: Iterable[tuple[str, bytes]] | None,
 ) -> None:
-    """Write what lies beside `pairs`, whose lines are in `content` still. a, b: names and digests."""
+    """Write `PAIRS.json`. content: the file that will become `pairs`. a, b: names and digests."""
     file = beside(pairs)
     remove_asides(file)
     with content.open("rb") as lines:
@@ -62,7 +62,7 @@ def _write_column(stream: IO[str], pictures: Iterable[tuple[str, bytes]] | None)
 
 
 def read(pairs: Path) -> Origin:
-    """What lies beside `pairs`. Raises FileError and OSError."""
+    """Read `PAIRS.json`. Raises FileError and OSError."""
     file = beside(pairs)
     found = parse_json(read_bytes(file), file, _grouped)
     if not isinstance(found, dict) or not isinstance(found.get("sha256"), str) or "b" not in found:
@@ -72,7 +72,7 @@ def read(pairs: Path) -> Origin:
 
 
 def _grouped(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which the digests of one name are joined."""
+    """Makes a JSON object that keeps all digests of a name that comes several times."""
     found: dict[str, Any] = {}
     for key, value in items:
         if isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value):

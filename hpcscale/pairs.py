@@ -1,14 +1,15 @@
-r"""Files of near-duplicate pairs, and of what reviewers decided about them. Plain text, read and written here
-alone.
+r"""Files of near-duplicate pairs, and of the decisions of reviewers about them.
 
-Pairs, TSV without a header: name in A, name in B, distance. A is usually the training data and B the test
-set. In a name, backslash, tab, newline and carriage return are written \\, \t, \n and \r, and what else a
-terminal obeys (text.py) \uNNNN, so that a file can be printed; other bytes that are not UTF-8 stay as they
-are. `dedup search` writes them, the gallery and the audit read them.
+Both are plain text. No other file reads or writes them.
 
-Decisions, JSONL: {"a": name, "b": name, "decision": "accept" or "reject", "reviewer": who, "time": ISO 8601}
-a line; the last two may be left out. Accept: the two show the same picture. The gallery saves them, `merge`
-joins those of several reviewers, the audit leaves rejected pairs out.
+Pairs are TSV without a header: name in A, name in B, distance. A is usually the training data and B the test
+set. In a name, backslash, tab, newline and carriage return are written \\, \t, \n and \r, and other control
+characters (text.py) \uNNNN, so that it is safe to print a file; other bytes that are not UTF-8 stay as they
+are. `dedup search` writes pairs, the gallery and the audit read them.
+
+Decisions are JSONL, one a line: {"a": name, "b": name, "decision": "accept" or "reject", "reviewer": who,
+"time": ISO 8601}; reviewer and time may be left out. Accept means that the two show the same picture. The
+gallery saves decisions, `merge` joins those of several reviewers, the audit leaves rejected pairs out.
 """
 
 import json
@@ -22,16 +23,16 @@ from typing import Any, NamedTuple
 from hpcscale.files import FileError, open_regular, parse_json, write_file
 from hpcscale.text import CONTROLS, escaped
 
-WRITER = {"writer": "hpcscale"}  # of merged decisions, which may be replaced; those of people may not
+WRITER = {"writer": "hpcscale"}  # marks merged decisions; only these may be replaced
 VERDICTS = ("accept", "reject")
 ORIGINALS = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 ESCAPE = r"\\[\\tnr]|\\u[0-9a-f]{4}"
-# Of a distance; `float` would take 1_0 and nan too.
+# The form of a distance; `float` would accept 1_0 and nan too.
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 class PairsError(FileError):
-    """A file that is not what it should be; the message names file and line."""
+    """A file of pairs or decisions that cannot be used; the message names file and line."""
 
 
 class Pair(NamedTuple):
@@ -43,7 +44,7 @@ class Pair(NamedTuple):
 class Decision(NamedTuple):
     decision: str  # one of VERDICTS
     reviewer: str = ""
-    time: str = ""  # ISO 8601; "" is older than any
+    time: str = ""  # ISO 8601; "" counts as the oldest
 
 
 Decisions = dict[tuple[str, str], Decision]  # (name in A, name in B) -> what was decided
@@ -68,7 +69,7 @@ def read_pairs(file: Path) -> Iterator[Pair]:
 
 
 def is_pairs(file: Path) -> bool:
-    """Whether a file begins as a pairs file does."""
+    """Whether a file begins like a pairs file."""
     try:
         next(iter(read_pairs(file)), None)
     except PairsError:
@@ -77,8 +78,8 @@ def is_pairs(file: Path) -> bool:
 
 
 def read_decisions(file: Path) -> Decisions:
-    """One decision a pair: of several by one reviewer the newest. Raises PairsError, also where reviewers
-    disagree."""
+    """One decision for each pair; of several by one reviewer, the newest. Raises PairsError, also if
+    reviewers disagree."""
     agreed, disputed = merge([file])
     for (a, b), views in disputed.items():
         said = ", ".join(f"{view.reviewer or '?'}: {view.decision}" for view in views)
@@ -96,11 +97,11 @@ def write_decisions(file: Path, decisions: Decisions) -> None:
 
 
 def merge(files: Iterable[Path]) -> tuple[Decisions, dict[tuple[str, str], list[Decision]]]:
-    """Join the decisions of reviewers: what is agreed, and the views on each pair that is not.
+    """Join the decisions of reviewers. Returns those on which all agree, and for every other pair the views.
 
-    Of several decisions of one reviewer on one pair the newest counts, of equally old ones the last. A
-    reviewer without a name goes by the path of the file. An agreed decision names all who made it, and the
-    newest time. Raises PairsError.
+    Of several decisions of one reviewer on one pair, the newest counts; of equally old ones, the last. A
+    reviewer without a name is known by the path of the file. A decision on which all agree names all
+    reviewers who made it, and has the newest time. Raises PairsError.
     """
     views: dict[tuple[str, str], dict[str, Decision]] = {}
     for file in files:
@@ -162,7 +163,7 @@ def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
 
 
 def unescape(text: str) -> str:
-    """The name that stands in a TSV file or a drop list. Raises ValueError."""
+    """The name that `escape` has written, in a TSV file or a drop list. Raises ValueError."""
     if "\\" not in text:
         return text
     wrong = re.sub(ESCAPE, "", text)
@@ -184,6 +185,6 @@ def _number(text: str) -> int | float:
     if not re.fullmatch(NUMBER, text):
         raise ValueError(f"distance {text!r:.40} is not a number")
     value = float(text)
-    if not abs(value) <= 1 << 53:  # 256 bits at most, or 1 - cosine
+    if not abs(value) <= 1 << 53:  # real ones are at most 256 bits, or 1 - cosine
         raise ValueError(f"distance {text!r:.40} is too large")
     return int(text) if text.isdecimal() else value

@@ -1,7 +1,7 @@
-"""`python -m hpcscale.selftest`: does this installation work here? An image's %test.
+"""`python -m hpcscale.selftest`: does this installation work here? The %test of an image.
 
-In: nothing. Out: a line per check, and exit code 1 with the reason after the first that fails. Every module
-is imported, every variant of the C++ search is held against NumPy, a picture goes through ingest, shard and
+In: nothing. Out: one line per check; at the first that fails, its reason and exit code 1. Every module is
+imported, every variant of the C++ search is compared with NumPy, a picture goes through ingest, shard and
 DALI, and two ranks on this machine add a number. Takes seconds and needs no GPU.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 import hpcscale
 
-RANK = "HPCSCALE_SELFTEST_RANK"  # set for the processes that are ranks
+RANK = "HPCSCALE_SELFTEST_RANK"  # set in the processes that are ranks
 
 
 def imports() -> str:
@@ -46,7 +46,7 @@ def extension() -> str:
 
 
 def decoding() -> str:
-    """A picture that is stored and decoded again is the picture, but for what JPEG loses."""
+    """A picture that is stored and decoded again is the same, except for what JPEG loses."""
     import torch
     from PIL import Image
 

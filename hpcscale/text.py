@@ -1,8 +1,9 @@
 """Text that others wrote, made safe to show: names of files, tags, classes and runs.
 
-A name may hold what a terminal obeys (escape sequences, carriage returns), what turns the direction of
-writing, what ends a line, and halves of characters, which no file can hold. Where a name is shown it goes
-through here, and all that a command prints. Stands in the lowest row of the package, for every part of it.
+A name may contain control characters that a terminal obeys (escape sequences, carriage returns), marks that
+turn the direction of writing, line breaks, and surrogates (halves of characters), which no UTF-8 file can
+hold. Every name that is shown goes through here, and so does all that a command prints. This file is in the
+lowest row of the package: every part may use it.
 """
 
 import codecs
@@ -20,17 +21,17 @@ SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 _ONE_LINE = re.compile(f"[{CONTROLS}{HALVES}]")
 _LINES = re.compile(rf"(?![\n\t])[{CONTROLS}{HALVES}]")
-# What Markdown obeys, with GitHub's addresses; _ only at the ends of words, where it means something.
+# Characters with a meaning in Markdown, and GitHub's addresses; _ has one only at the ends of words.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.|^[#+=-]", re.IGNORECASE)
 
 
 def shown(text: object) -> str:
-    r"""A name as it can stand in a line: what is not seen is written \t, \n, \r or \uNNNN, as in JSON."""
+    r"""A name that fits in one line: invisible characters become \t, \n, \r or \uNNNN, as in JSON."""
     return _ONE_LINE.sub(lambda found: escaped(found[0]), str(text))
 
 
 def shown_lines(text: object) -> str:
-    """The same for a text of several lines, whose ends and tabs stay."""
+    """The same for a text of several lines: line breaks and tabs stay."""
     return _LINES.sub(lambda found: escaped(found[0]), str(text))
 
 
@@ -39,7 +40,7 @@ def escaped(character: str) -> str:
 
 
 def markdown(text: object) -> str:
-    r"""A name as Markdown shows it: no tags, links, code or emphasis come of it, and it ends no cell."""
+    r"""A name escaped for Markdown: it cannot become a tag, link, code or emphasis, or end a table cell."""
     return _MARKDOWN.sub(r"\\\g<0>", shown(text))
 
 
@@ -47,12 +48,12 @@ def markdown(text: object) -> str:
 
 
 def guard_streams() -> None:
-    """Let nothing through to stdout and stderr that a terminal obeys, whichever command, error or warning
-    says it; and let no print fail for its letters. Bytes written to a stream's buffer are not looked at.
+    """Escape control characters in all text for stdout and stderr, whichever command, error or warning it is
+    from, and let no print fail because of its characters. Bytes written to a stream's buffer pass unchanged.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not hasattr(stream, "guarded"):
-            # A stream for ASCII alone click would go around.
+            # click would bypass a stream that can only write ASCII.
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors="backslashreplace")
             stream.write = _guarded(stream.write)  # type: ignore[method-assign]
@@ -60,17 +61,17 @@ def guard_streams() -> None:
 
 
 def _guarded(write: Callable[[str], int]) -> Callable[[str], int]:
-    # What is no text, `write` refuses: click tries it to learn what a stream takes.
+    # Bytes are left to `write`, which refuses them: that is how click finds out what a stream takes.
     return lambda text: write(shown_lines(text) if isinstance(text, str) else text)
 
 
 def bare_stderr() -> TextIO:
-    """Standard error for bars, which draw with what a terminal obeys."""
+    """Standard error without the guard, for progress bars, which need control characters."""
     return open(sys.stderr.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def use_utf8() -> None:
-    """Start this process anew in Python's UTF-8 mode where the locale is for other letters: names of files
-    then mean the same bytes everywhere, and in processes that this one starts."""
+    """Restart this process in Python's UTF-8 mode if the locale has another encoding. File names then mean
+    the same bytes everywhere, also in processes that this one starts."""
     if sys.getfilesystemencoding() != "utf-8":
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})

@@ -1,9 +1,12 @@
 """The shape of the tree: imports point one way, foreign things have one file, tests mirror, links lead on."""
 
 import ast
+import io
+import keyword
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -24,13 +27,14 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
+    ("sections",),
     ("files", "progress"),
     ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
     "report": {"config", "evaluate", "files", "progress", "text"},
-    "cluster": {"config", "files", "progress", "text"},
+    "cluster": {"config", "files", "progress", "sections", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
@@ -41,6 +45,10 @@ ONLY = {
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
+
+# How words begin that only a task has, and the loop of all tasks has not.
+TASK = ("box", "caption", "class", "crop", "hierarch", "image", "label", "logit", "mask", "picture", "pixel",
+        "resnet", "softmax", "tag", "target", "vocabular")  # fmt: skip
 
 # Tests that are of no part of the package.
 APART = {"architecture", "ci", "conftest", "fuzz", "limits", "live"}
@@ -92,6 +100,14 @@ def misplaced(file: str, text: str) -> set[str]:
     }
 
 
+def task_words(text: str) -> set[str]:
+    """Words of a task in code, names, strings and comments, Python's own keywords apart."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    words = [word for token in tokens for word in re.findall("[a-z]+|[A-Z][a-z]*", token.string)
+             if not keyword.iskeyword(token.string)]  # fmt: skip
+    return {word for word in words if word.lower().startswith(TASK)}
+
+
 def broken_links(file: Path) -> list[str]:
     """Relative links of a Markdown file that lead nowhere."""
     links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", file.read_text())
@@ -126,6 +142,11 @@ def test_imports_point_one_way_and_foreign_things_have_one_file(file: Path) -> N
 def test_tests_mirror_the_package_and_say_what_they_cover(file: Path) -> None:
     assert not head(file.read_text())
     assert not file.name.startswith("test_") or mirrors(str(file.relative_to(TESTS)))
+
+
+@pytest.mark.parametrize("file", ["loop.py", "job.py"])
+def test_the_loop_knows_no_task(file: str) -> None:
+    assert not task_words((PACKAGE / "train" / file).read_text())
 
 
 def test_only_the_bindings_know_pybind11() -> None:
@@ -165,6 +186,9 @@ def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
         "nvidia",
         "hpcscale._ops",
     }
+    assert task_words("class A:\n    x = tag_ids  # of pictures\n") == {"tag", "pictures"}
+    assert task_words("x: BigTargets = f('a class')") == {"Targets", "class"}
+    assert task_words("class Interrupted(Told): step, stages, maximal = 1, 2, 3") == set()
     assert head('"""Says what it covers, and more below.\n\nMore."""\n') == ""
     for text in ("", "x = 1", '"""Says it\non two lines."""', '"""No stop"""', f'"""{"long " * 22}."""'):
         assert head(text)

@@ -67,20 +67,17 @@ py::tuple give(hpcscale::OwnedLists&& lists) {
     return py::make_tuple(give(std::move(lists.offsets)), give(std::move(lists.ids)));
 }
 
-std::unique_ptr<hpcscale::Rows> rows(const hpcscale::Closure& closure, std::size_t lo, std::size_t hi,
-                                     hpcscale::Kind kind, py::array buffer) {
-    if (kind == hpcscale::Kind::bits) {
-        expect<std::uint8_t>(buffer, "buffer", 2);
-    } else {
-        expect<float>(buffer, "buffer", 2);
-    }
+std::unique_ptr<hpcscale::TargetRows> target_rows(const hpcscale::Closure& closure, std::size_t lo,
+                                                  std::size_t hi, hpcscale::Kind kind, py::array buffer) {
+    expect<float>(buffer, "buffer", 2);
     // mutable_data() throws ValueError if the array is read-only.
-    auto result = std::make_unique<hpcscale::Rows>(closure, lo, hi, kind, buffer.mutable_data(),
-                                                   static_cast<std::size_t>(buffer.shape(0)));
-    if (static_cast<std::size_t>(buffer.shape(1)) != result->width()) {
-        throw py::value_error("buffer: needs rows of " + std::to_string(result->width()) +
-                              " elements for classes [" + std::to_string(lo) + ", " + std::to_string(hi) +
-                              "), found " + describe(buffer));
+    auto* const first = static_cast<float*>(buffer.mutable_data());
+    auto result = std::make_unique<hpcscale::TargetRows>(closure, lo, hi, kind, first,
+                                                         static_cast<std::size_t>(buffer.shape(0)));
+    if (static_cast<std::size_t>(buffer.shape(1)) != hi - lo) {
+        throw py::value_error("buffer: needs rows of " + std::to_string(hi - lo) + " elements for classes [" +
+                              std::to_string(lo) + ", " + std::to_string(hi) + "), found " +
+                              describe(buffer));
     }
     return result;
 }
@@ -118,13 +115,10 @@ void bind_labels(py::module_& m) {
             }
             return give(std::move(result));
         });
-    py::enum_<Kind>(m, "Kind")
-        .value("ones", Kind::ones)
-        .value("shares", Kind::shares)
-        .value("bits", Kind::bits);
-    py::class_<Rows>(m, "Rows")
-        .def(py::init(&rows), py::keep_alive<1, 2>(), py::keep_alive<1, 6>())
-        .def("fill", [](Rows& rows, const py::array& offsets, const py::array& ids) {
+    py::enum_<Kind>(m, "Kind").value("ones", Kind::ones).value("shares", Kind::shares);
+    py::class_<TargetRows>(m, "TargetRows")
+        .def(py::init(&target_rows), py::keep_alive<1, 2>(), py::keep_alive<1, 6>())
+        .def("fill", [](TargetRows& rows, const py::array& offsets, const py::array& ids) {
             const Lists tags = lists(offsets, ids);
             const unlocked release;
             rows.fill(tags);

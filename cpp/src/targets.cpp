@@ -50,11 +50,11 @@ OwnedLists labels(const Closure& closure, Lists tags) {
     return result;
 }
 
-Rows::Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, void* buffer,
-           std::size_t capacity)
+TargetRows::TargetRows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, float* buffer,
+                       std::size_t capacity)
     : closure_(closure),
       lo_(lo),
-      width_(kind == Kind::bits ? (hi - lo + 7) / 8 : hi - lo),
+      width_(hi - lo),
       capacity_(capacity),
       kind_(kind),
       buffer_(buffer),
@@ -77,7 +77,7 @@ Rows::Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, vo
 }
 
 // How many of all classes, not only those in range, hold for a record with these tags.
-std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
+std::size_t TargetRows::distinct(std::span<const std::int32_t> tags) {
     if (tags.size() == 1) return parts_[static_cast<std::size_t>(tags[0])].all;
     std::size_t count = 0;
     for (const std::int32_t t : tags) {
@@ -92,12 +92,11 @@ std::size_t Rows::distinct(std::span<const std::int32_t> tags) {
     return count;
 }
 
-// Clear the buffer, then call put(buffer, first element of the row, column) for all classes in range.
-// put_for(record) makes the `put` of a record; put returns the index of the element that it wrote.
-template <typename Element, typename Put>
-void Rows::write(Lists tags, Put&& put_for) {
-    auto* const buffer = static_cast<Element*>(buffer_);
-    for (const std::uint32_t element : set_) buffer[element] = Element{0};
+// Clear, then write value_of(record) at all classes of each record that are in range.
+template <typename Value>
+void TargetRows::write(Lists tags, const Value& value_of) {
+    float* const buffer = buffer_;
+    for (const std::uint32_t element : set_) buffer[element] = 0.0f;
     std::size_t total = 0;
     for (const std::int32_t t : tags.ids) {
         const auto inside = parts_[static_cast<std::size_t>(t)].inside;
@@ -110,42 +109,30 @@ void Rows::write(Lists tags, Put&& put_for) {
     std::uint32_t* next = set_.data();
     for (std::size_t i = 0; i < tags.size(); ++i) {
         const auto record = tags[i];
-        const auto put = put_for(record);
+        const float value = value_of(record);
         const std::size_t row = i * width_;
         for (const std::int32_t t : record) {
             for (const std::int32_t c : parts_[static_cast<std::size_t>(t)].inside) {
-                *next++ = static_cast<std::uint32_t>(put(buffer, row, static_cast<std::size_t>(c) - lo_));
+                const std::size_t element = row + static_cast<std::size_t>(c) - lo_;
+                buffer[element] = value;
+                *next++ = static_cast<std::uint32_t>(element);
             }
         }
     }
 }
 
-void Rows::fill(Lists tags) {
+void TargetRows::fill(Lists tags) {
     check(tags, closure_.tags(), "record", "tag id");
     if (tags.size() > capacity_) {
         throw std::invalid_argument("found " + std::to_string(tags.size()) + " records, the buffer holds " +
                                     std::to_string(capacity_));
     }
     using Record = std::span<const std::int32_t>;
-    const auto store = [](float value) {
-        return [value](float* buffer, std::size_t row, std::size_t column) {
-            buffer[row + column] = value;
-            return row + column;
-        };
-    };
-    const auto flip = [](std::uint8_t* buffer, std::size_t row, std::size_t column) {
-        const std::size_t byte = row + column / 8;
-        buffer[byte] = static_cast<std::uint8_t>(buffer[byte] | 1u << column % 8);
-        return byte;
-    };
     switch (kind_) {
         case Kind::ones:
-            return write<float>(tags, [&](Record) { return store(1.0f); });
+            return write(tags, [](Record) { return 1.0f; });
         case Kind::shares:
-            return write<float>(tags,
-                                [&](Record r) { return store(1.0f / static_cast<float>(distinct(r))); });
-        case Kind::bits:
-            return write<std::uint8_t>(tags, [&](Record) { return flip; });
+            return write(tags, [this](Record record) { return 1.0f / static_cast<float>(distinct(record)); });
     }
 }
 

@@ -29,11 +29,11 @@ const Ids kTags = {1, 2, -1, 3, 1, 0};
 std::vector<float> fill(Kind kind, std::size_t lo, std::size_t hi, const std::vector<Ids>& records) {
     const Closure closure(kTags, kAncestors.view());
     std::vector<float> buffer(records.size() * (hi - lo));
-    Rows(closure, lo, hi, kind, buffer.data(), records.size()).fill(lists(records).view());
+    TargetRows(closure, lo, hi, kind, buffer.data(), records.size()).fill(lists(records).view());
     return buffer;
 }
 
-TEST(Rows, OnesAreTheClosure) {
+TEST(TargetRows, OnesAreTheClosure) {
     // clang-format off
     EXPECT_EQ(fill(Kind::ones, 0, 4, {{0}, {}, {2}, {1, 3}, {0, 4, 0}, {0, 1, 2, 3}}),
               (std::vector<float>{1, 1, 0, 0,    // a dog is an animal
@@ -45,7 +45,7 @@ TEST(Rows, OnesAreTheClosure) {
     // clang-format on
 }
 
-TEST(Rows, SharesCountAllClassesOnceAndThoseOutsideTheRangeToo) {
+TEST(TargetRows, SharesCountAllClassesOnceAndThoseOutsideTheRangeToo) {
     const float third = 1.0f / 3.0f;
     // clang-format off
     EXPECT_EQ(fill(Kind::shares, 0, 4, {{0}, {0, 4}, {0, 1}, {2}, {5}}),
@@ -61,7 +61,7 @@ TEST(Rows, SharesCountAllClassesOnceAndThoseOutsideTheRangeToo) {
 }
 
 // Every kind and many ranges, with a buffer used again and again, against sets.
-TEST(Rows, EqualTheDefinitionBatchAfterBatch) {
+TEST(TargetRows, EqualTheDefinitionBatchAfterBatch) {
     std::mt19937 random(1);
     const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random()) % n; };
     for (const std::size_t classes : {1, 7, 8, 9, 63, 64, 65, 200}) {
@@ -80,10 +80,8 @@ TEST(Rows, EqualTheDefinitionBatchAfterBatch) {
             if (lo > hi) std::swap(lo, hi);
             constexpr std::size_t capacity = 9;
             std::vector<float> ones(capacity * (hi - lo)), shares(ones);
-            std::vector<std::uint8_t> bits(capacity * ((hi - lo + 7) / 8));
-            Rows one(closure, lo, hi, Kind::ones, ones.data(), capacity);
-            Rows share(closure, lo, hi, Kind::shares, shares.data(), capacity);
-            Rows bit(closure, lo, hi, Kind::bits, bits.data(), capacity);
+            TargetRows one(closure, lo, hi, Kind::ones, ones.data(), capacity);
+            TargetRows share(closure, lo, hi, Kind::shares, shares.data(), capacity);
             for (int batch = 0; batch < 5; ++batch) {
                 std::vector<Ids> records(below(capacity + 1));
                 for (auto& record : records) {
@@ -91,7 +89,7 @@ TEST(Rows, EqualTheDefinitionBatchAfterBatch) {
                         record.push_back(static_cast<std::int32_t>(below(tags.size())));
                 }
                 const OwnedLists given = lists(records);
-                for (Rows* rows : {&one, &share, &bit}) rows->fill(given.view());
+                for (TargetRows* rows : {&one, &share}) rows->fill(given.view());
                 const OwnedLists held = labels(closure, given.view());
                 for (std::size_t i = 0; i < capacity; ++i) {
                     std::set<std::int32_t> expected;
@@ -109,9 +107,8 @@ TEST(Rows, EqualTheDefinitionBatchAfterBatch) {
                     const float k = 1.0f / static_cast<float>(expected.size());
                     for (std::size_t c = lo; c < hi; ++c) {
                         const bool holds = expected.contains(static_cast<std::int32_t>(c));
-                        EXPECT_EQ(ones[i * one.width() + c - lo], holds ? 1.0f : 0.0f);
-                        EXPECT_EQ(shares[i * share.width() + c - lo], holds ? k : 0.0f);
-                        EXPECT_EQ(bits[i * bit.width() + (c - lo) / 8] >> (c - lo) % 8 & 1, holds ? 1 : 0);
+                        EXPECT_EQ(ones[i * (hi - lo) + c - lo], holds ? 1.0f : 0.0f);
+                        EXPECT_EQ(shares[i * (hi - lo) + c - lo], holds ? k : 0.0f);
                     }
                 }
             }
@@ -119,10 +116,10 @@ TEST(Rows, EqualTheDefinitionBatchAfterBatch) {
     }
 }
 
-TEST(Rows, ChangeNothingOnAnError) {
+TEST(TargetRows, ChangeNothingOnAnError) {
     const Closure closure(kTags, kAncestors.view());
     std::vector<float> buffer(8);
-    Rows rows(closure, 0, 4, Kind::ones, buffer.data(), 2);
+    TargetRows rows(closure, 0, 4, Kind::ones, buffer.data(), 2);
     rows.fill(lists({{0}, {3}}).view());
     const std::vector<float> before = buffer;
     try {
@@ -138,12 +135,13 @@ TEST(Rows, ChangeNothingOnAnError) {
     EXPECT_EQ(buffer, (std::vector<float>{1, 0, 1, 0, 0, 0, 0, 0}));
 }
 
-TEST(Rows, RejectABadRangeOrTag) {
+TEST(TargetRows, RejectABadRangeOrTag) {
     const Closure closure(kTags, kAncestors.view());
-    EXPECT_THROW(Rows(closure, 0, 5, Kind::ones, nullptr, 0), std::out_of_range);
-    EXPECT_THROW(Rows(closure, 3, 2, Kind::bits, nullptr, 0), std::out_of_range);
-    EXPECT_NO_THROW(Rows(closure, 4, 4, Kind::ones, nullptr, 0));
-    EXPECT_THROW(Rows(closure, 0, 4, Kind::ones, nullptr, (std::size_t{1} << 30) + 1), std::invalid_argument);
+    EXPECT_THROW(TargetRows(closure, 0, 5, Kind::ones, nullptr, 0), std::out_of_range);
+    EXPECT_THROW(TargetRows(closure, 3, 2, Kind::shares, nullptr, 0), std::out_of_range);
+    EXPECT_NO_THROW(TargetRows(closure, 4, 4, Kind::ones, nullptr, 0));
+    EXPECT_THROW(TargetRows(closure, 0, 4, Kind::ones, nullptr, (std::size_t{1} << 30) + 1),
+                 std::invalid_argument);
     for (const std::int32_t wrong : {-2, 4}) {
         const Ids tags = {0, wrong};
         EXPECT_THROW(Closure(tags, kAncestors.view()), std::out_of_range) << wrong;

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hpcscale.cli.terminal import FOLDER
+from hpcscale.cli.terminal import AS_JSON, FOLDER
 
 
 @click.command()
@@ -14,7 +14,7 @@ from hpcscale.cli.terminal import FOLDER
 @click.option(
     "--site", "name", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@AS_JSON
 def doctor(folder: Path, name: str | None, as_json: bool) -> None:
     """Find what would stop a job here, and say what to do about it.
 

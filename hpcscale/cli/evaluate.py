@@ -1,14 +1,12 @@
 """hpcscale evaluate. Parse, start ranks or call hpcscale.evaluate.evaluate_run, print the metrics."""
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hpcscale.cli.terminal import FOLDER
+from hpcscale.cli.terminal import AS_JSON, FOLDER, RANKS, start_ranks
 from hpcscale.config import SETS
 
 
@@ -20,15 +18,8 @@ from hpcscale.config import SETS
     type=click.Choice(SETS),
     help="Samples to evaluate on.  [default: validation data if configured, else held_out, else train]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--ranks",
-    "count",
-    type=click.IntRange(1, 1024),
-    default=1,
-    show_default=True,
-    help="Ranks to start on this machine.",
-)
+@AS_JSON
+@RANKS
 @click.option(
     "--batch",
     type=click.IntRange(1, 65536),
@@ -41,15 +32,10 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
     Prints its metrics beside those of a baseline that only knows how frequent each class is. Writes
     RUN/evaluations/<set>-<step>/, which `hpcscale report` reads.
     """
+    options = [f"--set={which}"] * bool(which) + [f"--batch={batch}"] * bool(batch) + ["--json"] * as_json
+    start_ranks(count, "evaluate", run, *options)
+
     from hpcscale import ranks
-
-    if count > 1:
-        if "HOROVOD_RANK" in os.environ:
-            raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
-        options = [f"--set={which}"] * bool(which) + [f"--batch={batch}"] * bool(batch) + ["--json"] * as_json
-        command = [sys.executable, "-m", "hpcscale", "evaluate", str(run), *options]
-        sys.exit(ranks.launch(command, count))
-
     from hpcscale.cli.outcome import of_a_rank
     from hpcscale.evaluate.classify import evaluate_run
     from hpcscale.report.tables import results

@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from hpcscale.cli import words
-from hpcscale.cli.terminal import ANY
+from hpcscale.cli.terminal import ANY, AS_JSON
 from hpcscale.cluster import jobs as reading
 from hpcscale.cluster import records, slurm
 
-FOLDER = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
+RUN = click.argument("run", metavar="RUN", callback=lambda _, __, value: folder_of(value),
                         type=ANY)  # fmt: skip
 JOB = click.option("--job", metavar="ID", callback=lambda _, __, value: job_id(value),
                    help="A job, or one task of an array, ID_TASK.  [default: the newest job]")  # fmt: skip
@@ -60,8 +60,8 @@ def say(line: str) -> None:
 
 
 @click.command()
-@FOLDER
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@RUN
+@AS_JSON
 @settled
 def status(run: Path, as_json: bool) -> None:
     """Show how far the newest job of RUN is.
@@ -100,7 +100,7 @@ def _print(found: dict[str, Any]) -> None:
 
 
 @click.command()
-@FOLDER
+@RUN
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, requeues included.")
 @JOB
 @settled
@@ -138,7 +138,7 @@ def logs(run: Path, follow: bool, job: str | None) -> None:
 
 
 @click.command()
-@FOLDER
+@RUN
 @JOB
 @settled
 def cancel(run: Path, job: str | None) -> None:
@@ -157,7 +157,7 @@ def cancel(run: Path, job: str | None) -> None:
 
 
 @click.command()
-@FOLDER
+@RUN
 @JOB
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @settled

@@ -54,9 +54,23 @@ SOURCE = PlainPath(exists=True, path_type=Path)  # a file or a folder
 OUT = PlainPath(dir_okay=False, path_type=Path)
 OUT_FOLDER = PlainPath(file_okay=False, path_type=Path)
 ANY = PlainPath(path_type=Path)
+RANKS = click.option("--ranks", "count", type=click.IntRange(1, 1024), default=1, show_default=True,
+                     help="Ranks to start on this machine.")  # fmt: skip
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 PART = click.option(
     "--part", metavar="I/N", callback=_part, help="Do only share I of N, counted from 0; see below."
 )
+
+
+def start_ranks(count: int, *words: str | Path) -> None:
+    """Run `hpcscale WORDS` as so many ranks of this machine, and end with their exit code. A count of 1 does
+    nothing: then this process is the rank, alone or as srun started it."""
+    from hpcscale import ranks
+
+    if count > 1:
+        if "HOROVOD_RANK" in os.environ:
+            raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
+        sys.exit(ranks.launch([sys.executable, "-m", "hpcscale", *map(str, words)], count))
 
 
 def stop(message: str, code: int) -> NoReturn:

@@ -1,12 +1,10 @@
 """`hpcscale train`: start a run or go on with it, with one rank or several on this machine."""
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from hpcscale.cli.terminal import ANY, OUT_FOLDER
+from hpcscale.cli.terminal import ANY, OUT_FOLDER, RANKS, start_ranks
 
 
 @click.command()
@@ -15,14 +13,7 @@ from hpcscale.cli.terminal import ANY, OUT_FOLDER
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
-@click.option(
-    "--ranks",
-    "count",
-    type=click.IntRange(1, 1024),
-    default=1,
-    show_default=True,
-    help="Ranks to start on this machine.",
-)
+@RANKS
 def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None:
     """Train RUN as a recipe says, or go on with it.
 
@@ -31,16 +22,12 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     75. Other exit codes: 1, an error with a message, which would come again; 70, an unexpected error; 76,
     another rank was lost; 77, a step took far longer than those before it.
     """
-    from hpcscale import config, ranks
+    from hpcscale import config
 
     settings = config.load(file, overrides)
     config.samples_of_rank(settings, count)
-    if count > 1:
-        if "HOROVOD_RANK" in os.environ:
-            raise click.UsageError("--ranks: this process is a rank already (HOROVOD_RANK is set)")
-        options = [word for override in overrides for word in ("--set", override)]
-        command = [sys.executable, "-m", "hpcscale", "train", str(run), "--config", str(file), *options]
-        sys.exit(ranks.launch(command, count))
+    options = [word for override in overrides for word in ("--set", override)]
+    start_ranks(count, "train", run, "--config", file, *options)
 
     from hpcscale.cli.outcome import of_a_rank
     from hpcscale.train import pretrain, process

@@ -73,4 +73,4 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
 
     settings = config.load(values["file"], values["overrides"])
     file: Path = values["file"]
-    return settings, data_paths(settings) + [file] * file.exists()  # else it is one of the package
+    return settings, data_paths(settings) + [file] * file.exists()  # else it is a recipe of the package

@@ -20,14 +20,14 @@ from hpcscale.cluster.site import Site, Template, find, load
 from hpcscale.config import ConfigError
 
 Where = Literal["login node", "compute node", "image"]
-SLURM, APPTAINER = (21, 8), (1, 1)  # oldest versions that know the options that jobs use
+SLURM, APPTAINER = (21, 8), (1, 1)  # the oldest versions with all options that jobs use
 SINGULARITY = (3, 10)
-# Ours that are meant for the login node.
+# Our variables that are meant for the login node.
 LOGIN = {"HPCSCALE_SITE", "HPCSCALE_CACHE", "HPCSCALE_TORCH"}
 
 
 def locate() -> Where:
-    """Where this process runs. A machine that is no cluster's counts as a login node without Slurm."""
+    """Where this process runs. A machine outside any cluster counts as a login node without Slurm."""
     environment = os.environ
     if "APPTAINER_CONTAINER" in environment or "SINGULARITY_CONTAINER" in environment:
         return "image"
@@ -121,7 +121,7 @@ def slurm_programs(here: Site | None, where: Where) -> Iterator[Finding]:
 
 
 def shell(environment: Mapping[str, str]) -> Finding:
-    """What of this shell would change a job, if it came there."""
+    """What in this shell's environment would change a job if it reached it."""
     found = sorted(slurm.cleared(environment) - LOGIN)
     if not found:
         return Finding("shell", "ok", "sets nothing that a job must not get")
@@ -147,7 +147,7 @@ def _apptainer(here: Site | None, where: Where) -> Iterator[Finding]:
     if program is None:
         modules = f"; the site loads {', '.join(here.modules)} in jobs" if here and here.modules else ""
         advice = "load its module, or ask the site to install it: jobs run in an image"
-        late = where == "login node" or modules  # nodes may have it all the same
+        late = where == "login node" or modules  # compute nodes may have it even so
         yield Finding(check, "warning" if late else "problem", f"no '{wanted}' on PATH{modules}", advice)
         return
     code, said = node.call([program, "--version"])
@@ -183,7 +183,7 @@ def _has_setuid(program: Path) -> bool:
 
 
 def fuse(program: Path, setuid: bool, device: Path = Path("/dev/fuse")) -> Finding:
-    """Can an image be mounted? Else it is unpacked for every rank."""
+    """Can an image be mounted? If not, every rank has to unpack it."""
     if setuid:
         return Finding("fuse", "ok", "not needed: Apptainer is installed setuid")
     slow = "without, every rank unpacks the whole image first, which takes minutes and gigabytes"
@@ -210,7 +210,7 @@ def _site(here: Site, where: Where) -> Iterator[Finding]:
 
 
 def image(here: Site, where: Where) -> Iterator[Finding]:
-    """Is the site's image there, with its record? Its digest is for `image verify` and for every job."""
+    """Is the site's image there, with its record? Its digest is left to `image verify` and to every job."""
     check, file = "image", here.image
     if not file.is_file():
         advice = "build it (`hpcscale image build`), or name the right one in the site"
@@ -240,7 +240,7 @@ def image(here: Site, where: Where) -> Iterator[Finding]:
 
 
 def cuda_of_image(file: Path) -> str | None:
-    """CUDA that the image's torch was built for, from the bill of materials beside the image."""
+    """The CUDA version that the image's torch was built for, from the bill of materials beside the image."""
     try:
         listed = records.read_json(file.with_name(f"{file.name}.cdx.json"))["components"]
         versions = [str(part["version"]) for part in listed if part["name"] == "torch"]

@@ -1,8 +1,8 @@
 """Images: built of containers/*.def, tested, recorded, and checked before they run.
 
 In: this clone (source.py). Out: FILE, one SIF; FILE.json, its SHA-256 and what it was made of; FILE.cdx.json,
-every package in it (sbom.py). A build needs no root. All is made aside and renamed, so that FILE is always a
-whole image that has passed its test. The only file that builds, tests and inspects with apptainer.
+every package in it (sbom.py). A build needs no root. All three are written aside and renamed, so FILE is
+always a whole image that has passed its test. Only this file builds, tests and inspects with apptainer.
 """
 
 import json
@@ -25,9 +25,9 @@ from hpcscale.cluster.storage import BUILD
 from hpcscale.files import Told, aside, check_output, commit, marked, remove_asides, write_file
 from hpcscale.progress import Say
 
-# What to tell of a build's output: the steps of install/image.sh, and of apptainer.
+# Lines of a build's output that are shown: the steps of install/image.sh, and of apptainer.
 STEPS = ("==> ", "INFO:    ")
-# Nothing of this machine is to be seen in the image: /tmp and the home folder are empty and in memory.
+# Nothing of this machine may get into the image: /tmp and the home folder are empty and in memory.
 ALONE = ("--cleanenv", "--contain", "--no-mount", "home,cwd", "--pwd", "/")
 
 
@@ -54,17 +54,16 @@ def build(
 ) -> dict[str, Any]:
     """Make the image `out` of this clone as it is, and return its record.
 
-    An `out` that is there is used: left alone if it was made of the same source, and given only the new
-    Python files if nothing else has changed, which takes a fraction of the time. `fresh` builds from nothing
-    all the same. mirror: of Debian; else the one that apt uses here. Raises ImageError, SourceError and
-    MirrorError.
+    An existing `out` saves time: it is left alone if it was made of the same source, and only gets new Python
+    files if nothing else has changed. fresh: build from nothing even so. mirror: of Debian; by default the
+    one that apt uses here. Raises ImageError, SourceError and MirrorError.
     """
     clone, out = source.root(), out.absolute()
     _check(out)
     with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
         work = Path(name)
         image, copy = work / out.name, work / "source"
-        source.copy(clone, copy)  # all that is built, also if the clone is edited meanwhile
+        source.copy(clone, copy)  # what is built, even if the clone is edited meanwhile
         digests = {"source": source.digest(copy), "environment": source.environment(copy, kind)}
         before = None if fresh else _before(out)
         if before and before["source"] == digests["source"] and before["signed"] >= sign:
@@ -106,7 +105,7 @@ def test(image: Path) -> str:
 
 
 def verify(image: Path) -> dict[str, Any]:
-    """Return the record of an image that is the recorded one, bit by bit, with its signature; ImageError."""
+    """Compare an image with its record, bit by bit; check its signature; return the record. ImageError."""
     record = _read(image)
     found = source.sha256(image)
     if found != record["sha256"]:
@@ -120,7 +119,7 @@ def verify(image: Path) -> dict[str, Any]:
 
 
 def info(image: Path) -> dict[str, Any]:
-    """The record of an image; without one, the labels in it. Does not check the image."""
+    """The record of an image; without a record, the labels in the image. Does not check the image."""
     if _record(image).exists():
         return _read(image)
     labels = _told(_call(apptainer(), "inspect", "--json", "--labels", str(image)))
@@ -143,14 +142,14 @@ def _check(out: Path) -> None:
     """Refuse what cannot be done before anything is downloaded. Raises ImageError and OutputError."""
     if not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
-    apptainer()
+    apptainer()  # fails before anything is downloaded
     check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
     check_output(_record(out), ours=marked(b'"environment": '))
     check_output(_bill(out), ours=marked(b"CycloneDX"))
 
 
 def _onto(out: Path, copy: Path) -> Recipe:
-    """The image that is there, and the Python files of the source copy."""
+    """The existing image, and the Python files of the source copy."""
     return Recipe(copy / "containers" / "update.def", [f"{copy}:/mnt:ro"], {"image": str(out)})
 
 
@@ -197,13 +196,13 @@ def _build(recipe: Recipe, labels: dict[str, str], image: Path, work: Path, say:
 
 
 def _environment() -> dict[str, str]:
-    """Of this shell, without what would put folders or variables of its user into an image."""
+    """This shell's environment, without what would put the user's folders or variables into an image."""
     bad = re.compile(r"(APPTAINER|SINGULARITY)(ENV_|_BIND|_MOUNT)")
     return {name: value for name, value in os.environ.items() if not bad.match(name)}
 
 
 def _path() -> str:
-    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # debootstrap lies there
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # where debootstrap is installed
 
 
 @contextmanager
@@ -226,7 +225,7 @@ def _call(*command: str, terminal: bool = False) -> str:
 
 
 def _told(text: str) -> dict[str, Any]:
-    """The JSON object in what a program printed, where a site's wrapper may have said something before it."""
+    """The JSON object in what a program printed; a site's wrapper may have printed something before it."""
     for begin in (index for index, letter in enumerate(text) if letter == "{"):
         try:
             found = json.JSONDecoder().raw_decode(text, begin)[0]
@@ -256,7 +255,7 @@ def _read(image: Path) -> dict[str, Any]:
 
 
 def _before(out: Path) -> dict[str, Any] | None:
-    """The record of the image that is there, if it is to be trusted."""
+    """The record of the existing image, if it can be trusted."""
     try:
         return verify(out)
     except (ImageError, OSError):
@@ -276,7 +275,7 @@ def _publish(image: Path, out: Path, record: dict[str, Any], bill: dict[str, Any
     try:
         shutil.move(image, temporary)  # from another disk, perhaps
         write_file(_bill(out), (json.dumps(bill, indent=1) + "\n").encode())
-        # For a moment the record is newer than the image: a job that begins just then is refused.
+        # For a moment the record is newer than the image; a job that starts just then is refused.
         write_file(_record(out), (json.dumps(record, indent=1) + "\n").encode())
         commit(temporary, out)
     finally:

@@ -1,6 +1,6 @@
 """What became of the jobs of a folder: files of FOLDER/jobs (and a run's log) in, plain values out.
 
-Slurm is asked where it is at hand, and knows of finished jobs only for some minutes; the files know for ever.
+Slurm is asked too, if it is here, but remembers a finished job only for some minutes; the files stay.
 """
 
 import json
@@ -20,16 +20,16 @@ class Attempt(NamedTuple):
     number: int
     nodes: str
     begin: int  # Unix time
-    end: int | None = None  # None: it runs, or was lost
+    end: int | None = None  # None: it still runs, or was lost
     verdict: str | None = None  # done, stopped, failed, retry, lost
     code: int | None = None
     blamed: str = ""  # nodes, as a,b
-    excluded: str = ""  # nodes that were, after this attempt
-    refused: str = ""  # Slurm's words, where it did not take the job back into the queue
+    excluded: str = ""  # nodes that were excluded after this attempt
+    refused: str = ""  # what Slurm said, if it did not take the job back into the queue
 
 
 def ids(folder: Path) -> list[str]:
-    """Jobs of the folder, the oldest first, submitted or by hand; an array is one."""
+    """Jobs of the folder, by `submit` or by hand, the oldest first; an array counts as one."""
     named = (JOB.fullmatch(file.name) for file in (folder / "jobs").iterdir()) if _has(folder) else ()
     return sorted({found[1] for found in named if found}, key=int)
 
@@ -39,7 +39,7 @@ def _has(folder: Path) -> bool:
 
 
 def attempts(folder: Path, job: str) -> dict[str, list[Attempt]]:
-    """Attempts of a job, or of each task of an array that has begun: "5" or "5_0" to its attempts."""
+    """Attempts of a job ("5"), or of each task of an array ("5_0") that has begun."""
     found = {}
     for file in (folder / "jobs").glob(f"{job}*.attempts.jsonl"):
         name = file.name.partition(".")[0]
@@ -49,7 +49,7 @@ def attempts(folder: Path, job: str) -> dict[str, list[Attempt]]:
 
 
 def _told(events: list[Event]) -> list[Attempt]:
-    """Attempts by the events of their file; an event that is not as it should be is passed over."""
+    """The attempts that the events of a file describe; malformed events are skipped."""
     tries: dict[int, Attempt] = {}
     for event in events:
         number, at = _integer(event, "attempt"), _integer(event, "time")
@@ -77,7 +77,7 @@ def logs(folder: Path, job: str) -> list[Path]:
 
 
 def active_trainings(folder: Path) -> set[str]:
-    """Jobs that wait or run and train this folder; so may one by hand, or one whose record is damaged."""
+    """Jobs that wait or run and train this folder. Those by hand or with damaged records may, and count."""
     return active([job for job in ids(folder) if _may_train(folder, job)])
 
 
@@ -89,7 +89,7 @@ def _may_train(folder: Path, job: str) -> bool:
 
 
 def active(jobs: list[str]) -> set[str]:
-    """Those of the jobs, or tasks of arrays, that wait or run. Raises SlurmError if Slurm does not say."""
+    """Which of the jobs, or tasks of arrays, wait or run. Raises SlurmError if Slurm does not say."""
     known = slurm.states(jobs)
     if known is None:
         raise slurm.SlurmError("squeue does not tell which jobs wait or run")
@@ -98,10 +98,10 @@ def active(jobs: list[str]) -> set[str]:
 
 
 def state(tries: dict[str, list[Attempt]], known: dict[str, str] | None) -> str:
-    """State of a job in Slurm's words: as Slurm knows it, else as its files tell.
+    """State of a job in Slurm's words: what Slurm says, else what its files say.
 
-    A job that Slurm has forgotten ({}) is over, however its files end; one that it cannot be asked for (None)
-    may not be.
+    known: {} if Slurm has forgotten the job, which is then over, whatever its files say; None if Slurm cannot
+    be asked: then the job may still run.
     """
     states = set((known or {}).values()) or {_ended(task, known is None) for task in tries.values()}
     states = states or {"PENDING" if known is None else "CANCELLED"}
@@ -113,7 +113,7 @@ def state(tries: dict[str, list[Attempt]], known: dict[str, str] | None) -> str:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """The newest job of the folder, how far its run is, and all jobs. FileNotFoundError without any."""
+    """The newest job of the folder, how far its run is, and all jobs. FileNotFoundError if there is none."""
     everything = ids(folder)
     if not everything:
         raise FileNotFoundError(f"{folder}: no job was submitted for it: there is none in {folder / 'jobs'}")
@@ -127,8 +127,8 @@ def status(folder: Path) -> dict[str, Any]:
 def progress(folder: Path, shown: list[dict[str, Any]]) -> dict[str, Any]:
     """How far a training is, from its config.json and log.jsonl; all None for other folders.
 
-    goodput is the time that steps took which count (a step that was done twice counts once), divided by the
-    time since the first training job began, waiting in the queue between attempts included.
+    goodput: the time of the steps that count (a step that was done twice counts once), divided by the time
+    since the first training job began, including the time in the queue between attempts.
     """
     lines = {}
     for line in _lines(folder / "log.jsonl"):
@@ -161,7 +161,7 @@ def progress(folder: Path, shown: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, Any]:
-    """One job; `known`: what Slurm says of it and others."""
+    """One job. known: what Slurm says of jobs."""
     damage = None
     try:
         said = records.read(folder, job)
@@ -177,7 +177,7 @@ def job_of(folder: Path, job: str, known: dict[str, str] | None) -> dict[str, An
         "state": now,
         "reason": slurm.reason(job) if own and now in slurm.ACTIVE - {"RUNNING", "COMPLETING"} else None,
         "command": said.get("command", []),
-        "damage": damage,  # of its record
+        "damage": damage,  # what is wrong with its record
         "attempts": max((len(task) for task in tries.values()), default=0),
         "failures": sum(attempt.verdict in ("failed", "retry", "lost") for attempt in everyone),
         "nodes": everyone[-1].nodes if everyone else None,
@@ -205,7 +205,7 @@ def _excluded(tries: list[Attempt]) -> dict[str, str]:
 
 
 def _ended(task: list[Attempt], active: bool) -> str:
-    """State by the last line of an attempts file; `active`: the job may wait or run."""
+    """State by the last line of an attempts file. active: the job may still wait or run."""
     last = task[-1].verdict if task else None
     if last in ("done", "failed") or not active:
         return "COMPLETED" if last == "done" else "FAILED"
@@ -232,7 +232,7 @@ def _number(event: Event, key: str) -> float | None:
 
 
 def _lines(file: Path) -> list[Event]:
-    """Events of a file of JSON lines; one that was cut off is passed over."""
+    """Events of a file of JSON lines; a line that was cut off is skipped."""
     found = []
     try:
         lines = file.read_text(errors="replace").splitlines() if file.is_file() else []

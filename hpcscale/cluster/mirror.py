@@ -13,17 +13,17 @@ SUITE = "bookworm"  # of containers/hpcscale-cpu.def
 
 
 class MirrorError(Told):
-    """apt here knows no Debian mirror."""
+    """apt on this machine knows no Debian mirror."""
 
 
 def debian_mirror(apt: Path = APT) -> str:
-    """The mirror of the suite that the image is made of; else, of another of Debian. Raises MirrorError."""
+    """The mirror for the image's suite; else that for another suite of Debian. Raises MirrorError."""
     found = [
         entry for file in _files(apt) for entry in (_stanzas if file.suffix == ".sources" else _lines)(file)
     ]
     debian = [(uri, suite) for uri, suite in found if uri.rstrip("/").endswith("/debian")]
     for uri, suite in sorted(debian, key=lambda entry: entry[1] != SUITE):
-        if suite == SUITE or "-" not in suite:  # not bookworm-updates, which some mirrors have alone
+        if suite == SUITE or "-" not in suite:  # a mirror of bookworm-updates may not have bookworm
             return uri.rstrip("/")
     raise MirrorError(f"no Debian mirror in {apt}: name one with --mirror, as http://HOST/debian")
 

@@ -1,7 +1,7 @@
-"""What this machine is like, as far as jobs care: stray packages, GPUs, network, limits. storage.py: disks.
+"""What matters to jobs on this machine: stray packages, GPUs, network, limits. For disks see storage.py.
 
-In: what the site says. Out: `Finding`s, for doctor.py. Everything is read, nothing is changed; needs no
-Slurm, no Apptainer, and no library that training needs.
+In: the site's settings. Out: `Finding`s, for doctor.py. It reads but changes nothing, and needs neither Slurm
+nor Apptainer nor the libraries of training.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 
 from hpcscale.cluster import programs
 
-FILES = 4096  # open files: one per shard, and some
-DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA to least driver, by minor-version compatibility (NVIDIA's table)
+FILES = 4096  # open files: one per shard, and some more
+DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA: oldest driver, by minor-version compatibility (NVIDIA's table)
 INFINIBAND = "32"  # ARPHRD_INFINIBAND of Linux's if_arp.h
 
 
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
-    """Exit code (127: not there, 124: no answer in time) and all output of a program."""
+    """Exit code (127: no such program, 124: no answer in time) and all output of a program."""
     done = programs.run(words, seconds)
     return done.code, (done.out + done.err).strip()
 
@@ -40,7 +40,7 @@ def call(words: Sequence[str], seconds: float = 20) -> tuple[int, str]:
 
 
 def packages(in_image: bool) -> Iterator[Finding]:
-    """Do packages of the user's home folder, or of PYTHONPATH, get in front of the image's?"""
+    """Would packages of the user's home folder or of PYTHONPATH be imported instead of the image's?"""
     check = "stray packages"
     if path := os.environ.get("PYTHONPATH"):
         advice = "unset PYTHONPATH; templates of jobs do not pass it on"
@@ -56,7 +56,7 @@ def packages(in_image: bool) -> Iterator[Finding]:
 
 
 def horovod() -> Iterator[Finding]:
-    """What Horovod was built with; takes some seconds."""
+    """What Horovod was built with. Takes some seconds."""
     if importlib.util.find_spec("horovod") is None:
         yield Finding("horovod", "problem", "not installed", "more than one rank needs it: see `make setup`")
         return
@@ -80,7 +80,7 @@ def horovod() -> Iterator[Finding]:
 
 
 def cuda_of_torch() -> str | None:
-    """CUDA of the torch that is installed, without importing it."""
+    """The CUDA version of the installed torch, found without importing it."""
     try:
         found = importlib.util.find_spec("torch")
         text = (Path(found.origin).parent / "version.py").read_text() if found and found.origin else ""
@@ -96,7 +96,7 @@ def cuda_of_torch() -> str | None:
 def gpu(
     cuda: str | None, in_image: bool, driver_file: Path = Path("/proc/driver/nvidia/version")
 ) -> Iterator[Finding]:
-    """Is the driver new enough for the CUDA of the image, and does the image see it?"""
+    """Is the driver new enough for the image's CUDA, and does the image see it?"""
     check = "gpu"
     text = driver_file.read_text() if driver_file.exists() else ""
     match = re.search(r"\s(\d{3,})\.(\d+)(?:\.\d+)?\s", text)
@@ -126,7 +126,7 @@ def gpu(
 
 
 def network(wanted: str | None, net: Path = Path("/sys/class/net")) -> Iterator[Finding]:
-    """Interfaces between ranks. wanted: the site's."""
+    """Network interfaces between ranks. wanted: the one that the site names."""
     check = "network"
     state, infiniband = {}, []
     for entry in sorted(net.iterdir()) if net.exists() else []:

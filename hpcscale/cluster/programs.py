@@ -1,4 +1,4 @@
-"""Other programs, run with an end: what they print, and never a wait for ever."""
+"""Runs other programs with a time limit, so that no call waits for ever, and returns what they print."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ MISSING, LATE = 127, 124  # exit codes, as a shell and timeout(1) have them
 
 
 class Done(NamedTuple):
-    code: int  # MISSING: there is no such program; LATE: it gave no answer in time
+    code: int  # MISSING: there is no such program; LATE: it did not answer in time
     out: str
     err: str
 
 
 def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> Done:
-    """Run a program without input, and end it with all that it has started after so many seconds."""
+    """Run a program without input; after this many seconds, end it and all that it has started."""
     try:
         process = subprocess.Popen(
             words,
@@ -25,13 +25,13 @@ def run(words: Sequence[str], seconds: float, environment: Mapping[str, str] | N
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            errors="replace",  # a banner may be of any encoding
+            errors="replace",  # a site's banner may have any encoding
             env=environment,
-            start_new_session=True,  # a wrapper's children hold the pipes open: they are ended with it
+            start_new_session=True,  # so that children, which hold the pipes open, are ended too
         )
     except FileNotFoundError:
         return Done(MISSING, "", f"no '{words[0]}' on PATH")
-    except OSError as error:  # no right to run it, or no program at all
+    except OSError as error:  # no right to run it, or it is not a program
         return Done(MISSING, "", f"{words[0]}: {error.strerror or error}")
     with process:
         try:

@@ -1,8 +1,8 @@
-"""What `submit` writes down of a job in FOLDER/jobs: submit-TOKEN.json and .sbatch before sbatch is called,
+"""What `submit` writes down about a job in FOLDER/jobs: submit-TOKEN.json and .sbatch before it calls sbatch,
 renamed to ID.json and ID.sbatch when the id is known.
 
-Renaming needs no room on a disk. A pair that kept its name belongs to a submission that was cut off, or that
-sbatch left open; the next command for the folder looks whether Slurm has its job.
+Renaming works even on a full disk. Two files that still have their first names belong to a submission that
+was cut off, or whose outcome sbatch did not tell; the next command for the folder asks Slurm for its job.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from hpcscale.cluster import slurm
 from hpcscale.files import FileError
 from hpcscale.progress import Say
 
-OPEN = 600  # seconds that a submission may still arrive at Slurm
+OPEN = 600  # seconds within which a submission may still reach Slurm
 
 
 class Draft:
@@ -42,9 +42,9 @@ class Draft:
         self.script.unlink(missing_ok=True)
 
     def name(self, job: str) -> None:
-        """Give both the id of the job. Where ids began anew, those of an older job become ID.*.old."""
+        """Name both after the job's id. Files of an older job with the same id become ID.*.old."""
         for file in (self.script, self.record):
-            if not file.exists():  # another command has settled it
+            if not file.exists():  # another command has renamed it
                 continue
             target = file.with_name(f"{job}{file.suffix}")
             if target.exists():
@@ -57,18 +57,18 @@ def draft(folder: Path) -> Draft:
 
 
 def settle(folder: Path, say: Say) -> None:
-    """Give submissions that were left open the id of their job, if Slurm has it. Raises SlurmError."""
+    """Find the jobs of submissions that were left open, and rename their files. Raises SlurmError."""
     for file in sorted((folder / "jobs").glob("submit-*.json")):
         left = Draft(file.parent, file.stem.removeprefix("submit-"))
         job = slurm.find(left.token)
-        with suppress(OSError):  # who only looks need not be allowed to write here
+        with suppress(OSError):  # who only looks may have no right to write here
             age = round(time.time() - file.stat().st_mtime)
             if job:
                 left.name(job)
                 say(f"job {job} had no record yet: its submission was cut off")
             elif age < OPEN:
                 say(f"{file}: submitted {age} s ago, and Slurm does not have this job (yet)")
-            else:  # or it has ended; then its attempts tell of it
+            else:  # or the job has ended; then its attempts tell
                 left.remove()
                 say(f"{file}: removed; Slurm does not have this job")
 
@@ -93,7 +93,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read(folder: Path, job: str) -> dict[str, Any]:
-    """What `submit` wrote down; empty for a job by hand. Raises DamagedError, which names the file."""
+    """What `submit` wrote down; empty for a job by hand. Raises DamagedError."""
     file = folder / "jobs" / f"{job}.json"
     try:
         values = read_json(file)
@@ -109,7 +109,7 @@ def read(folder: Path, job: str) -> dict[str, Any]:
 
 @contextmanager
 def lock(folder: Path, say: Say) -> Iterator[None]:
-    """One submission at a time; on a file system without locks, a warning."""
+    """Allows one submission at a time; on a file system without locks, only warns."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

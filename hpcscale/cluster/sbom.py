@@ -1,14 +1,14 @@
-"""What an image consists of, as a bill of materials that scanners read: CycloneDX 1.6 in JSON.
+"""The bill of materials of an image, for vulnerability scanners: CycloneDX 1.6 in JSON.
 
-In: what LIST prints in the image: installed Python and Debian packages. Out: the document. Identifiers are
-package URLs (https://github.com/package-url/purl-spec).
+In: the installed Python and Debian packages, as LIST prints them in the image. Out: the document. Identifiers
+are package URLs (https://github.com/package-url/purl-spec).
 """
 
 import uuid
 from typing import Any
 from urllib.parse import quote
 
-# Runs in the image, with the image's Python and nothing of ours.
+# Runs in the image, with the image's Python, and uses nothing of hpcscale.
 LIST = r"""
 import json, subprocess
 from importlib.metadata import distributions

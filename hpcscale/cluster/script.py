@@ -1,7 +1,7 @@
-"""The text of a job script: a template of slurm/, what a job asks for, and facts of a site in; bash out.
+"""The text of a job script. In: a template of slurm/, what a job asks for, and facts of a site. Out: bash.
 
-Pure. Whatever comes from a user goes in as a quoted word of bash, or into a comment with nothing but letters,
-and so can do nothing, whatever is in it.
+A pure function. Text of the user is only put in as one quoted word of bash, or into a comment with all
+special characters removed, so it cannot be executed.
 """
 
 import re
@@ -17,22 +17,22 @@ MARK = "# ----"
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One job of Slurm, as `hpcscale submit` was asked for it."""
+    """One job that `hpcscale submit` was asked for."""
 
     template: Template
-    folder: Path  # of its log and attempts; absolute
+    folder: Path  # where its log and attempts lie; absolute
     arguments: tuple[str, ...]  # of the template, after FOLDER
     image: Path  # absolute
     image_sha256: str
     resources: Resources
     nodes: int = 1
-    after: tuple[str, ...] = ()  # jobs that must have ended well before
+    after: tuple[str, ...] = ()  # jobs that must have succeeded before
     array: str | None = None  # for sbatch: "0-7%4"
-    parts: int = 0  # of an array's work; may be more than it has tasks
+    parts: int = 0  # parts of an array's work; may be more than its tasks
 
 
 def render(job: BatchJob, site: Site) -> str:
-    """The template with everything in it: runs anywhere, whatever becomes of the template."""
+    """The template with everything filled in; the script needs no other file of hpcscale."""
     text = (templates.slurm() / f"{job.template}.sbatch").read_text()
     head, _, rest = text.partition(f"{MARK} by hand")
     _, _, tail = rest.partition(f"\n{MARK}\n")
@@ -42,7 +42,7 @@ def render(job: BatchJob, site: Site) -> str:
             head,
             f"{MARK} from hpcscale submit\n",
             *(f"#SBATCH {directive}\n" for directive in directives(job, site)),
-            # Of the shell that submits, nothing of ours is meant for the job.
+            # None of our variables in the submitting shell is meant for the job.
             'unset "${!HPCSCALE_@}"\n',
             *_modules(site),
             *(_line(f"export {name}", "=", value) for name, value in variables(job, site).items()),
@@ -81,7 +81,7 @@ def directives(job: BatchJob, site: Site) -> Iterator[str]:
 
 
 def variables(job: BatchJob, site: Site) -> dict[str, str]:
-    """What slurm/lib.sh reads. HPCSCALE_ENV_NAME is NAME in the image, and nothing to the batch shell."""
+    """What slurm/lib.sh reads. HPCSCALE_ENV_NAME becomes NAME in the image; the batch shell ignores it."""
     names = {
         "HPCSCALE_IMAGE": str(job.image),
         "HPCSCALE_IMAGE_SHA256": job.image_sha256,
@@ -101,7 +101,7 @@ def variables(job: BatchJob, site: Site) -> dict[str, str]:
 
 
 def job_name(job: BatchJob) -> str:
-    """For squeue: the command, and the folder with what is not plain left out."""
+    """A name for squeue: the command, and the folder without special characters."""
     words = ("train",) if job.template == "train" else job.arguments[:2]
     plain = [re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in (*words, job.folder.name)]
     return "-".join(filter(None, plain))
@@ -119,7 +119,7 @@ def quote(word: str) -> str:
 
 def _line(begin: str, joint: str, *words: str) -> str:
     line = f"{begin}{joint}{' '.join(map(quote, words))}\n"
-    # What looks like a variable is none: it is quoted for that.
+    # Text that looks like a variable is meant literally: that is why it is quoted.
     return "# shellcheck disable=SC2016\n" * bool(re.search("'[^']*[$`]", line)) + line
 
 

@@ -1,10 +1,10 @@
-"""What a job must know of a cluster and nothing else does: a TOML file in, a frozen Site out.
+"""What jobs must know about a cluster, all in one place: a TOML file in, a frozen Site out.
 
 `slurm/sites/example.toml` explains every key; a key that is not here is an error. `submit` finds the file by
 `--site`, $HPCSCALE_SITE or ~/.config/hpcscale/site.toml.
 
-A new key is a field of `Resources` (what Slurm is asked for) or of `Site`, with its default and what it is; the
-example must explain it, which tests/cluster/test_site.py holds, and script.py puts it into job scripts.
+A new key is a field of `Resources` (what Slurm is asked for) or of `Site`, with its default and what it is.
+The example must explain it, which tests/cluster/test_site.py checks, and script.py puts it into job scripts.
 """
 
 import os
@@ -22,7 +22,7 @@ from hpcscale.sections import ConfigError
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:
-    """A string of this pattern; an error says what is expected by an example, not by the pattern."""
+    """A string of this pattern. An error shows an example of what is expected, not the pattern."""
 
     def checked(text: str) -> str:
         if re.fullmatch(pattern, text) is None:
@@ -32,7 +32,7 @@ def _like(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-# What may stand on an #SBATCH line, where sbatch would split at spaces, take off quotes and drop comments.
+# What may stand on an #SBATCH line: sbatch splits it at spaces, removes quotes and drops comments.
 WORD = r"[^\s'\"\\#\0]+"
 SPAN = r"[0-9]+-[0-9]+(:[0-9]+){0,2}|[0-9]+(:[0-9]+){0,2}"
 Word = Annotated[str, _like(WORD, "one word without quotes, # and \\, as gpu")]
@@ -55,7 +55,7 @@ Value = Annotated[str, _like(r"[^\0]*", "text without NUL")]
 Count = Annotated[int, Strict(), Field(le=1_000_000)]
 Template = Literal["train", "array", "single"]
 
-# Options of sbatch that a job script sets or that would undo what it rests on, and what to use instead.
+# Options of sbatch that a job script sets itself, or that would break it; and what to use instead.
 ELSEWHERE = "a login node of that cluster, or its slurm.conf in SLURM_CONF"
 TAKEN = {
     "array": "--array",
@@ -79,7 +79,7 @@ def _directive(text: str) -> str:
         example = "an option of sbatch in one word, as --exclusive or --reservation=NAME"
         raise PydanticCustomError("directive", "expected {example}", {"example": example})
     name = text.removeprefix("--").partition("=")[0]
-    # sbatch takes a name that is cut short for the whole one.
+    # sbatch accepts abbreviated names of options.
     for taken, instead in TAKEN.items():
         if taken.startswith(name):
             values = {"taken": taken, "instead": instead}
@@ -100,7 +100,7 @@ Settable = Annotated[Name, AfterValidator(_settable)]
 
 
 class Resources(BaseModel):
-    """What a job asks for. Keys that are not set leave it to Slurm."""
+    """What a job asks for. What is not set is left to Slurm."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -111,9 +111,9 @@ class Resources(BaseModel):
     time: Time | None = None
     memory: Word | None = None
     gpus_per_node: Count = Field(0, ge=0, le=1024)
-    # Nodes have GPUs of NVIDIA that Slurm does not hand out: the image gets all of them.
+    # Nodes have NVIDIA GPUs that Slurm does not manage: the image gets all of them.
     nvidia: Annotated[bool, Strict()] = False
-    # None: one rank per GPU, or one where there is none.
+    # None: one rank per GPU; without GPUs, one rank.
     ranks_per_node: Count | None = Field(None, ge=1, le=1024)
     cpus_per_rank: Count | None = Field(None, ge=1, le=65536)
     # More options of sbatch, as "--exclusive".
@@ -127,37 +127,37 @@ class Resources(BaseModel):
 class Site(Resources):
     # The image that jobs run in.
     image: Annotated[Path, Strict(False)]
-    # Folders that jobs see in the image beside the working folder and the job's own; as `apptainer --bind`.
+    # Folders that the image sees, besides the working folder and the job's own; as for `apptainer --bind`.
     binds: Annotated[tuple[Bind, ...], Strict(False)] = ()
     # Loaded on the node, before anything else.
     modules: Annotated[tuple[Word, ...], Strict(False)] = ()
     # Program that runs images.
     apptainer: Program = "apptainer"
-    # Variables set in the image, and names of variables that pass from the environment of the job into it.
+    # Variables set in the image; and names of variables that pass from the job's environment into the image.
     environment: dict[Settable, Value] = {}
     pass_on: Annotated[tuple[Name, ...], Strict(False)] = ()
-    # Network interface between the ranks; None: the one by which they reach one another.
+    # Network interface between the ranks; None: the one through which they reach one another.
     interface: Word | None = None
     # How ranks find one another: by hpcscale's own rendezvous ("none"), or by this plugin of `srun --mpi`.
     mpi: Word = "none"
-    # Seconds before the time limit at which ranks are asked to save and stop.
+    # How many seconds before the time limit ranks are asked to save and stop.
     stop_seconds: Count = Field(120, ge=1, le=65535)
-    # A job is requeued after so many failures, then given up.
+    # A job is requeued after this many failures; after one more, it is given up.
     retries: Count = Field(5, ge=0, le=1000)
-    # What differs for one kind of job.
+    # What differs for one kind of jobs.
     train: Resources | None = None
     array: Resources | None = None
     single: Resources | None = None
 
     def resources(self, template: Template) -> Resources:
-        """The site's resources, and on top those of its table for this kind of job."""
+        """The site's resources, overruled by those of its table for this kind of jobs."""
         table: Resources | None = getattr(self, template)
         common = {name: getattr(self, name) for name in Resources.model_fields}
         own = {name: getattr(table, name) for name in table.model_fields_set} if table else {}
         return Resources(**(common | own))
 
     def check_time(self, limit: str | None) -> None:
-        """ConfigError for a time limit that has come before ranks could do anything but stop."""
+        """Raises ConfigError if a time limit is so short that ranks would have to stop at once."""
         seconds = span(limit) if limit else None
         if seconds is not None and seconds <= self.stop_seconds:
             raise ConfigError(
@@ -166,7 +166,7 @@ class Site(Resources):
             )
 
     def missing(self) -> list[str]:
-        """The binds of which there is nothing on this machine."""
+        """The binds whose folder does not exist on this machine."""
         return [
             bind
             for bind, (outside, _) in zip(self.binds, self.visible(), strict=True)
@@ -174,7 +174,7 @@ class Site(Resources):
         ]
 
     def image_fault(self) -> str | None:
-        """What is wrong with the image as far as its first bytes tell; None: nothing."""
+        """What is wrong with the image, judged by its first bytes; None: nothing."""
         file = self.image
         if not file.is_absolute() or not file.is_file():
             return f"{file}: the site's image must be a file, with its full path"
@@ -188,7 +188,7 @@ class Site(Resources):
         return None
 
     def visible(self) -> list[tuple[Path, Path]]:
-        """Folders of the binds: where they are on the cluster, and where in the image."""
+        """The folders of the binds: their path on the cluster, and in the image."""
         pairs = []
         for bind in self.binds:
             source, _, rest = bind.partition(":")
@@ -197,7 +197,7 @@ class Site(Resources):
 
 
 def find(name: str | None) -> Path:
-    """The site file by name or path (with a slash or .toml); without, the user's own. Raises ConfigError."""
+    """The site file by name or path (with a slash or .toml); None: the user's own. Raises ConfigError."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hpcscale"
     name = name or os.environ.get("HPCSCALE_SITE")
     if not name:
@@ -225,7 +225,7 @@ def load(file: Path) -> Site:
 
 
 def checked(resources: Resources, changes: dict[str, object]) -> Resources:
-    """The resources with some of them chosen on the command line. Raises ConfigError."""
+    """The resources, changed by what the command line sets. Raises ConfigError."""
     return sections.check(Resources, resources.model_dump() | changes, "options")
 
 
@@ -241,4 +241,4 @@ def span(limit: str) -> int | None:
         hours, minutes, seconds = 0, parts[0], 0
     else:  # M:S, H:M:S
         hours, minutes, seconds = [0] * (3 - len(parts)) + parts
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds or None  # 0 is no limit either
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds or None  # 0 means no limit too

@@ -1,4 +1,4 @@
-"""The only file that calls Slurm's programs on the login side."""
+"""Slurm on the login side: the only file that calls its programs. ranks/slurm.py is the side of the ranks."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from hpcscale.files import Told
 ACTIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING",
           "STAGE_OUT", "STOPPED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"}  # fmt: skip
 
-MAX_ARRAY_SIZE = 1001  # Slurm's own, where the site sets none
-SECONDS = 60.0  # for an answer of one of Slurm's programs
-# What a job would take from the shell that it is submitted from, and must not: options of sbatch and of the
-# programs that the script calls, what another job left there, what changes the image or the batch shell.
+MAX_ARRAY_SIZE = 1001  # Slurm's default
+SECONDS = 60.0  # that a program of Slurm may take to answer
+# Variables of the submitting shell that sbatch would pass on but a job must not get: options of sbatch and of
+# programs that the script calls, variables of another job, and what changes the image or the batch shell.
 CLEARED = re.compile(
     r"(HPCSCALE|SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO|APPTAINER|SINGULARITY)(ENV)?_"
     r"|(CUDA_VISIBLE_DEVICES|SHELLOPTS|BASHOPTS)$"
@@ -27,26 +27,28 @@ ID = r"[0-9]+(?:_[0-9]+)?"  # of a job, or of one task of an array
 
 
 class SlurmError(Told):
-    """Slurm is not here, or refused; the message has its own words."""
+    """Slurm is not here, or has refused; the message quotes it."""
 
 
 class UnsureError(SlurmError):
-    """sbatch failed, and yet the job may wait or run."""
+    """sbatch failed, but the job may wait or run even so."""
 
 
 def cleared(environment: Mapping[str, str]) -> set[str]:
-    """The variables of a shell that no job gets from it."""
+    """The variables of a shell that must not reach a job."""
     return {name for name in environment if CLEARED.match(name)} - KEPT
 
 
 def submit(script: Path, output: Path, token: str, own_comment: bool = False) -> tuple[str, str]:
-    """Hand a script over; the id of the job, and what else sbatch said.
+    """Hand a script to sbatch. Returns the id of the job, and what else sbatch said.
 
-    token: in the name of the script and in the job's comment (own_comment: the script has one), by which it
-    is found where sbatch does not tell its id, fails, or is too slow. Raises SlurmError, or UnsureError.
+    token: is in the name of the script and in the job's comment (unless own_comment: the script sets one); by
+    it the job is found if sbatch does not tell its id, fails, or is too slow. Raises SlurmError or
+    UnsureError.
     """
-    # As an option: a path may hold what a line of the script cannot. With these two characters Slurm takes it
-    # for a pattern; then only Slurm's own few words are lost, for the script itself writes to its log.
+    # As an option, because a path may hold characters that a line of the script cannot. Slurm takes a path
+    # with one of these two characters for a pattern: then only Slurm's own few words go elsewhere, because
+    # the script itself writes to its log.
     name = "/dev/null" if re.search(r"[%\\]", str(output.parent)) else str(output)
     comment = [] if own_comment else [f"--comment={token}"]
     done = _run("sbatch", "--parsable", f"--output={name}", *comment, str(script))
@@ -72,7 +74,7 @@ def submit(script: Path, output: Path, token: str, own_comment: bool = False) ->
 
 
 def _told(line: str) -> re.Match[str] | None:
-    """A line of sbatch that is the id of a job, with --parsable or without."""
+    """Match a line of sbatch that holds the id of a job, with --parsable or without."""
     return re.fullmatch(r"\s*(?:Submitted batch job )?([0-9]+)(?:;\S*| on cluster \S+)?\s*", line)
 
 
@@ -86,9 +88,9 @@ def find(token: str) -> str | None:
 
 
 def states(jobs: Iterable[str]) -> dict[str, str] | None:
-    """What Slurm knows of jobs: id (of a task "ID_TASK") to state; of finished ones only for some minutes.
+    """What Slurm knows of jobs: id (of a task "ID_TASK") to state. Finished jobs are forgotten after minutes.
 
-    None if it cannot be asked.
+    None if Slurm cannot be asked.
     """
     if not (wanted := ",".join(jobs)):
         return {}
@@ -116,7 +118,7 @@ def reason(job: str) -> str | None:
 
 
 def seconds(text: str) -> int | None:
-    """Of one of Slurm's spans, "D-HH:MM:SS" with parts left out in front."""
+    """Seconds of a time span in Slurm's form, "D-HH:MM:SS", where parts at the front may be missing."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if not found:
         return None
@@ -129,7 +131,7 @@ def cancel(jobs: Sequence[str]) -> None:
 
 
 def max_array_size() -> int:
-    """Tasks that an array may have: the site's MaxArraySize, or Slurm's default."""
+    """The most tasks that an array may have: the site's MaxArraySize, or Slurm's default."""
     try:
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config"), re.MULTILINE)
     except SlurmError:
@@ -138,7 +140,7 @@ def max_array_size() -> int:
 
 
 def settings(seconds: float = 30) -> dict[str, str]:
-    """What `scontrol show config` says, and under "as of" the controller's time. Raises SlurmError."""
+    """What `scontrol show config` says; the key "as of" is the controller's time. Raises SlurmError."""
     text = _call("scontrol", "show", "config", seconds=seconds)
     found = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
     stated = re.search(r"as of (\S+)", text)
@@ -151,13 +153,13 @@ def partitions() -> list[str]:
 
 
 def _squeue(jobs: str, fields: str) -> dict[str, str]:
-    """By id what squeue says of jobs; fields: "%i" and one more."""
+    """What squeue says of jobs, by id. fields: "%i" and one more."""
     try:
         lines = _call(
             "squeue", "--noheader", "--states=all", "--array", f"--jobs={jobs}", f"--format={fields}"
         )
     except SlurmError as error:
-        if "Invalid job id" in str(error):  # it knows none of these jobs any more
+        if "Invalid job id" in str(error):  # Slurm has forgotten all these jobs
             return {}
         raise
     return _of(jobs, re.findall(r"^[ \t]*([0-9]+[^\s|]*)[ \t]+(\S.*?)[ \t\r]*$", lines, re.MULTILINE))
@@ -170,13 +172,13 @@ def _sacct(jobs: str) -> dict[str, str]:
         lines = _call(
             "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={jobs}", "--format=JobID,State"
         )
-    except SlurmError:  # no accounting here
+    except SlurmError:  # this cluster has no accounting
         return {}
     return _of(jobs, re.findall(r"^([0-9]+[^\s|]*)\|([A-Z_]+)", lines, re.MULTILINE))  # "CANCELLED by 1000"
 
 
 def _of(jobs: str, found: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """What was found of these jobs, among other lines that a site's programs may print."""
+    """Only what was found about these jobs: a site's programs may print other lines too."""
     wanted = {job.partition("_")[0] for job in jobs.split(",")}
     return {name: value for name, value in found if re.split("[_+]", name)[0] in wanted}
 

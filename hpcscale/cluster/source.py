@@ -1,7 +1,7 @@
 """What an image is made of: the files of this clone, their digests, and the packages that pip downloads.
 
-In: the clone that this package lies in. Out: digests, which decide what must be built again, and folders to
-bind into a build. What was downloaded is kept in ~/.cache/hpcscale ($HPCSCALE_CACHE).
+In: the clone that contains this package. Out: digests, which decide what must be built again, and folders to
+bind into a build. Downloads are kept in ~/.cache/hpcscale ($HPCSCALE_CACHE).
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from hpcscale.files import Told
 
 
 class Kind(NamedTuple):
-    """What containers/hpcscale-KIND.def has, for those who download for it."""
+    """What containers/hpcscale-KIND.def has, as far as it decides what to download."""
 
     python: str
     glibc: str
@@ -31,19 +31,19 @@ class Kind(NamedTuple):
 
 KINDS = {"cpu": Kind("3.11", "2_36", "cpu"), "cuda": Kind("3.12", "2_39", "cu130")}
 
-# What of the clone goes into an image. Of COMPILED, a change asks for all to be built again.
+# The parts of the clone that go into an image. After a change in COMPILED, all is built again.
 PYTHON = ("hpcscale", "slurm", "containers", "README.md", "LICENSE")
 COMPILED = ("CMakeLists.txt", "cpp", "constraints.txt", "install", "pyproject.toml", "setup.py")
 DAY = 86_400  # seconds
-DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # of install/: what says what to download
+DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # in install/; these decide what is downloaded
 
 
 class SourceError(Told):
-    """No clone to build of, or its packages cannot be had."""
+    """There is no clone to build from, or its packages cannot be downloaded."""
 
 
 def root() -> Path:
-    """The clone that this package lies in. Raises SourceError if it was installed without."""
+    """The clone that contains this package. Raises SourceError if the package was installed without one."""
     clone = templates.containers().parent
     if not (clone / "CMakeLists.txt").is_file():
         raise SourceError(f"an image is built of a clone of hpcscale, which {clone} is not")
@@ -51,7 +51,7 @@ def root() -> Path:
 
 
 def commit(clone: Path) -> str | None:
-    """The commit of a clone, with + if files of it were changed since; None where git does not know."""
+    """The commit of a clone, with + if files have changed since; None if git does not know."""
     git = ["git", "-C", str(clone)]
     try:
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], stderr=subprocess.DEVNULL, text=True)
@@ -62,7 +62,7 @@ def commit(clone: Path) -> str | None:
 
 
 def digest(clone: Path, parts: Sequence[str] = (*PYTHON, *COMPILED)) -> str:
-    """SHA-256 over names and contents of all that is in some parts of a clone, but what was made there."""
+    """SHA-256 over names and contents of all files in some parts of a clone, without what was built there."""
     total = hashlib.sha256()
     for file in _walk(clone, parts):
         total.update(f"{file.relative_to(clone)}\0{sha256(file)}\n".encode())
@@ -70,7 +70,7 @@ def digest(clone: Path, parts: Sequence[str] = (*PYTHON, *COMPILED)) -> str:
 
 
 def environment(clone: Path, kind: str) -> str:
-    """The digest of all that decides what is in an image of a kind, beside our own Python files."""
+    """The digest of everything that decides the content of an image, except our own Python files."""
     return digest(clone, (*COMPILED, f"containers/hpcscale-{kind}.def"))
 
 
@@ -84,14 +84,14 @@ def copy(clone: Path, to: Path) -> None:
 def wheels(clone: Path, kind: str) -> Path:
     """The folder with all packages of an image, downloaded if it is not there.
 
-    clone: a copy that may be written to, as setup.py does to tell what it needs. Raises SourceError. Packages
-    of sources that no build has asked for since yesterday are removed.
+    clone: a copy that may be written to: setup.py, asked for its requirements, writes beside itself. Packages
+    that no build has used since yesterday are removed. Raises SourceError.
     """
     key = digest(clone, ("constraints.txt", "setup.py", *(f"install/{name}" for name in DOWNLOAD)))[:16]
     folder = cache(f"wheels-{kind}") / key
     with (folder.parent / ".lock").open("w") as lock:
-        with suppress(OSError):  # no locks on this file system: then two builds may download the same
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be at it
+        with suppress(OSError):  # without locks on this file system, two builds may download the same
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be downloading
         if not folder.is_dir():
             _download(clone, folder, KINDS[kind])
         os.utime(folder)

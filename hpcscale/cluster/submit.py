@@ -1,7 +1,7 @@
-"""From a command to a job: what it asks for is checked, rendered, written down, and handed to Slurm.
+"""From a command to a job: the request is checked, rendered, written down, and handed to Slurm.
 
-FOLDER/jobs/ID.sbatch is exactly what was submitted; ID.json says what it was made of, and `resubmit` makes
-the same job anew from it.
+FOLDER/jobs/ID.sbatch is exactly what was submitted. ID.json says what it was made from; `resubmit` makes the
+same job again from that.
 """
 
 import os
@@ -20,21 +20,21 @@ from hpcscale.cluster import jobs, records, script, site, slurm, source
 from hpcscale.files import Usage
 from hpcscale.progress import Say
 
-RANKED = ("train", "evaluate")  # commands of several ranks; of any other, each rank would do all of it
+RANKED = ("train", "evaluate")  # these share their work among ranks; of others, each rank would do all
 
 
 class SubmitError(Usage):
-    """A job that cannot be submitted as it was asked for."""
+    """A job that cannot be submitted as requested."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of hpcscale, understood but not run."""
+    """A command of hpcscale, parsed but not run."""
 
     words: tuple[str, ...]  # without "hpcscale"
-    folder: Path  # of the job: the run, or beside what the command writes
+    folder: Path  # of the job: the run, or OUT.job beside what the command writes
     paths: tuple[Path, ...]  # all that it names
-    parts: bool = False  # whether it knows --part
+    parts: bool = False  # whether it has --part
     recipe: config.Config | None = None  # of `train`
 
 
@@ -49,7 +49,7 @@ class Request:
     time: str | None = None
     after: tuple[str, ...] = ()
     array: str | None = None
-    sbatch: tuple[str, ...] = ()  # more of its options
+    sbatch: tuple[str, ...] = ()  # more options of sbatch
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Submission:
 
 
 def prepare(command: Command, request: Request, max_array_size: int) -> Submission:
-    """All that can be known before Slurm is asked. Raises SubmitError and ConfigError."""
+    """Prepare all that does not need Slurm. Raises SubmitError and ConfigError."""
     for earlier in request.after:
         if not re.fullmatch(slurm.ID, earlier):
             raise SubmitError(f"--after {earlier}: expected the id of a job, as 12")
@@ -80,7 +80,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
     if missing := here.missing():
         raise SubmitError(f"{site_file}: binds: {', '.join(missing)}: there is nothing here")
     digest, commit = _image(here)
-    # RUN comes first, whatever the order of options was: slurm/train.sbatch takes its folder from there.
+    # RUN comes first, wherever the user put it: slurm/train.sbatch takes its first argument for the folder.
     words = list(command.words)
     if template == "train":
         words.remove(next(word for word in words[1:] if Path(word) == command.folder))
@@ -109,7 +109,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
 def _resources(
     command: Command, request: Request, here: site.Site, template: site.Template
 ) -> site.Resources:
-    """What the site and, on top, the request ask for. Raises SubmitError and ConfigError."""
+    """What the site asks for, overruled by the request. Raises SubmitError and ConfigError."""
     common = here.resources(template)
     ranks = request.ranks_per_node
     if command.words[0] not in RANKED:
@@ -157,10 +157,10 @@ def _warnings(here: site.Site, site_file: Path) -> tuple[str, ...]:
 
 
 def submit(submission: Submission, say: Say) -> str:
-    """Write record and script, hand the script to sbatch, give both the id of the job, and return it.
+    """Write record and script, hand the script to sbatch, name both after the job's id, and return the id.
 
-    say: is told what else sbatch says. Raises SubmitError if another training of the same run waits or runs,
-    SlurmError if Slurm refuses; UnsureError if it may have the job all the same: then the record stays.
+    say: gets what else sbatch says. Raises SubmitError if another training of the same run waits or runs,
+    SlurmError if Slurm refuses, and UnsureError if Slurm may have the job even so: then the record stays.
     """
     folder = submission.folder / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def submit(submission: Submission, say: Say) -> str:
 
 
 def request_of(record: dict[str, Any]) -> Request:
-    """What a job was asked for with, from its record. Raises records.DamagedError."""
+    """The options that a job was submitted with, from its record. Raises records.DamagedError."""
     try:
         return TypeAdapter(Request).validate_python(record["request"])
     except ValidationError as error:
@@ -208,7 +208,7 @@ def request_of(record: dict[str, Any]) -> Request:
 
 
 def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, int]:
-    """What sbatch is told, and the number of parts. Above `most` tasks, each does several parts."""
+    """The array for sbatch, and the number of parts. With more than `most` parts, each task does several."""
     if spec is None:
         return None, 0
     found = re.fullmatch(r"(?:(\d+)|0-(\d+))(%[1-9]\d*)?", spec)
@@ -226,14 +226,14 @@ def _array(command: Command, spec: str | None, most: int) -> tuple[str | None, i
 
 
 def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool) -> None:
-    """Refuse a path that the image would not see; and one that is not there, unless a job before makes it."""
+    """Refuse paths that the image would not see, and missing ones, unless an earlier job makes them."""
     binds = here.visible()
     seen = [Path.cwd(), folder, *(inside for _, inside in binds)]
     moved = [inside for outside, inside in binds if outside != inside]
     for path in command.paths:
         full = Path(os.path.abspath(path))
         if any(full.is_relative_to(place) for place in moved):
-            continue  # there, it is another file than here
+            continue  # in the image this path is another file
         for name in dict.fromkeys((full, full.resolve())):
             if not any(name.is_relative_to(place) for place in seen):
                 link = "" if name == full else f" (a link to {name})"
@@ -256,7 +256,7 @@ def data_paths(settings: config.Config) -> list[Path]:
 
 
 def _image(here: site.Site) -> tuple[str, str | None]:
-    """SHA-256 and commit of the site's image, from the record that `image build` leaves beside it."""
+    """SHA-256 and commit of the site's image, from the record that `image build` wrote beside it."""
     file = here.image
     if wrong := here.image_fault():
         raise SubmitError(wrong)

@@ -1,1 +1,1 @@
-"""From pictures and tags to shards, and back to bytes: sources → ingest (transcode) → store → order."""
+"""Packed data sets: the shard format, the order of samples, hash files, and checks of all of them."""

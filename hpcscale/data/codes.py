@@ -1,8 +1,7 @@
-"""Hash files: the perceptual hashes of many pictures, and their names. With store.py the only importer of
-h5py.
+"""Hash files: perceptual hashes of many pictures, and their names. Only this file and store.py import h5py.
 
 In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 2, is HDF5
-without time stamps; every dataset is contiguous, so that a reader maps the file. For n pictures, in the
+without time stamps. Every dataset is contiguous, so that a reader can map the file. For n pictures, in the
 source's order:
 
     names         uint8 (bytes)       source ids, as in a data set's shards
@@ -13,16 +12,20 @@ source's order:
     quarantine    uint8 (bytes)       {"name": source id, "reason": why, "row": place in the source} a line,
                                       for each picture without a code
     digests       uint8 (m, 16)       BLAKE2b-128 of the original file of every picture of the source, in its
-                                      order, those without a code included; zeros where no file could be read.
-                                      The same for a folder, tars, and the data set that was packed from them
+                                      order, also of those without a code; zeros where no file could be read;
+                                      the same for a folder, tars, and the data set that was packed from them
 
-Attributes: format (2), method, version (of the method), source (digest of the names and places of all
-pictures, or `DataSet.digest`), decoder (versions of the libraries that turn files into pixels), digest
-(BLAKE2b of all of this). Format 1 had no `digests`, and so could not tell the pictures of a name apart.
+Attributes:
 
-An embedding file is the same with `features` float32 (n, d), of length 1 each, in the place of `codes`; its
-method is the pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's
-tensors.
+    format        2; format 1 had no `digests`, and so could not tell different pictures of one name apart
+    method        pdq, phash or dhash
+    version       of the method
+    source        digest of the names and places of all pictures, or `DataSet.digest`
+    decoder       versions of the libraries that turn files into pixels
+    digest        BLAKE2b of all of this
+
+An embedding file has `features` float32 (n, d), each of length 1, in place of `codes`. Its method is the
+pooling (rmac, mean), and one more attribute, checkpoint, is the SHA-256 of the network's tensors.
 """
 
 import hashlib
@@ -53,7 +56,7 @@ NO_DIGESTS = np.empty((0, 16), np.uint8)
 
 
 class Names(Sequence[str]):
-    """Names kept end to end as bytes; 8 bytes a name and its length."""
+    """Names, kept end to end as bytes. A name takes its length and 8 bytes."""
 
     def __init__(self, content: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         self.content, self.offsets = content, offsets
@@ -88,10 +91,10 @@ class Codes(NamedTuple):
     digest: str = ""  # of the file
     mapping: mmap.mmap | None = None
     checkpoint: str = ""  # of an embedding
-    digests: NDArray[np.uint8] = NO_DIGESTS  # (m, 16) of hashed pictures, with and without a code
+    digests: NDArray[np.uint8] = NO_DIGESTS  # (m, 16) of all pictures, with and without a code
 
     def release(self) -> None:
-        """Give the memory of mapped pages back; they are read again when they are used again."""
+        """Give the memory of mapped pages back; they are read again when needed."""
         if self.mapping is not None:
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
@@ -102,13 +105,13 @@ def write_codes(file: Path, codes: Codes) -> None:
 
 
 def merge_codes(file: Path, parts: Sequence[Path], source: str) -> None:
-    """One hash file out of several of the same method, one behind the other. Memory: one part's names."""
-    remove_asides(file)  # of calls that were killed; the caller keeps others out
+    """Join hash files of the same method, in this order, to one. Memory: the names of one part."""
+    remove_asides(file)  # left by killed calls; the caller keeps other calls out
     _write(file, read_codes(parts[0])._replace(source=source), lambda: map(read_codes, parts))
 
 
 def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> None:
-    """`parts` is called twice, since a contiguous dataset needs its size first."""
+    """Calls `parts` twice, since a contiguous dataset needs its size first."""
     rows = name_bytes = quarantine_bytes = pictures = 0
     table, dtypes, keys = _layout(head.method)
     width = WORDS.get(head.method, head.codes.shape[1])
@@ -128,7 +131,8 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
     ends = dict.fromkeys(dtypes, 0)
     temporary = aside(file)
     with h5py.File(temporary, "w", **WRITTEN) as target:
-        # Places in the file are dealt out here: later, they would depend on which part first has some bytes.
+        # Give every dataset its place in the file here; later, places would depend on which part comes first
+        # that has bytes for it.
         early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         for name, dtype in dtypes.items():
@@ -153,7 +157,7 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
         stated = {key: getattr(head, key) for key in keys}
         digest = _digest(stated, states)
         target.attrs["format"] = FORMAT
-        # Of fixed length, in the checksummed header: HDF5 may loop for ever over a damaged heap of strings.
+        # Of fixed length, in the checksummed header: in a damaged heap of strings HDF5 may loop for ever.
         for key, value in {**stated, "digest": digest}.items():
             content = str(value).encode()
             target.attrs[key] = np.array(content, f"S{max(1, len(content))}")
@@ -184,8 +188,8 @@ def _digest(stated: dict[str, Any], states: dict[str, Any]) -> str:
 
 
 def read_codes(file: Path) -> Codes:
-    """Map a hash or embedding file. Reads all of it once for its checksum, at about 1 GB/s. Raises DataError,
-    naming it."""
+    """Map a hash or embedding file. Reads all of it once for its checksum, at about 1 GB/s. Raises
+    DataError."""
     try:
         mapping = mapped_file(file)
         with h5py.File(file, "r", locking=False) as opened:
@@ -230,7 +234,7 @@ def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
 
 
 def digests_of(codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The digests of the pictures in these rows of `codes`  # (rows, 16); (0, 16) where the file has none"""
+    """The digests of the pictures in these rows of `codes`  # (rows, 16); (0, 16) if the file has none"""
     if not len(codes.digests):
         return NO_DIGESTS
     lost = np.unique(np.array([picture["row"] for picture in quarantined(codes)], np.int64))

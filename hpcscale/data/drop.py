@@ -1,4 +1,4 @@
-"""A drop list: names of samples that training must not see, and what it makes of the order.
+"""A drop list: names of samples that training must not see; and the order without them.
 
 In: a drop list (`dedup drop` writes it: one source id a line, escaped as pairs.py says) and a data set. Out:
 `Order` without those samples.
@@ -20,9 +20,9 @@ from hpcscale.pairs import unescape
 
 
 def order_of(settings: Config, data: DataSet) -> Order:
-    """The order of a run over `data.train`; reads the names of all samples where there is a drop list.
+    """The order of a run over `data.train`. With a drop list, it reads the names of all samples.
 
-    Raises DataError for a drop list that does not fit, ConfigError for a `data.held_out` that leaves nothing
+    Raises DataError if the drop list does not fit the data, ConfigError if `data.held_out` leaves no sample
     to train on or to hold out.
     """
     file = settings.data.drop
@@ -46,9 +46,9 @@ def order_of(settings: Config, data: DataSet) -> Order:
 def dropped_samples(data: DataSet, file: Path) -> NDArray[np.int64]:
     """The samples that a drop list names, rising  # (dropped,) int64
 
-    One pass over the names of all shards; memory: the list. A name that stands for several samples drops them
-    all. Raises DataError if a name is neither a sample nor in a shard's quarantine: a list that belongs to
-    other data, or is mistyped, would leave in what it should keep out.
+    One pass over the names of all shards; memory: the list. A name of several samples drops them all. Raises
+    DataError if a name is neither a sample nor in a shard's quarantine: the list is then mistyped or of other
+    data, and would fail to keep samples out.
     """
     try:
         lines = read_bytes(file).split(b"\n")

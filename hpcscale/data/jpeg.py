@@ -1,14 +1,14 @@
-"""JPEG files, marker by marker: what decoders stumble over is taken out or refused; the rest is untouched.
+"""JPEG files, marker by marker: what makes decoders fail is taken out or refused; the rest stays untouched.
 
-In: the bytes of a JPEG file. Out: bytes that libjpeg decodes without a warning and that DALI takes, or the
+In: the bytes of a JPEG file. Out: bytes that libjpeg decodes without a warning and that DALI accepts, or the
 reason why not. Decoders disagree about damaged files: libjpeg warns and goes on, with grey where data is
-missing; Pillow drops the warnings; DALI refuses some of what the others read. Here a warning is an error.
+missing; Pillow drops the warnings; DALI refuses some files that the others read. Here a warning is an error.
 
-Nothing is decoded and encoded again. `tidy` mends what would be refused without being damaged:
+Nothing is decoded and encoded again. `tidy` repairs files that decoders refuse though no picture is damaged:
 
-- bytes that belong to no segment of the header, and markers without content there, are left out;
-- the numbers of a sequential scan that mean nothing in one (some cameras write others), and a JFIF version
-  that nobody knows, are set to what libjpeg expects.
+- bytes of the header that belong to no segment, and markers without content there, are left out;
+- parameters that mean nothing in a sequential scan (some cameras write odd ones), and an unknown JFIF
+  version, are set to what libjpeg expects.
 """
 
 import re
@@ -20,16 +20,16 @@ import simplejpeg
 from numpy.typing import NDArray
 
 MAX_SCANS = 64  # progressive JPEGs have about 10
-MAX_WORK = 1 << 30  # scans * pixels, since every scan may pass over all of them: 20 scans of 52 million
-MAX_SEGMENTS = 4096  # 128 MiB of colour profile are 2048
+MAX_WORK = 1 << 30  # scans * pixels, since each scan may cover all pixels: 20 scans of 52 million
+MAX_SEGMENTS = 4096  # 128 MiB of colour profile take 2048
 EOI, SOS, APP0, APP1 = 0xD9, 0xDA, 0xE0, 0xE1
 ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RST have no content
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF; those three are tables
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF; the three are tables
 SEQUENTIAL, HUFFMAN = (0xC0, 0xC1), (0xC0, 0xC1, 0xC2)
-MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)  # may be filled up with 0xFF
-IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # what ends the data of a scan
+MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)  # padding of 0xFF may come before it
+IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # a marker that ends the data of a scan
 COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's names -> simplejpeg's
-SMALLEST = 16  # pixels of the longer side from which a size tells the scale that it was decoded at
+SMALLEST = 16  # pixels of the longer side; of smaller pictures the size does not tell the scale of decoding
 
 
 class BadPicture(ValueError):
@@ -37,7 +37,7 @@ class BadPicture(ValueError):
 
 
 class Tidy(NamedTuple):
-    jpeg: bytes  # the same object where nothing was in the way
+    jpeg: bytes  # the same object if nothing was changed
     huffman: bool  # baseline, extended or progressive: what all decoders know
     app1: bool  # whether there is metadata that may hold an orientation
 
@@ -47,11 +47,11 @@ def is_jpeg(picture: bytes) -> bool:
 
 
 def tidy(jpeg: bytes) -> Tidy:
-    """The file without what is in the way. Raises BadPicture where it has no end, or costs too much."""
+    """The repaired file. Raises BadPicture if it has no end, or would cost too much to decode."""
     scans = pixels = frame = 0
     app1 = False
     upto = 2
-    changes: list[tuple[int, int, bytes]] = []  # bytes [start, end) become these
+    changes: list[tuple[int, int, bytes]] = []  # replace bytes [start, end) by these
     for number, (marker, start, body, end) in enumerate(_segments(jpeg)):
         if number == MAX_SEGMENTS:
             raise BadPicture(f"more than {MAX_SEGMENTS:,} segments")
@@ -81,7 +81,7 @@ def tidy(jpeg: bytes) -> Tidy:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Of all segments up to the end marker: marker, its place, that of the content (0: none), and the end."""
+    """All segments up to the end marker: marker, its offset, offset of its content (0: none), and end."""
     at, pattern = 2, MARKER
     while (found := pattern.search(jpeg, at)) is not None:
         marker, at = jpeg[found.end() - 1], found.end()
@@ -96,7 +96,7 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int, int]]:
         if marker == SOS:
             pattern = IN_SCAN
             if jpeg.find(b"\xff\xda", at) < 0 <= (ends := jpeg.rfind(b"\xff\xd9", at)):
-                yield EOI, ends, 0, ends + 2  # the only scan, as in most: ten times as fast
+                yield EOI, ends, 0, ends + 2  # the only scan, as in most files: ten times as fast
                 return
     if pattern is MARKER:
         raise BadPicture("not a picture, or cut within its header")
@@ -116,8 +116,8 @@ def _changed(jpeg: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 def decode(jpeg: bytes, mode: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Pixels (height, width, channels) of a tidy file, of Pillow's mode L, RGB or CMYK.
 
-    size: (width, height) after decoding at 1/2, 1/4 or 1/8; the bits are those of Pillow's `draft`. Raises
-    BadPicture where libjpeg warns, in its words.
+    size: (width, height) after decoding at 1/2, 1/4 or 1/8; pixels equal those of Pillow's `draft`. Raises
+    BadPicture with libjpeg's words if it warns.
     """
     least = {} if size is None else {"min_width": size[0], "min_height": size[1]}
     try:
@@ -127,7 +127,7 @@ def decode(jpeg: bytes, mode: str, size: tuple[int, int] | None = None) -> NDArr
 
 
 def fault(jpeg: bytes) -> str:
-    """What libjpeg says of a stored picture where it warns; else nothing."""
+    """The warning of libjpeg about a stored picture, or ""."""
     try:
         decode(tidy(jpeg).jpeg, "L")
     except BadPicture as error:

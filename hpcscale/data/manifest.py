@@ -30,7 +30,7 @@ class Plan(BaseModel):
     format: Literal[1] = 1
     source: str  # kind of the source, see ingest/sources.py
     records: int = Field(ge=0)  # of the source, quarantined ones included
-    source_digest: str  # of names, tags and places of all records; not of the pictures
+    source_digest: str  # of names, tags and places of all records, but not of the pictures
     tags: int = Field(ge=0)  # distinct tags
     tags_digest: str
     resize: int | None
@@ -59,13 +59,12 @@ class Entry(BaseModel):
     quarantined: int = Field(ge=0)
     bytes: int = Field(ge=0)  # size of the file
     sha256: str  # of the file
-    digest: str = (
-        ""  # of the shard's `digests`, which cover its pictures, tags and names; older lines have none
-    )
+    # Of the shard's `digests`, which cover its pictures, tags and names; older lines have none.
+    digest: str = ""
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """BLAKE2b of 16 bytes over the parts, one after the other."""
+    """BLAKE2b of 16 bytes over the parts, end to end."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)
@@ -77,13 +76,13 @@ def shard_name(index: int) -> str:
 
 
 def entry_name(index: int) -> str:
-    """Where a task of many leaves the manifest line of a shard, until the joining call lists it."""
+    """Where an array task leaves the manifest line of a shard, until the joining call lists it."""
     return f"shard-{index:05d}.json"
 
 
 def is_leftover(file: Path) -> bool:
-    """Whether a killed call has left this in a data-set folder: a file of ours under the name that it has
-    while it is written (`files.aside`), or the lock of a task, which is empty.
+    """Whether a killed call has left this file in a data-set folder: it has a name as `files.aside` gives, or
+    is the lock of a task, which is empty.
     """
     if re.fullmatch(r"\.lock-\d+-\d+", file.name):
         try:
@@ -114,7 +113,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def tag_lines(tags: tuple[str, ...]) -> bytes:
-    """The content of tags.jsonl; its `digest` is the tag table's."""
+    """The content of tags.jsonl; its `digest` is the digest of the tag table."""
     return "".join(json.dumps(tag) + "\n" for tag in tags).encode()
 
 
@@ -132,7 +131,7 @@ def read_tags(folder: Path, plan: Plan) -> tuple[str, ...]:
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """The finished shards. A last line that a kill left without its end is not one."""
+    """The finished shards. A last line that a kill cut off does not count."""
     file = folder / "manifest.jsonl"
     try:
         lines = read_bytes(file).split(b"\n")[:-1]

@@ -2,9 +2,9 @@
 
 In: number of samples, seeds, the share held out. Out: the sample at any position of the endless global
 sequence, and the random numbers (crop, mirror) of any sample in any epoch. Nothing is shuffled and nothing
-is stored: each epoch is a keyed permutation that is evaluated only where it is asked, so 3.5e9 samples cost
-no more than ten, a run resumes from one integer, and every world size sees the same sequence. `pipeline`
-turns it into pictures.
+is stored: each epoch is a keyed permutation, evaluated only at the positions that are needed. So 3.5e9
+samples cost no more than ten, a run resumes from one integer, and every world size sees the same sequence.
+`pipeline` turns it into pictures.
 
 The permutation is a Feistel network over as many bits as hold all samples, walked along its cycles until it
 falls inside the range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Its round function
@@ -18,9 +18,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-# Four rounds of random functions suffice for large domains (Luby and Rackoff 1988); data sets of a few
-# samples have halves of one or two bits and need more. 10 rounds, with the walk, cost 0.3 to 0.5 ms for 1024
-# indices.
+# Four rounds of random functions suffice for large domains (Luby and Rackoff 1988). Data sets of a few
+# samples have halves of one or two bits and need more. 10 rounds and the walk cost 0.3 to 0.5 ms for 1024
+# indices in all.
 ROUNDS = 10
 GOLDEN = 0x9E3779B97F4A7C15
 # Separate the streams that come from one seed.
@@ -67,10 +67,14 @@ def inverse(values: NDArray[np.int64], samples: int, key: int) -> NDArray[np.int
 class Order:
     """The endless global sequence of training samples, and the samples that training never sees.
 
-    samples: samples of the data set; seed: key of the sequence; held_out: share that is held out, exactly
-    round(held_out * samples) samples; split_seed: which ones. The held-out part does not depend on `seed`.
-    dropped: rising ids, int64, of samples that are in neither part; what is held out of the others does not
-    depend on them. They cost up to 24 bytes each. Raises ValueError where nothing is left to train on.
+    samples: number of samples of the data set
+    seed: key of the sequence
+    held_out: the share to hold out, exactly round(held_out * samples) samples
+    split_seed: chooses which samples; the held-out part does not depend on `seed`
+    dropped: rising ids, int64, of samples that are in neither part; they do not change which of the others
+        are held out, and cost up to 24 bytes each
+
+    Raises ValueError if no sample is left to train on.
     """
 
     samples: int
@@ -107,7 +111,7 @@ class Order:
 
     @property
     def _split(self) -> int:
-        """Places below it are the training part, the others the held-out part, dropped ones included."""
+        """Places below it are the training part, the others the held-out part; both with dropped samples."""
         return self.samples - round(self.held_out * self.samples)
 
     @cached_property
@@ -119,7 +123,7 @@ class Order:
 
     @cached_property
     def _before(self) -> NDArray[np.int64]:
-        """Of each gap, the number of places before it that are none  # (dropped,) int64"""
+        """Of each gap, the number of places before it that are not gaps  # (dropped,) int64"""
         return self._gaps - np.arange(self._gaps.size)
 
     def samples_at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -134,14 +138,14 @@ class Order:
     def held_out_samples(self, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Ids of the held-out samples [start, stop) in a fixed random order  # (stop - start,) int64
 
-        Every range is a random part of the held-out samples; ask for ranges where all would not fit memory.
+        Every range is a random part of the held-out samples; ask for ranges if memory cannot hold all.
         """
         start, stop, _ = slice(start, stop).indices(self.held_out_length)
         return self._parts(np.arange(self.length + start, self.length + max(start, stop), dtype=np.int64))
 
     def _parts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices below `length` are the training part, those above the held-out part, both without gaps."""
-        if self._gaps.size:  # the k-th place that is no gap is k + the number of gaps before it
+        if self._gaps.size:  # the k-th place that is not a gap is k + the number of gaps before it
             indices = indices + np.searchsorted(self._before, indices, side="right")
         if self._split == self.samples:
             return indices

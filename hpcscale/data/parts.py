@@ -1,9 +1,9 @@
-"""Work that the tasks of an array share: who may write into a folder at the same time, and under which names.
+"""Work that array tasks share: who may write into a folder at the same time, and under which names.
 
-In: a folder, and (I, N), the share I of N (from 0) that a task does, or None for a call that does and joins
-everything. Tasks run on several nodes, are killed, and run again while their former self still lives on a
-node that was only cut off. So locks only save work: no file's content depends on them, since everything is
-written under a name of its own (`files.aside`), and the file that it becomes is the same whoever wrote it.
+In: a folder, and (I, N) for share I of N (from 0), or None for a call that does what is left and joins all.
+Tasks run on several nodes. They are killed, and may run a second time while the first one still lives on a
+node that was only cut off. So locks only save work. Correctness does not need them: every file is written
+under a unique name (`files.aside`) and then renamed, and its content is the same whoever wrote it.
 """
 
 import fcntl
@@ -17,20 +17,20 @@ from hpcscale.files import AGAIN, OutputError, Told, lock
 
 Part = tuple[int, int]
 
-# In OUT.parts: rows of a hash file; a search's task, pairs and sorted pairs; files aside; locks.
+# Names in OUT.parts: rows of a hash file; a search's task, pairs and sorted pairs; files aside; locks.
 PARTS = re.compile(
     r"(\d{5}\.h5|task\.json|\d+-(\d+|all)\.pairs|piece-\d+)(\..+-[0-9a-f]{8}\.tmp)?|\.lock(-\d+-\d+)?"
 )
 
 
 class Busy(Told):
-    """Another call holds what this one needs; a matter for another try."""
+    """Another call holds what this one needs; try again later."""
 
     code = 75
 
 
 def part_of(total: int, part: Part | None) -> range:
-    """The items, of `total`, that a task does: neighbours, so that a source is walked once."""
+    """Which of `total` items a task does: neighbours, so that it walks the source once."""
     mine, of = part or (0, 1)
     return range(mine * total // of, (mine + 1) * total // of)
 
@@ -43,9 +43,10 @@ def check_part(part: Part | None) -> None:
 
 @contextmanager
 def locked(folder: Path, part: Part | None) -> Iterator[bool]:
-    """One call at a time does a task's share, and none joins meanwhile. Raises Busy.
+    """Within it, no other call does the same share, and none joins the shares. Raises Busy.
 
-    The folder must exist. False: on a file system without locks (some Lustre mounts) nothing is locked.
+    The folder must exist. Gives False if nothing is locked, on a file system without locks (some Lustre
+    mounts).
     """
     try:
         stream = (folder / ".lock").open("a+b")
@@ -66,8 +67,8 @@ def locked(folder: Path, part: Part | None) -> Iterator[bool]:
 
 
 def parts_folder(out: Path) -> Path:
-    """OUT.parts, in which calls leave what they have done; made if need be. Raises OutputError where it holds
-    other files, which a later call would be taken to own."""
+    """OUT.parts, where calls leave finished work; made if needed. Raises OutputError if it holds other files:
+    a later call would take them for its own."""
     folder = out.with_name(out.name + ".parts")
     folder.mkdir(parents=True, exist_ok=True)
     if others := sorted(entry.name for entry in folder.iterdir() if not PARTS.fullmatch(entry.name)):

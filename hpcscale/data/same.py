@@ -1,7 +1,7 @@
-"""Is what a run reads the same: on all ranks, and as what a checkpoint was trained on, wherever it lies?
+"""Does a run read the same contents on all ranks, and those that its checkpoint was trained on?
 
-In: configuration, data, vocabulary and order of a run. Out: digests, kept in every checkpoint, and compared
-when a run goes on or is evaluated.
+In: configuration, data, vocabulary and order of a run. Out: digests of contents, whatever the paths. They are
+kept in every checkpoint and compared when a run goes on or is evaluated.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ PLACES = {"data": "data.train", "classes": "data.vocabulary", "dropped": "data.d
 
 
 def settings(mine: Config | None) -> Config:
-    """Rank 0's configuration, on all ranks (collective): a file may change while they start."""
+    """Rank 0's configuration, on all ranks (collective), because a file may change while ranks start."""
     values = ranks.broadcast_object(mine.model_dump(mode="json") if mine else None)
     return sections.check(Config, values, "configuration of rank 0")
 
 
 def fingerprint(vocabulary: Vocabulary, data: DataSet, order: Order | None) -> dict[str, Any]:
-    """What must be the same (PLACES), and versions, for people (collective).
+    """Digests of what must be the same (PLACES), and versions, for people (collective).
 
-    order: over `data`; None where these are not data.train, which then goes without. Raises ConfigError on a
-    rank that reads other contents than rank 0: a stale copy on its node, say.
+    order: over `data`; None if `data` is not data.train: then the order has no digest. Raises ConfigError on
+    a rank that reads other contents than rank 0, such as a stale copy on its node.
     """
     classes = json.dumps([vocabulary.classes, vocabulary.parents, sorted(vocabulary.tags.items())])
     found: dict[str, Any] = {
@@ -46,12 +46,12 @@ def fingerprint(vocabulary: Vocabulary, data: DataSet, order: Order | None) -> d
 
 
 def refuse_others(stated: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:
-    """Raises ConfigError where the metadata of a checkpoint's file state other contents than were found."""
+    """Raises ConfigError if the metadata of a checkpoint `file` state other contents than were found."""
     if place := _differing(stated, found):
         raise ConfigError(f"{place}: not the contents that {file} was trained on")
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The place of the first contents that both state, and not alike."""
+    """The place of the first contents that both state and that differ; None if there is none."""
     both = [key for key in PLACES if key in one and key in other]
     return next((PLACES[key] for key in both if one[key] != other[key]), None)

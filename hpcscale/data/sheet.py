@@ -19,7 +19,7 @@ from hpcscale.files import write_file
 from hpcscale.text import shown as shown_name
 
 TILE, GAP, LINES, LINE = 160, 8, 3, 13  # pixels; lines of text under a picture; pixels
-LETTERS = 200  # of the tags that are shown
+LETTERS = 200  # shown of the tags
 COLUMNS = 8
 
 
@@ -68,7 +68,7 @@ def save(sheet: Image.Image, file: Path) -> None:
 
 
 def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> tuple[int, int]:
-    """Put a picture into a tile, keeping its aspect ratio; its size in pixels."""
+    """Put a picture into a tile, keeping its aspect ratio. Returns the picture's size in pixels."""
     sheet.paste("lightgrey", (left, top, left + TILE, top + TILE))
     try:
         with Image.open(io.BytesIO(tidy(jpeg.tobytes()).jpeg), formats=["JPEG"]) as picture:
@@ -84,6 +84,6 @@ def _paste(sheet: Image.Image, jpeg: NDArray[np.uint8], left: int, top: int) -> 
 
 
 def start(tags: list[str]) -> str:
-    """The tags as one line, or its beginning: a tag may have millions of letters, a picture as many tags."""
+    """The tags as one line, cut off: a tag may have millions of letters, and a picture millions of tags."""
     line = ", ".join(tag[: LETTERS + 1] for tag in tags[: LETTERS + 1])
     return line if len(line) <= LETTERS else f"{line[: LETTERS - 3]}..."

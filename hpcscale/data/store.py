@@ -50,11 +50,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.manifest import FORMAT, Entry, Plan, digest, read_manifest, read_plan, read_tags
-from hpcscale.data.manifest import DataError as DataError  # for readers, who need nothing else of manifest.py
+from hpcscale.data.manifest import DataError as DataError  # so that readers need not know manifest.py
 from hpcscale.files import open_regular
 
 COPY = 16 << 20  # bytes copied at a time
-# How files are written: without locks, as they are read, since some file systems have none.
+# Files are written, as they are read, without locks: some file systems have none.
 WRITTEN: dict[str, Any] = {"libver": ("v110", "v110"), "alignment_threshold": 1, "alignment_interval": 8,
                            "locking": False}  # fmt: skip
 
@@ -74,7 +74,7 @@ class Shard(NamedTuple):
     quarantine: NDArray[np.uint8]
 
     def digest(self) -> str:
-        """Covers all samples by their own digests, and so costs 16 bytes of each; the manifest states it."""
+        """Of the digests of all samples, so only 16 bytes of each are read; the manifest states it."""
         return digest(self.digests.tobytes()).hex()
 
 
@@ -94,12 +94,12 @@ def record_digest(
 def write_shard(
     file: Path, plan: Plan, index: int, jpeg: IO[bytes], jpeg_bytes: int, columns: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write one shard. `jpeg`: a file of JPEG bytes, since a contiguous dataset needs its size first."""
+    """Write one shard. jpeg: a file with the JPEG bytes, since a contiguous dataset needs its size first."""
     jpeg.seek(0)
     with h5py.File(file, "w", **WRITTEN) as shard:
         shard.attrs.update(
             format=FORMAT,
-            # Of fixed length: HDF5 keeps others in a heap without checksum, where a flipped bit can hang it.
+            # Of fixed length: HDF5 keeps others in a heap without checksum; a flipped bit there can hang it.
             plan=np.bytes_(plan.digest),
             tags=np.bytes_(plan.tags_digest),
             shard=index,
@@ -114,7 +114,7 @@ def write_shard(
 
 
 def open_shard(file: Path, plan: Plan, index: int) -> Shard:
-    """Map one shard. Checks what costs nothing: version, plan, shapes, ends of offsets. Raises DataError."""
+    """Map one shard, with the cheap checks: version, plan, shapes, ends of offsets. Raises DataError."""
     try:
         mapped = mapped_file(file)
         with h5py.File(file, "r", locking=False) as shard:
@@ -157,8 +157,8 @@ def mapped_file(file: Path) -> mmap.mmap:
 
 
 def check_rows(file: Path, shard: Shard, plan: Plan) -> None:
-    """What every reader relies on: offsets that never fall, and tag ids of the table. Reads a few bytes a
-    sample. Raises DataError, which names the sample."""
+    """Check what every reader relies on: offsets never fall, and tag ids are in the table. Reads a few bytes
+    per sample. Raises DataError that names the sample."""
     for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
         if len(falling := np.flatnonzero(np.diff(getattr(shard, name)) < 0)):
             raise DataError(
@@ -214,11 +214,11 @@ class DataSet:
 
     @cached_property
     def digest(self) -> str:
-        """What all that says "the same data" compares: the pictures, their tags and names, and their order.
+        """Identifies the contents: the pictures, their tags and names, and their order.
 
-        The same source, packed anew with the same options, has the same one, wherever it lies; it costs
-        nothing, but where older lines of the manifest leave it to the shards. What the manifest says of a
-        shard is compared with the shard when that is first used.
+        The same source, packed again with the same options, has the same digest, wherever it lies. It is read
+        from the manifest (from the shards, if the manifest is of an older version). A shard is compared with
+        its digest in the manifest when it is first used.
         """
         shards = (entry.digest or self.shard(index).digest() for index, entry in enumerate(self.entries))
         return digest(self.plan.digest.encode(), *(one.encode() for one in shards)).hex()
@@ -265,9 +265,8 @@ class DataSet:
         ids = np.empty(offsets[-1], np.int32)
         for shard, begins, where in parts:
             count = lengths[where]
-            step = np.arange(count.sum()) - np.repeat(
-                np.cumsum(count) - count, count
-            )  # 0, 1, .. within each row
+            # 0, 1, ... within each row
+            step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
             ids[np.repeat(offsets[where], count) + step] = shard.tag_ids[np.repeat(begins, count) + step]
         return offsets, ids
 
@@ -306,7 +305,7 @@ def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
     """Open a data-set folder. Raises DataError, naming the file, if something is missing, cut or of another
     version.
 
-    An ingest that has not ended is refused, unless `unfinished`: then the shards it has finished are the data
+    The folder of an unfinished ingest is refused, unless `unfinished`: then the finished shards are the data
     set.
     """
     folder = Path(folder)

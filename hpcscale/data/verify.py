@@ -1,5 +1,4 @@
-"""What does a data-set folder hold, and is it what was written? Checksums, offsets, tag ids, and the lists
-beside.
+"""What does a data-set folder hold, and is that what was written? Checksums, offsets, tag ids and lists.
 
 In: a data-set folder. Out: its figures, and a list of problems, each with its file and, where one sample is
 concerned, that sample.
@@ -31,7 +30,7 @@ class Problem(NamedTuple):
 
 
 def info(folder: Path) -> dict[str, int | float | bool | str | None]:
-    """What plan and manifest say. labels: tags in the tag table; bytes: of all shards; untagged: samples
+    """Figures from plan and manifest. labels: tags in the tag table; bytes: of all shards; untagged: samples
     without a tag; finished: whether the ingest has ended. Raises DataError.
     """
     folder = Path(folder)
@@ -55,8 +54,9 @@ def info(folder: Path) -> dict[str, int | float | bool | str | None]:
 
 
 def verify(folder: Path, progress: Progress = none) -> list[Problem]:
-    """Read every byte of a data set. A sample's checksum covers its picture, tags, name and source digest;
-    the file's covers the rest. An ingest that has not ended is a problem too. Memory: one shard's index.
+    """Read every byte of a data set. The checksum of a sample covers its picture, tags, name and source
+    digest; the checksum of the file covers the rest. An unfinished ingest is a problem too. Memory: the index
+    of one shard.
     """
     folder = Path(folder)
     try:
@@ -103,7 +103,7 @@ def verify(folder: Path, progress: Progress = none) -> list[Problem]:
 
 
 def check_entry(stated: Entry, found: Entry) -> Iterator[Problem]:
-    """Whether a line of the manifest says of a whole shard what is so."""
+    """Compare a line of the manifest with what was found in an undamaged shard."""
     for key in ("samples", "tags", "untagged", "quarantined", "bytes"):
         if getattr(found, key) != getattr(stated, key):
             differs = f"{key}: {getattr(found, key)}, not {getattr(stated, key)} as manifest.jsonl says"
@@ -116,7 +116,7 @@ def check_entry(stated: Entry, found: Entry) -> Iterator[Problem]:
 
 
 def check_shard(file: str, shard: Shard, plan: Plan, index: int) -> Iterator[Problem]:
-    """Everything that one shard can be checked for by itself and its plan."""
+    """All checks that need only the shard and its plan."""
     records = min(plan.shard_samples, plan.records - index * plan.shard_samples)
     lines = shard.quarantine.tobytes().split(b"\n")[:-1]
     if len(shard.source_sizes) + len(lines) != records:
@@ -131,7 +131,7 @@ def check_shard(file: str, shard: Shard, plan: Plan, index: int) -> Iterator[Pro
         falling = np.flatnonzero(np.diff(getattr(shard, name)) < 0)
         if len(falling):
             yield Problem(file, int(falling[0]), "?", f"{name} fall here")
-            return  # nothing behind these offsets can be told apart
+            return  # without these offsets, samples cannot be told apart
     for row in range(len(shard.source_sizes)):
         jpeg = shard.jpeg[shard.jpeg_offsets[row] : shard.jpeg_offsets[row + 1]]
         tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
@@ -163,7 +163,7 @@ def file_digest(file: Path) -> str:
 
 
 def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
-    """The manifest line of a shard that is to be called `file` and lies at `written`."""
+    """The manifest line of a shard that lies at `written` and will be renamed to `file`."""
     return Entry(
         file=file.name,
         samples=len(shard.source_sizes),

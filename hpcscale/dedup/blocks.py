@@ -6,8 +6,8 @@ file (pairs.py), in the order of A's rows.
 A tile is a block of A and one of B. Its pairs are written, as (row of A, row of B, distance), into a file of
 the work folder. When all tiles are done, the files of each block of A are sorted in pieces of `PIECE` and
 written out as lines. With `out`, the work folder is OUT.parts. It stays when the search is killed, so that
-the same call can go on; OUT itself appears when all is done. Task I of N does the tiles I, I + N, I + 2 N,
-... The call without a part does what the tasks left, and writes OUT.
+the same call can go on; OUT itself appears when all is done. Task I of N does the tiles I, I + N, I + 2 N and
+so on. The call without a part does what the tasks left, and writes OUT.
 
 The first call states in task.json what is searched for and how long the blocks are. Later calls refuse to
 search for anything else, and take over the length of the blocks. The lines do not depend on it.

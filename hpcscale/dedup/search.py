@@ -36,7 +36,7 @@ NEIGHBOURS = 21  # Mahajan et al. 2018, section 2.1
 
 
 class Near(NamedTuple):
-    """Which pairs are near enough. Of hashes the first two, of embeddings the last two."""
+    """Which pairs are near enough. The first two are for hashes, the last two for embeddings."""
 
     radius: int | None = None  # bits that may differ, inclusive; None: the method's in RADIUS
     min_quality: int | None = None  # pictures below it are left out, on both sides; None: as in MIN_QUALITY

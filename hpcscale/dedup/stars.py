@@ -31,8 +31,8 @@ def search_groups(
     threads: int | None = None,
     progress: Progress = none,
 ) -> Searched:
-    """Write the groups of `a` to `out` (None: stdout). Options as for `search`. `Searched.pairs` counts the
-    lines. Raises DataError and SearchError.
+    """Write the groups of `a` to `out` (None: stdout). Options as for `search`, for hashes. `Searched.pairs`
+    counts the lines. Raises DataError and SearchError.
     """
     check(out, [a])
     codes = read_codes(a)

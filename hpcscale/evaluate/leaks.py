@@ -189,12 +189,6 @@ def split(results: Results, weights: NDArray[np.float64], duplicates: NDArray[np
     return Parts(full, dedup, dups, bound)
 
 
-def lower_bound(accuracy: float, duplicates: int, samples: int) -> float:
-    """The least accuracy that `duplicates` of `samples` can leave if all count as wrong, where only the
-    accuracy is known and not which samples were correct."""
-    return max(0.0, accuracy - duplicates / samples)
-
-
 def delta(parts: Parts, key: str) -> float | None:
     """De-duplicated minus original."""
     full, dedup = parts.full.get(key), parts.dedup.get(key)

@@ -1,1 +1,1 @@
-"""Pictures and tags as they come, to the shards of a data set."""
+"""From pictures and tags, as they come, to the shards of a data set."""

@@ -16,7 +16,7 @@ from hpcscale.ingest.transcode import Stored
 
 
 class Columns:
-    """One shard while it is filled: JPEG bytes in a nameless file, the rest (150 B a sample) in memory."""
+    """One shard while it is filled: JPEG bytes in a nameless file, the rest in memory (150 B a sample)."""
 
     def __init__(self, folder: Path) -> None:
         self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115

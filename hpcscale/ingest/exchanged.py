@@ -1,8 +1,8 @@
-"""Are the pictures of a source still those that an earlier call read? By their bytes, or their sizes.
+"""Are the pictures of a source still those that an earlier call read? Compares their bytes, or their sizes.
 
-In: records, and what is known of the bytes that they had. Out: the first that is another picture now. Names,
-places and times do not matter: a copy elsewhere is the same. For ingest and the hashes, which go on with what
-an earlier call has finished.
+In: records, and what is known of the bytes that they had. Out: the first picture that has changed. Names,
+places and times do not matter: a copy elsewhere counts as the same. Used by ingest and the hashes, which go
+on with what an earlier call has finished.
 """
 
 import os
@@ -23,7 +23,7 @@ from hpcscale.ingest.workers import answers
 from hpcscale.progress import Progress
 
 FEWER = "the source changed: it has fewer pictures than a moment ago"
-READ = 100_000  # pictures that are read of shards that other tasks have packed
+READ = 100_000  # pictures, at most, that are read of the shards that other tasks have packed
 
 Known = TypeVar("Known")
 
@@ -45,10 +45,10 @@ def first_exchanged(
     function: Callable[..., Known],
     *options: int | None,
 ) -> tuple[Record, Path] | None:
-    """The first picture of which the workers' `function` says something else than is known, and its file.
+    """The first picture for which the workers' `function` now returns something else, and its file.
 
-    pictures: record, what `function` said of it then, and the file that keeps that. Raises SourceError where
-    they are not `total`, and what `answers` does.
+    pictures: each record, what `function` returned for it then, and the file that holds that. Raises
+    SourceError if there are not `total` of them, and what `answers` raises.
     """
     expected: deque[tuple[Known, Path]] = deque()
 
@@ -82,18 +82,18 @@ def exchanged_since(
     workers: int,
     progress: Progress,
 ) -> tuple[Record, Path] | None:
-    """The first picture that is another now than when one of `shards` was packed, and that shard.
+    """The first picture that has changed since one of `shards` was packed, and that shard.
 
-    Sizes are compared first, which tells most at once. left: those of `shards` of which at most `READ`
-    pictures, evenly spread, are read. Of a picture in the quarantine the reason is found out again. Raises
-    DataError, SourceError, and what `answers` does.
+    Sizes are compared first, which finds most changes at once. left: of these shards, at most `READ`
+    pictures, evenly spread, are read. For a picture in the quarantine, the reason is determined again. Raises
+    DataError, SourceError, and what `answers` raises.
     """
     if not shards:
         return None
     every = -(-sum(len(_numbers(plan, index)) for index in left) // READ) or 1
 
     def packed() -> Iterator[tuple[Record, Packed, bool]]:
-        """Every record, what its shard knows of it, and whether it is to be read."""
+        """Every record, what its shard says of it, and whether to read it."""
         known: Iterator[Packed] = iter(())
         for number, record in enumerate(islice(source.records(), _numbers(plan, max(shards)).stop)):
             index, row = divmod(number, plan.shard_samples)
@@ -125,12 +125,12 @@ def exchanged_since(
 
 
 def _numbers(plan: Plan, index: int) -> range:
-    """The records of the source that a shard has."""
+    """The numbers of the records that belong to a shard."""
     return range(index * plan.shard_samples, min((index + 1) * plan.shard_samples, plan.records))
 
 
 def _packed(file: Path, plan: Plan, index: int) -> Iterator[Packed]:
-    """What a shard knows of each of its records. Raises DataError."""
+    """What a shard says of each of its records. Raises DataError."""
     shard = open_shard(file, plan, index)
     numbers = _numbers(plan, index)
     try:

@@ -1,7 +1,7 @@
-"""Which shards of an ingest are finished, and the lists of them: the manifest, and last the quarantine.
+"""Which shards of an ingest are finished; and the lists of them: the manifest, and last the quarantine.
 
-In: the folder that store.py specifies while packing.py fills it. Out: `Entry`s, manifest.jsonl and
-quarantine.jsonl. A task of many leaves the line of a shard beside it; the joining call lists them.
+In: the folder that store.py specifies, while packing.py fills it. Out: `Entry`s, manifest.jsonl and
+quarantine.jsonl. An array task leaves the line of a shard beside the shard; the joining call lists them.
 """
 
 import json
@@ -19,9 +19,9 @@ from hpcscale.ingest.tars import LOST
 
 
 def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
-    """The shards among `wanted` that need no more work: those with a line, and whole ones without.
+    """The shards among `wanted` that are finished: those with a line, and whole ones without a line.
 
-    One that is shorter or longer than its line says is not the one that was written, whatever it holds.
+    A shard that is shorter or longer than its line says is not the one that was written, and does not count.
     """
     lines = dict(enumerate(read_manifest(out)))
     entries: dict[int, Entry] = {}
@@ -35,7 +35,7 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
                     open_shard(file, plan, index).digest(),
                 ):
                     entries[index] = line
-            elif file.exists():  # killed between its renaming and its line
+            elif file.exists():  # a kill came after it was renamed, before its line
                 entries[index] = entry_of(file, file, checked_shard(file, plan, index))
         except (DataError, FileNotFoundError):
             continue
@@ -52,7 +52,7 @@ def _left(out: Path, index: int) -> Entry | None:
 
 
 def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
-    """Write what has no gap before it into the manifest, which holds `listed` lines (0: write it anew)."""
+    """Add entries to the manifest, which has `listed` lines (0: write it anew), up to the first gap."""
     upto = listed
     while upto in entries:
         upto += 1
@@ -70,7 +70,7 @@ def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
 
 
 def finish(out: Path, plan: Plan) -> None:
-    """Gather the quarantine of all shards, the last file of an ingest, and remove what the tasks left."""
+    """Write the quarantine of all shards, which is the last file of an ingest; remove what tasks left."""
     gathered = aside(out / "quarantine.jsonl")
     with gathered.open("wb") as stream:
         for index in range(plan.shards):

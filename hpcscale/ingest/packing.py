@@ -1,20 +1,21 @@
 """Pictures and tags -> a data-set folder, in parallel, resumable at any moment.
 
-In: a source (sources.py). Out: the folder that store.py specifies. Two walks over the source: the first
-collects the tag table, the number of records and digests of them, the second has the pictures transcoded
-(workers.py) and writes; no shard is written from records whose digest is not that of the first walk.
+In: a source (sources.py). Out: the folder that store.py specifies. The source is walked twice. The first walk
+collects the tag table, the number of records and their digests. The second has the pictures transcoded
+(workers.py) and writes shards; it writes none from records whose digest differs from that of the first walk.
 
-The folder is a pure function of the source and the options, whatever the number of workers and however often
-the ingest was killed: everything is written aside, synced and renamed; a shard counts once its line stands in
-manifest.jsonl; and an ingest that is run again packs the shards without one. A source or options that differ
-from plan.json are refused, and so is a picture that is another now than when its shard was packed: the bytes
-of all pictures in the finished shards (of a task, in its share) are read again and compared with the shards'
-digests, before anything is written. Of shards that tasks have left, the call without a part compares all
-sizes, but reads no more than 100,000 pictures, evenly spread, since it may be alone with very many.
+The folder is a pure function of the source and the options, whatever the number of workers and of kills.
+Everything is written aside, synced and renamed. A shard counts when its line stands in manifest.jsonl; the
+same command, run again, packs the shards without a line.
 
-The tasks of an array each survey the source, pack their share of the shards, and leave the line of a finished
-shard beside it (shard-00003.json); the first to come states the plan, the others compare. Only the call
-without a part writes manifest.jsonl and quarantine.jsonl.
+To go on, source and options must be those of plan.json, and no packed picture may have changed. Before
+anything is written, the pictures of the finished shards (for a task: those in its share) are read again and
+compared with the digests in the shards. Of shards that tasks have left, the call without a part compares all
+sizes but reads at most 100,000 pictures, evenly spread: it may be alone with very many.
+
+Each task of an array surveys the source, packs its share of the shards, and leaves the line of each finished
+shard beside it (shard-00003.json). The first task writes the plan; the others compare theirs with it. Only
+the call without a part writes manifest.jsonl and quarantine.jsonl.
 """
 
 import os
@@ -54,7 +55,7 @@ CHANGED = "the source changed during the ingest"
 
 
 class OptionError(Usage):
-    """An ingest that must not start: options out of range, or not those that the folder was begun with."""
+    """An ingest that must not start: its options are out of range, or not those of the folder."""
 
 
 def ingest(
@@ -68,15 +69,16 @@ def ingest(
     progress: Progress = none,
     part: Part | None = None,
 ) -> list[Entry]:
-    """Pack `source` into the folder `out`; what an earlier, interrupted run has finished there is kept.
+    """Pack `source` into the folder `out`. What an interrupted call has finished there is kept.
 
-    resize: store every picture as this many pixels squared; None keeps sizes. workers: processes; None takes
-    every core this process may use. shard_samples: records of the source in a shard; None aims at shards of 1
-    to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often. part: (I, N)
-    packs the share of task I of N alone; a call without it, when the tasks have ended, packs what they left
-    and ends the ingest. Returns the entries of all shards, or of the share.
-    Raises SourceError (nothing is written then), OptionError, DataError, and, to be run again, WorkerDied and
-    OSError.
+    resize: side of the square that every picture is resized to; None keeps sizes. workers: processes; None
+    takes every core this process may use. shard_samples: records of the source in a shard; None aims at
+    shards of 1 to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often.
+    part: (I, N) packs only the share of task I of N; a call without it, when the tasks have ended, packs what
+    they left and ends the ingest. Returns the entries of all shards, or of the share.
+
+    Raises SourceError (then nothing was written), OptionError and DataError. After WorkerDied and OSError the
+    same call can be made again.
     """
     source, out = Path(source), Path(out)
     shard_samples = shard_samples or default_shard_samples(resize)
@@ -137,8 +139,8 @@ def default_shard_samples(resize: int | None) -> int:
 
 @contextmanager
 def _begun(out: Path, part: Part | None) -> Iterator[bool]:
-    """Keep others out; False: this file system cannot. A call that is not one of many removes the folder
-    again if it made it and began nothing there.
+    """Keep other calls out; gives False if this file system cannot. A call without a part that made the
+    folder removes it again if it began nothing there.
     """
     there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
@@ -158,18 +160,19 @@ def _begun(out: Path, part: Part | None) -> Iterator[bool]:
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Of killed calls; no other is at work now, and the folder is known to be ours."""
+    """Remove what killed calls left. No other call is at work now, and the folder is known to be ours."""
     for name in os.listdir(out):
         if is_leftover(out / name):
             (out / name).unlink(missing_ok=True)
 
 
 def _refuse_others(out: Path, options: dict[str, Any]) -> None:
-    """Refuse early, before anything is written or removed, a folder that is not ours or was begun with other
-    options; the rest is known after the survey. The plan comes first, so without it nothing else is ours.
+    """Refuse a folder that is not ours or was begun with other options, before anything is written or
+    removed. Other differences are known only after the survey. The plan is the first file of ours in a
+    folder, so if there is none, no file is ours.
     """
     names = sorted(os.listdir(out)) if out.exists() else []
-    if (out / "plan.json").exists():  # looked for after the list, which another task's may have missed
+    if (out / "plan.json").exists():  # after the listing, which may have missed another task's plan
         _refuse_difference(out, read_plan(out).model_dump(), options)
         return
     ours = {".lock"} if not (out / ".lock").exists() or not (out / ".lock").stat().st_size else set()
@@ -200,7 +203,7 @@ def _refuse_exchanged(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Refuse finished shards that hold other pictures than the source has now, under the same names."""
+    """Refuse finished shards if pictures of the source were replaced by others with the same names."""
     left = {index for index in shards if part is None and (out / entry_name(index)).exists()}
     other = exchanged_since(source, out, plan, shards, left, workers, progress)
     if other is not None:
@@ -213,7 +216,7 @@ def _refuse_exchanged(
 
 
 def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
-    """State the plan, or compare it with that of whoever came first; so all agree on what follows from it."""
+    """Write the plan, or compare it with the plan of the first call, so that all calls have the same."""
     write_once(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
     _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
     table, content = out / "tags.jsonl", tag_lines(tags)
@@ -231,14 +234,14 @@ def _pack(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the missing shards, and `keep` the entry of each. While one is finished, the next is filled."""
+    """Write the missing shards, and `keep` the entry of each. While one is written, the next is filled."""
     if not missing:
         return
     starts = {index: index * plan.shard_samples for index in missing}
     stops = {index: min(start + plan.shard_samples, plan.records) for index, start in starts.items()}
     total, done = sum(stops[index] - starts[index] for index in missing), 0
     tag_ids = {tag: number for number, tag in enumerate(survey.tags)}
-    ends: dict[int, bytes] = {}  # as Survey.ends, of this walk
+    ends: dict[int, bytes] = {}  # like Survey.ends, but of this walk
 
     def wanted() -> Iterator[Record]:
         for number, record, reached in walk(source, stops[missing[-1]]):
@@ -279,7 +282,7 @@ def _pack(
 
 
 def _write(out: Path, plan: Plan, index: int, rows: Columns, keep: Callable[[int, Entry], None]) -> None:
-    """Write one shard aside, read it back, give it its name, and then `keep` its line."""
+    """Write one shard aside, read it back, rename it, and then `keep` its line."""
     file = out / shard_name(index)
     temporary = aside(file)
     try:

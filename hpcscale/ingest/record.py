@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hpcscale.files import FileError, open_regular
 
-PICTURES = frozenset(  # endings of names
+PICTURES = frozenset(  # endings of the names of pictures
     ("jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm",
      "avif")
 )  # fmt: skip

@@ -1,23 +1,22 @@
 """Where pictures and tags come from: kinds of source, each a stream of records in one fixed order.
 
 In: a folder (or one .tar file). Out: `Record`s, for ingest, which walks the stream twice. No picture is read
-here, and nothing is kept in memory but the names of one folder (folders) or the headers of one sample (tars).
+here. In memory are only the names of one folder (folders) or the headers of one sample (tars).
 
-manifest  a folder of pictures and a JSONL, CSV or TSV file: `manifest.jsonl`, `.csv` or `.tsv` in the folder,
-          or given. JSONL: {"image": "relative/path.jpg", "tags": ["tench", ...], "wnid": "n01440764"}, one a
-          line; `wnid` may be left out, other keys are ignored. CSV and TSV: a header line with the columns
-          image, tags and perhaps wnid; the tags of a cell are separated by | or ; , or are a JSON list. Paths
-          are relative to the folder of pictures.
-folders   one folder per class, the folder's name is the tag (WordNet ids work). Every file below it that is
-          not hidden is taken for a picture.
-tars      webdataset and img2dataset: *.tar, uncompressed; see tars.py.
+    manifest  A folder of pictures and a JSONL, CSV or TSV file: `manifest.jsonl`, `.csv` or `.tsv` in the
+              folder, or a file that is named. Paths in it are relative to the folder of pictures.
+              JSONL: {"image": "relative/path.jpg", "tags": ["tench", ...], "wnid": "n01440764"} on each line;
+              `wnid` may be left out, other keys are ignored.
+              CSV and TSV: a header line with the columns image, tags and perhaps wnid. The tags of a cell are
+              separated by | or ; or are a JSON list.
+    folders   One folder per class; its name is the tag (WordNet ids work). Every file below it that is not
+              hidden is taken for a picture.
+    tars      Of webdataset and img2dataset: *.tar, uncompressed; see tars.py.
+    pictures  Instead of folders, if tags do not matter (`untagged`): every file of a folder, at any depth,
+              that is not hidden and has a picture's ending.
 
-pictures  where tags do not matter (`untagged`), instead of folders: every file of a folder, at any depth,
-          that is not hidden and has a picture's ending.
-
-A `wnid` becomes one more tag, as it is. Tags are kept as they are, except that a sample has no tag twice.
-A manifest that is malformed anywhere raises SourceError; a picture that is missing is a matter for the
-quarantine.
+A `wnid` becomes one more tag. Tags stay as they are, except that no sample has a tag twice. A manifest with
+any malformed line raises SourceError; a missing picture goes to the quarantine.
 """
 
 import ast
@@ -37,7 +36,7 @@ from hpcscale.ingest.record import SourceError as SourceError
 from hpcscale.ingest.tars import COMPRESSED, tar_records
 
 MANIFESTS = {".jsonl": None, ".csv": ",", ".tsv": "\t"}
-LINE_BYTES = 16 << 20  # no line of a manifest has more
+LINE_BYTES = 16 << 20  # most bytes of a manifest's line
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class Source(NamedTuple):
 
 
 def find_source(source: Path, manifest: Path | None = None, untagged: bool = False) -> Source:
-    """Tell the kind of a source. Raises SourceError, saying what was looked for, if it is none or two."""
+    """Find out the kind of a source. Raises SourceError if it is of no kind, or of two."""
     found = [file for suffix in MANIFESTS if _there(file := source / f"manifest{suffix}")]
     tars = [source] if source.suffix == ".tar" and not source.is_dir() else sorted(source.glob("[!.]*.tar"))
     tars = [tar for tar in tars if not tar.is_dir()]
@@ -96,7 +95,7 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
 
 
 def _there(file: Path) -> bool:
-    """Whether there is such a file, or something in its place that reading it will refuse."""
+    """Whether there is such a file, or something else in its place, which reading will refuse."""
     try:
         return not stat.S_ISDIR(os.stat(file).st_mode)
     except OSError:
@@ -137,7 +136,8 @@ def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
     with io.TextIOWrapper(opened(manifest), encoding="utf-8-sig", newline="") as stream:
         lines = iter(lambda: stream.readline(LINE_BYTES + 1), "")
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)  # no cell has more than 131,072 letters
+        # It refuses cells of more than 131,072 letters.
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
         columns: list[str] = []
         while True:
             number = rows.line_num + 1  # where the row begins; a quoted cell may go over several lines
@@ -172,7 +172,7 @@ def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
 
 
 def _cell_tags(cell: str) -> Any:
-    """The tags of a CSV cell: separated by | or ;, or a list as JSON or Python writes it."""
+    """The tags of a CSV cell: separated by | or ; or written as a list of JSON or Python."""
     if not cell.lstrip().startswith("["):
         return [tag.strip() for tag in re.split("[|;]", cell) if tag.strip()]
     try:
@@ -241,7 +241,7 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
-    """A link that leads nowhere, or to itself, is taken for a file: it cannot be read, and that is said."""
+    """A link that leads nowhere, or to itself, counts as a file: reading it then fails with a message."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,4 +1,4 @@
-"""The first walk over a source: all its tags, and digests by which a later walk shows that it saw the same.
+"""The first walk over a source: all its tags, and digests that show whether a later walk saw the same.
 
 In: a source (sources.py). Out: a `Survey`, for ingest.
 """
@@ -28,8 +28,8 @@ class Survey(NamedTuple):
 
 
 def survey_source(source: Source, shard_samples: int, progress: Progress) -> Survey:
-    """Walk the source once. Warns of a manifest that lists pictures again with other tags. Memory: the tag
-    table, and of a manifest 16 bytes a record. Raises SourceError.
+    """Walk the source once. Warns if a manifest lists a picture more than once, with different tags. Memory:
+    the tag table; for a manifest, also 16 bytes per record. Raises SourceError.
     """
     tags: set[str] = set()
     ends: list[bytes] = []
@@ -58,7 +58,7 @@ def survey_source(source: Source, shard_samples: int, progress: Progress) -> Sur
 
 
 def walk(source: Source, most: int | None = None) -> Iterator[tuple[int, Record, Callable[[], bytes]]]:
-    """The records, numbered from 1, and what tells the digest of all of them so far."""
+    """The records, numbered from 1, each with a function that gives the digest of all records so far."""
     state = hashlib.blake2b(digest_size=16)
     for number, record in enumerate(islice(source.records(), most), 1):
         values = [record.name, record.tags, record.offset, record.size, record.problem]
@@ -67,7 +67,7 @@ def walk(source: Source, most: int | None = None) -> Iterator[tuple[int, Record,
 
 
 def _tell_conflicts(source: Source, pictures: "array[int]", tagged: "array[int]") -> None:
-    """Warn of pictures that come again with other tags: each line is a sample of its own."""
+    """Warn of pictures that are listed again with other tags: each line is a sample of its own."""
     names, tags = np.frombuffer(pictures, np.int64), np.frombuffer(tagged, np.int64)
     order = np.lexsort((tags, names))
     names, tags = names[order], tags[order]

@@ -1,16 +1,19 @@
 """Archives of webdataset and img2dataset -> records; no picture is read here.
 
-In: .tar files, uncompressed. Out: `Record`s, in the order of the members. Members with the same path up to
-the first dot of the name are one sample, and stand together. Tags come from the .json member: `tags` and
-`labels` (lists or one string), `label` and `wnid`; and from a .cls member. Captions (`caption`, .txt) are
-sentences, not tags, and are not taken.
+In: .tar files, uncompressed. Out: `Record`s, in the order of the members. Neighbouring members with the same
+path up to the first dot of the name (their key) are one sample. Tags come from the .json member (`tags` and
+`labels`, lists or one string; `label` and `wnid`) and from a .cls member. Captions (`caption`, .txt) are
+sentences, not tags, and are ignored.
 
-What an archive holds and hpcscale cannot take is never passed over: it becomes a record whose problem begins
-with `LOST`. Archives joined end to end (`cat`) are all read. Links, sparse members and others that are no
-plain file are lost; so are all members of a key that comes more than once, since which belong together is a
-guess (an unsorted archive, or two samples of one name); and what follows where an archive is cut.
+Archives joined end to end (`cat`) are all read. A sample that hpcscale cannot read from an archive is never
+skipped silently: it becomes a record whose problem begins with `LOST`. These are lost:
 
-Memory: 8 bytes a sample of one archive, and one header.
+- links, sparse members and others that are not plain files;
+- all members whose key comes more than once (an unsorted archive, or two samples of one name), because it is
+  not known which of them belong together;
+- everything after the place where an archive is cut.
+
+Memory: 8 bytes per sample of one archive, and one header.
 """
 
 import hashlib
@@ -28,7 +31,7 @@ from hpcscale.ingest.record import PICTURES, Record, opened
 
 LOST = "lost in its archive: "
 META = frozenset(("json", "cls"))
-META_BYTES = 16 << 20  # no .json member and no header has more
+META_BYTES = 16 << 20  # most bytes of a .json member or a header
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.Z")
 ZEROS = bytes(tarfile.BLOCKSIZE)
 KINDS = {
@@ -42,13 +45,13 @@ KINDS = {
 
 class Sample(NamedTuple):
     key: str
-    members: dict[str, tarfile.TarInfo]  # by extension, lower case, "" for none
+    members: dict[str, tarfile.TarInfo]  # by extension, in lower case; "": no extension
 
 
 def tar_records(tars: list[Path], repeated: dict[Path, frozenset[int]]) -> Iterator[Record]:
     """The samples of the tars, in the order of the files' names and then of the members.
 
-    repeated: what the first walk finds out and the next ones need again; empty at first. Raises SourceError.
+    repeated: filled by the first walk and used again by the next; empty at first. Raises SourceError.
     """
     for tar in tars:
         with opened(tar) as stream:
@@ -78,7 +81,7 @@ def _repeated(stream: BinaryIO) -> frozenset[int]:
 
 
 def _samples(stream: BinaryIO) -> Iterator[Sample | str]:
-    """Neighbouring members of one key; where an extension comes again, a new sample begins."""
+    """Neighbouring members of one key; an extension that comes again begins a new sample."""
     sample: Sample | None = None
     described = False  # whether samples have metadata
     for item in _members(stream):
@@ -103,7 +106,7 @@ def _samples(stream: BinaryIO) -> Iterator[Sample | str]:
 
 
 class _Headers:
-    """A tar for the eyes of tarfile, which would read a header of any length into memory."""
+    """The stream of a tar for tarfile, which would otherwise read a header of any length into memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.seek, self.tell, self.stream = stream.seek, stream.tell, stream
@@ -116,22 +119,22 @@ class _Headers:
 
 
 def _aside(name: str) -> bool:
-    """Whether a member is no user's: hidden, and neither picture nor metadata, or of macOS."""
+    """Whether a member is not the user's data: of macOS, or hidden and neither picture nor metadata."""
     file = PurePosixPath(name).name
     ending = file.rpartition(".")[2].lower()
     return file.startswith("._") or (file.startswith(".") and ending not in PICTURES | META)
 
 
 def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
-    """All members but folders and what systems leave, also of archives joined to the first; last, what is
-    wrong."""
+    """All members but folders and files of the operating system, also of archives joined to the first; at the
+    end, a text that says what is wrong, if anything is."""
     start: int | None = 0
     while start is not None:
         stream.seek(start)
         try:
             archive = tarfile.TarFile(fileobj=_Headers(stream), encoding="utf-8")  # type: ignore[arg-type]
             while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # or it remembers every header
+                archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
                 if archive.offset <= member.offset:
                     raise tarfile.ReadError(f"a member of {member.size} bytes")
                 if not member.isdir() and not _aside(member.name):
@@ -147,7 +150,7 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
 
 
 def _next_archive(stream: BinaryIO) -> int | None:
-    """Where the zeros that end an archive end themselves, if anything comes behind them."""
+    """Where the next of several joined archives begins, behind the zeros that end this one, if any."""
     while piece := stream.read(1 << 20):
         if rest := piece.lstrip(b"\0"):
             at = stream.tell() - len(rest)
@@ -156,7 +159,7 @@ def _next_archive(stream: BinaryIO) -> int | None:
 
 
 def _record(tar: Path, stream: BinaryIO, sample: Sample) -> Record:
-    """One sample whose key is its own."""
+    """One sample whose key comes only once."""
     pictures = [extension for extension in sample.members if extension in PICTURES]
     name = _name(tar, sample)
     for extension in (*pictures, *META):
@@ -180,7 +183,7 @@ def _name(tar: Path, sample: Sample) -> str:
 
 
 def _problem(member: tarfile.TarInfo | None) -> str:
-    """Why the bytes in the archive are not those of the file."""
+    """Why the bytes in the archive are not the content of the file, if so."""
     if member is None:
         return ""
     if member.issparse():

@@ -4,21 +4,22 @@ In: the bytes of a picture file, from sources.py. Out: JPEG bytes for store.py, 
 hashes. `store_picture` is what the worker processes of ingest do.
 
 Rules:
+
 - JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and AVIF are read; of several frames the first.
-- A picture of which more than 52.4 million pixels (`MAX_PIXELS`) would have to be decoded, of more than 178.9
-  million pixels or of more than 128 MiB is refused before it is decoded: a worker stays under 1 GB.
-- The whole picture is decoded, so what is truncated or broken is refused here and not in the middle of a
-  training run. Of a JPEG, what libjpeg warns of is broken, and scans beyond a limit are refused (jpeg.py).
+- A picture is refused before it is decoded if more than 52.4 million pixels (`MAX_PIXELS`) would have to be
+  decoded, or if it has more than 178.9 million pixels or more than 128 MiB: a worker stays under 1 GB.
+- The whole picture is decoded, so that truncated or broken pictures are refused here and not in the middle of
+  a training run. A JPEG of which libjpeg warns counts as broken; so do too many scans (jpeg.py).
 - Without `resize`, a JPEG that is 8-bit RGB or grey and needs no rotation is stored untouched, byte for byte;
-  only what decoders stumble over in its header is taken out.
+  only parts of its header that make decoders fail are taken out.
 - Everything else is written anew as a baseline JPEG, 4:2:0, of the given quality, without metadata:
-  the orientation is applied (of the first EXIF block, else of XMP; nothing downstream turns);
-  CMYK and YCCK become RGB; palettes become RGB; of 16-bit values the high
-  byte is kept (32-bit and float pictures have no agreed range and are refused); what is transparent lies over
-  white; grey stays grey.
-- `resize` N gives N x N pixels, not keeping the aspect ratio (Sun et al. 2017 resize to 340 x 340), with
-  Pillow's antialiased bilinear filter. A JPEG at least 4 times as large is decoded at 1/2, 1/4 or 1/8 first,
-  never below 2 N.
+    - the orientation is applied (of the first EXIF block, else of XMP), so that no later step needs to;
+    - CMYK, YCCK and palettes become RGB; grey stays grey;
+    - of 16-bit values the high byte is kept; 32-bit and float pictures have no agreed range and are refused;
+    - transparent pixels lie over white.
+- `resize` N gives N x N pixels and does not keep the aspect ratio (Sun et al. 2017 resize to 340 x 340). The
+  filter is Pillow's antialiased bilinear one. A JPEG at least 4 times as large is first decoded at 1/2, 1/4
+  or 1/8, never below 2 N.
 - Colour profiles are ignored.
 """
 
@@ -36,10 +37,10 @@ from PIL import Image, UnidentifiedImageError, features
 from hpcscale.data.jpeg import SMALLEST, BadPicture, Tidy, decode, is_jpeg, tidy
 from hpcscale.files import FileError, lasting, open_regular
 
-MAX_PIXELS = 50 << 20  # to be decoded; the hungriest decoder (AVIF with alpha) takes 17 bytes a pixel
+MAX_PIXELS = 50 << 20  # to be decoded; AVIF with alpha needs the most memory, 17 bytes a pixel
 MAX_BYTES = 128 << 20
 MAX_SIDE = 65_500  # of a JPEG
-NO_FILE = bytes(16)  # in the place of the digest of a picture that could not be read
+NO_FILE = bytes(16)  # instead of the digest of a picture that could not be read
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = {
@@ -57,7 +58,7 @@ Result = TypeVar("Result")
 
 
 class Stored(NamedTuple):
-    """What a worker answers: the stored bytes, or `reason` why there are none."""
+    """The answer of a worker: the bytes to store, or the `reason` why there are none."""
 
     reason: str
     jpeg: bytes = b""
@@ -67,7 +68,7 @@ class Stored(NamedTuple):
 
 
 def encoder() -> str:
-    """Versions of what decides the stored bytes."""
+    """Versions of the libraries that decide the stored bytes."""
     import PIL
 
     return f"Pillow {PIL.__version__}, libjpeg-turbo {features.version('libjpeg_turbo')}"
@@ -95,7 +96,7 @@ def _opened(picture: bytes, work: Callable[[Image.Image, Tidy | None], Result]) 
         raise
     except Image.DecompressionBombError:
         raise BadPicture(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
-    except UnidentifiedImageError:  # its message holds an address, which differs from run to run
+    except UnidentifiedImageError:  # its message holds a memory address, which differs from run to run
         raise BadPicture("not a picture in a known format, or cut within its header") from None
     except Exception as error:  # decoders of damaged files raise almost anything
         message = re.sub(r"<.*? at 0x[0-9a-f]+>", "file", str(error))
@@ -106,12 +107,12 @@ def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, qualit
     whole = width, height = image.size
     if resize is not None:
         image.draft(None, (2 * resize, 2 * resize))
-    if not image.info.get("progressive"):  # which libjpeg decodes at full size, whatever is asked for
+    if not image.info.get("progressive"):  # libjpeg decodes progressive ones at full size anyway
         width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadPicture(f"{width} x {height} pixels to decode are more than {MAX_PIXELS:,}")
     if jpeg and jpeg.huffman and resize is None and image.mode in ("RGB", "L") and turn_of(image) is None:
-        decode(jpeg.jpeg, "L")  # all of it is read for the grey alone
+        decode(jpeg.jpeg, "L")  # decoding to grey reads all of it, too
         return jpeg.jpeg
     loaded = _loaded(image, jpeg, whole)
     turn = turn_of(image)
@@ -122,7 +123,7 @@ def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, qualit
         raise BadPicture(f"{image.width} x {image.height}: no side of a JPEG may exceed {MAX_SIDE}")
     if turn is not None:
         image = image.transpose(turn)
-    image.info = {}  # comments would be written out again
+    image.info = {}  # else comments would be written too
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling="4:2:0")
     return out.getvalue()
@@ -150,13 +151,13 @@ def _loaded(image: Image.Image, jpeg: Tidy | None, whole: tuple[int, int]) -> Im
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What makes an opened picture upright: the one rule for orientations, by its metadata."""
+    """The turn that makes an opened picture upright, by its metadata. The only place that decides this."""
     return UPRIGHT.get(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; metadata too damaged to be read says nothing."""
-    if image.format == "TIFF":  # Pillow turns these upright itself
+    """The EXIF orientation, 1 to 8; 1 if the metadata is too damaged to be read."""
+    if image.format == "TIFF":  # Pillow turns TIFFs itself
         return 1
     try:
         return int(image.getexif().get(ORIENTATION, 1))
@@ -168,7 +169,7 @@ def _plain(image: Image.Image) -> Image.Image:
     """8-bit grey (L) or RGB, opaque."""
     if image.mode in ("F", "I") and image.format != "PPM":
         raise BadPicture(f"pixels of mode {image.mode} have no agreed range")
-    if image.mode.startswith("I"):  # 16-bit grey; PPM's reader calls it I
+    if image.mode.startswith("I"):  # 16-bit grey; the reader of PPM says I
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     mode = "L" if image.mode in GREY else "RGB"
     if not image.has_transparency_data:
@@ -181,7 +182,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def store_picture(file: str, offset: int, size: int, resize: int | None, quality: int) -> Stored:
-    """Read and transcode one picture: `size` bytes at `offset` of `file`, or with -1 the whole file."""
+    """Read and transcode one picture: `size` bytes at `offset` of `file`; -1: the whole file."""
     try:
         picture = read_picture(file, offset, size)
         jpeg = transcode(picture, resize, quality)
@@ -192,7 +193,7 @@ def store_picture(file: str, offset: int, size: int, resize: int | None, quality
 
 
 def why_not(file: str, offset: int, size: int, resize: int | None, quality: int) -> str:
-    """The reason why `store_picture` has nothing to store, or nothing."""
+    """The reason why `store_picture` has nothing to store; "" if it has something."""
     return store_picture(file, offset, size, resize, quality).reason
 
 
@@ -205,14 +206,14 @@ def digest_stored(file: str, offset: int, size: int) -> bytes:
 
 
 def read_picture(file: str, offset: int, size: int) -> bytes:
-    """`size` bytes at `offset` of `file`, or with -1 the whole file.
+    """`size` bytes at `offset` of `file`; -1: the whole file.
 
-    Raises BadPicture for what will not pass, OSError for what may (a stale mount).
+    Raises BadPicture for errors that would come again, OSError for those that may pass (a stale mount).
     """
     try:
         return _read(file, offset, size)
     except OSError as error:
-        if not lasting(error) and error.errno != errno.EIO:  # of a disk
+        if not lasting(error) and error.errno != errno.EIO:  # EIO: the disk is bad
             raise
         raise BadPicture(f"cannot be read: {error.strerror}") from None
 
@@ -238,5 +239,5 @@ def _read(file: str, offset: int, size: int) -> bytes:
 
 
 def digest(content: bytes) -> bytes:
-    """BLAKE2b of 16 bytes, as folder.digest, which a worker does not import, for pydantic's sake."""
+    """BLAKE2b of 16 bytes, as data.manifest.digest; workers do not import that, because pydantic is slow."""
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,10 +1,10 @@
 """Processes that work on pictures: records in, answers out, in the same order. For ingest and the hashes.
 
-Each worker is a fresh interpreter with a pipe in and a pipe out, so nothing of the caller's (threads, GPU
-contexts, `__main__`) gets into it, and a pipe that ends tells either side that the other is gone. Record i
-goes to worker i % n and answers are taken in turn: no queue to order, and memory is bounded by the pipes.
-A thread for each worker sends, so that the caller, who receives, never waits for a worker that itself waits
-to be read, however long a path and however small a pipe.
+Each worker is a new interpreter with a pipe in and a pipe out. So it inherits nothing from the caller
+(threads, GPU contexts, `__main__`), and when one side ends, the other sees its pipe closed. Record i goes to
+worker i % n, and answers are read in turn: nothing has to be put in order, and the pipes bound the memory.
+Every worker has a thread that sends. So the caller, who only receives, and a worker never wait for each
+other, however long a path or small a pipe.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ import hpcscale
 from hpcscale.files import AGAIN, Told
 from hpcscale.ingest.record import Record
 
-DEPTH = 8  # records under way per worker
-PIPE = 1 << 20  # bytes that a worker may be ahead; the most an ordinary user may ask for
+DEPTH = 8  # records per worker that are sent but not answered
+PIPE = 1 << 20  # bytes of answers a worker may be ahead; an ordinary user cannot ask for more
 
 
 Answer = TypeVar("Answer")
@@ -49,10 +49,10 @@ class WorkerDied(Told):
 def answers(
     records: Iterable[Record], workers: int, function: Callable[..., Answer], *options: Any
 ) -> Generator[tuple[Record, Answer | None]]:
-    """Every record with function(file, offset, size, *options), in order; None where the record is a problem.
+    """Every record with function(file, offset, size, *options), in order; None if the record has a problem.
 
-    `function` is one of a module's own, `options` are literals. Raises WorkerDied, or the OSError or
-    MemoryError that the function raised (a matter for another try).
+    `function` must be defined at the top of a module, and `options` be literals. Raises WorkerDied, or the
+    OSError or MemoryError that the function raised; another try may then succeed.
     """
     pool: list[Worker] = []
     waiting: deque[tuple[Record, Worker | None]] = deque()
@@ -85,8 +85,8 @@ def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> Worker:
     root = str(Path(hpcscale.__file__).parent.parent)
     work = (function.__module__, function.__name__, options)
     code = f"import sys; sys.path.insert(0, {root!r}); import hpcscale.ingest.workers as w; w.serve(*{work})"
-    # Born with these signals blocked: a Ctrl-C reaches the whole process group, but it is the parent that
-    # ends workers.
+    # Workers start with these signals blocked: Ctrl-C reaches the whole process group, but the parent is to
+    # end them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         process = subprocess.Popen(
@@ -94,7 +94,7 @@ def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> Worker:
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with contextlib.suppress(OSError):  # a busy user may have used up his pipe memory
+    with contextlib.suppress(OSError):  # the user's limit of memory for pipes may be reached
         fcntl.fcntl(cast(IO[bytes], process.stdout), fcntl.F_SETPIPE_SZ, PIPE)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     sender = threading.Thread(target=_send, args=(process.stdin, tasks), daemon=True)
@@ -103,7 +103,7 @@ def _start(function: Callable[..., Any], options: tuple[Any, ...]) -> Worker:
 
 
 def _send(stream: IO[bytes], tasks: "queue.SimpleQueue[bytes]") -> None:
-    with contextlib.suppress(BrokenPipeError):  # its pipe of answers tells that a worker is gone
+    with contextlib.suppress(BrokenPipeError):  # the worker is gone; its pipe of answers will show that
         while task := tasks.get():
             stream.write(task)
             stream.flush()
@@ -114,7 +114,7 @@ def _receive(record: Record, worker: Worker | None) -> tuple[Record, Any]:
         return record, None
     try:
         answer = pickle.load(cast(IO[bytes], worker.process.stdout))
-    except (EOFError, pickle.UnpicklingError):  # cut in the middle, it is either
+    except (EOFError, pickle.UnpicklingError):  # an answer that was cut raises one or the other
         raise _death(worker.process, record) from None
     if isinstance(answer, BaseException):
         raise answer
@@ -130,11 +130,11 @@ def _death(worker: subprocess.Popen[bytes], record: Record) -> WorkerDied:
 def serve(module: str, name: str, options: tuple[Any, ...]) -> None:
     """A worker process: pickled (file, offset, size) from stdin, pickled answers to stdout, until stdin ends.
 
-    It ends by itself when its parent does, even by kill -9: then a pipe is closed.
+    It ends by itself when its parent ends, even by kill -9, because that closes its pipe.
     """
-    warnings.simplefilter("ignore")  # Pillow warns of much that is decided by the function
+    warnings.simplefilter("ignore")  # Pillow warns of things that the function decides itself
     tasks, results = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever a library prints must not mix with the answers
+    sys.stdout = sys.stderr  # so that nothing that a library prints gets into the answers
     function = getattr(importlib.import_module(module), name)
     try:
         while True:

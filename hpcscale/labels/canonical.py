@@ -1,21 +1,16 @@
 """Which words mean the same: tags are merged into classes by the senses that WordNet gives them.
 
-In: WordNet synsets and a data set's tags. Out: for each normalised tag its sense set, for each sense set one
-class, and tags rewritten to classes. The pipeline is that of Mahajan et al. 2018, section 2.1: #brownbear and
-#ursusarctos become one label, and tags that are not selected are dropped. How exactly they merge tags was
-never published. Over WordNet 3.0 and the 1000 ImageNet synsets, ours takes 1804 tags to 1284 classes
-(identical), 1310 (monosemous) or 1208 (first-sense); the paper speaks of about 1.5k.
+In: WordNet synsets and a data set's tags. Out: for each normalised tag its sense set, and for each sense set
+one class. The pipeline is that of Mahajan et al. 2018, section 2.1: #brownbear and #ursusarctos become one
+label, and tags that are not selected are dropped. How exactly they merge tags was never published. Over
+WordNet 3.0 and the 1000 ImageNet synsets, ours takes 1804 tags to 1284 classes (identical), 1310 (monosemous)
+or 1208 (first-sense); the paper speaks of about 1.5k.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hpcscale import ops
-from hpcscale.labels import hierarchy
-from hpcscale.labels.vocabulary import Vocabulary, normalise, tag_classes
+from hpcscale.labels.vocabulary import normalise
 from hpcscale.labels.wordnet import Synset
 
 # identical: tags with the same set of senses are one class.
@@ -65,21 +60,3 @@ def concept(tag: str, senses: tuple[str, ...], merge: Merge, first: Mapping[str,
 def canonical_order(tags: Iterable[str], frequency: Mapping[str, int]) -> list[str]:
     """The tags of a class, most frequent first, then by the alphabet. The first is the canonical one."""
     return sorted(tags, key=lambda tag: (-frequency.get(tag, 0), tag))
-
-
-def rewrite(
-    vocabulary: Vocabulary,
-    tags: Sequence[str],
-    tag_offsets: NDArray[np.int64],
-    tag_ids: NDArray[np.int32],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-    """Replace each tag by its class, drop tags that select none, then records that have no class left.
-
-    Returns the numbers of the records kept, and their classes as CSR: sorted, each once, at least one a
-    record; before closure. The order of a record's tags does not matter.
-    """
-    flat = hierarchy.csr([()] * len(vocabulary.classes))
-    offsets, classes = ops.Closure(tag_classes(vocabulary, tags), *flat).labels(tag_offsets, tag_ids)
-    counts = np.diff(offsets)
-    kept = np.flatnonzero(counts)
-    return kept, np.concatenate([[0], np.cumsum(counts[kept])]), classes

@@ -15,11 +15,7 @@ from hpcscale import ops
 from hpcscale.labels import hierarchy
 from hpcscale.labels.vocabulary import Vocabulary, tag_classes
 
-KINDS: dict[str, Literal["ones", "shares", "bits"]] = {
-    "logistic": "ones",
-    "softmax": "shares",
-    "bits": "bits",
-}
+KINDS: dict[str, Literal["ones", "shares"]] = {"logistic": "ones", "softmax": "shares"}
 
 
 class Targets:
@@ -29,10 +25,10 @@ class Targets:
         self,
         vocabulary: Vocabulary,
         tags: Sequence[str],
-        kind: Literal["logistic", "softmax", "bits"],
+        kind: Literal["logistic", "softmax"],
         batch: int,
         classes: range | None = None,
-        buffer: NDArray[np.float32] | NDArray[np.uint8] | None = None,
+        buffer: NDArray[np.float32] | None = None,
     ) -> None:
         """tags: the data set's tag table; batch: the most samples of one call; classes: those of this rank's
         slice of the classifier, by default all. buffer: zeros to write into, for pinned memory; by default
@@ -43,7 +39,6 @@ class Targets:
           sample, also ancestors and those of other slices, so that all slices together sum to 1. Mahajan et
           al. 2018 (section 2.3) count the picture's own tags; a vocabulary built with --no-ancestors, flat as
           theirs, gives exactly that.
-        - 'bits': uint8 (batch, ceil(classes / 8)), lowest bit first.
         """
         if kind not in KINDS:
             raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
@@ -58,12 +53,10 @@ class Targets:
         self._selected = ops.Closure(selected, *hierarchy.csr([()] * len(vocabulary.classes)))
         if buffer is not None and len(buffer) != batch:
             raise ValueError(f"the buffer has {len(buffer)} rows for a batch of {batch}")
-        self._buffer = _zeros(kind, batch, len(chosen)) if buffer is None else buffer
-        self._rows = ops.Rows(self._closure, chosen.start, chosen.stop, KINDS[kind], self._buffer)
+        self._buffer = np.zeros((batch, len(chosen)), np.float32) if buffer is None else buffer
+        self._rows = ops.TargetRows(self._closure, chosen.start, chosen.stop, KINDS[kind], self._buffer)
 
-    def rows(
-        self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]
-    ) -> NDArray[np.float32] | NDArray[np.uint8]:
+    def rows(self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Target rows of n <= batch samples: a view of the buffer's first n rows, valid until the next call.
 
         A sample without a class gets a row of zeros. IndexError names a tag id that is out of range, and its
@@ -89,9 +82,3 @@ class Targets:
         single = np.diff(offsets) == 1
         result[single] = classes[offsets[:-1][single]]
         return result
-
-
-def _zeros(kind: str, batch: int, classes: int) -> NDArray[np.float32] | NDArray[np.uint8]:
-    if kind == "bits":
-        return np.zeros((batch, (classes + 7) // 8), np.uint8)
-    return np.zeros((batch, classes), np.float32)

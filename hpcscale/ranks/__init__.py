@@ -1,9 +1,9 @@
 """Which rank this process is, and what all ranks do together. The only package that imports horovod.
 
-In: tensors and arrays of one rank; out: their sum, concatenation or copy on all ranks. A process becomes a
-rank by `launch` (several on this machine), by srun (see `hpcscale.ranks.slurm` and `.rendezvous`), or by the
-MPI that Horovod was built with; else it is alone, rank 0 of 1, and needs no Horovod. Functions marked
-*collective* must be called by all ranks in the same order.
+In: tensors and arrays of one rank. Out: their sum, concatenation or copy on all ranks. A process becomes a
+rank in one of three ways: by `launch` (several on this machine), by srun (see `hpcscale.ranks.slurm` and
+`.rendezvous`), or by the MPI that Horovod was built with. Otherwise it is alone, rank 0 of 1, and needs no
+Horovod. All ranks must call functions marked *collective* in the same order.
 """
 
 import contextlib
@@ -21,33 +21,32 @@ from hpcscale.ranks.local import launch, resolves
 from hpcscale.ranks.rendezvous import RankLost
 from hpcscale.ranks.slurm import SlurmError
 
-if TYPE_CHECKING:  # the launcher starts ranks and needs no torch itself
+if TYPE_CHECKING:  # the launcher only starts ranks, and should not import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
 __all__ = ["LOST", "RESUMABLE", "STUCK", "UNEXPECTED", "RankLost", "SlurmError", "launch"]
 
-# Horovod's settings, where the environment does not say otherwise. See benchmarks/records for what they were
-# chosen by.
+# Horovod's settings, unless the environment sets them; benchmarks/records has the measurements behind them.
 SETTINGS = {
-    "HOROVOD_FUSION_THRESHOLD": "0",  # merge no reductions: what is added to what must not depend on timing
-    "HOROVOD_CYCLE_TIME": "1",  # milliseconds between two looks for work
+    "HOROVOD_FUSION_THRESHOLD": "0",  # merge no reductions, or timing would decide the order of additions
+    "HOROVOD_CYCLE_TIME": "1",  # milliseconds between two checks for work
     "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
     "HOROVOD_LOG_LEVEL": "fatal",  # a lost rank is reported by RankLost
 }
-# Over a network that was cut, all ranks end after this. Horovod's own thread keeps the ranks in touch, so a
-# rank that is long in a checkpoint is not lost.
+# Seconds after which all ranks end if the network is cut. A rank that is busy with a checkpoint is not lost:
+# Horovod's own thread keeps the ranks in touch.
 NETWORK_TIMEOUT = "30"
 
 _horovod: Any = None
 
 
 def init(folder: Path | None = None) -> None:
-    """Join the ranks named by the environment (collective); alone, do nothing.
+    """Join the ranks that the environment names (collective); do nothing if this process is alone.
 
-    `folder` is where the command writes: without HPCSCALE_ATTEMPT, ranks that srun started meet below it.
-    HPCSCALE_LAUNCHER: slurm | mpi | alone, where the environment would say something else. Raises SlurmError
-    if the ranks do not fit together, RankLost if one does not come.
+    folder: where the command writes; without HPCSCALE_ATTEMPT, ranks that srun started meet below it.
+    HPCSCALE_LAUNCHER (slurm | mpi | alone) overrules what the environment looks like. Raises SlurmError if
+    the ranks do not fit together, RankLost if one does not come.
     """
     global _horovod
     if _horovod is not None:
@@ -57,7 +56,7 @@ def init(folder: Path | None = None) -> None:
     if launcher == "slurm":
         layout = slurm.layout(os.environ)
         place = slurm.attempt(os.environ, folder or Path())
-        assert place is not None  # there is a SLURM_PROCID
+        assert place is not None  # because there is a SLURM_PROCID
         library = _library()
         with rendezvous.meeting(layout, place, _versions(), os.environ) as variables:
             os.environ.update(variables)
@@ -93,7 +92,7 @@ def _launcher() -> str:
 
 
 def _library() -> Any:
-    """Horovod, imported: seconds, with torch."""
+    """Horovod; the import takes seconds, with torch."""
     if not resolves(socket.gethostname()):
         raise RuntimeError(
             f"the name of this machine, {socket.gethostname()}, has no address that is its own, and Horovod "
@@ -116,23 +115,22 @@ def _join(library: Any) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Must be alike on all ranks."""
+    """What must be equal on all ranks."""
     return {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "horovod", "numpy")}
 
 
 def attempt(folder: Path) -> Path | None:
-    """The folder in which ranks and batch shell of this attempt meet; None outside Slurm."""
+    """The folder that ranks and batch shell of this attempt share; None outside Slurm."""
     return slurm.attempt(os.environ, folder)
 
 
 def job(folder: Path) -> dict[str, Any]:
-    """What Slurm calls this attempt: job, attempt, nodes, and the commit that was submitted; empty outside
-    Slurm."""
+    """Slurm's job, attempt and nodes, and the commit that was submitted; empty outside Slurm."""
     return slurm.job(os.environ, folder)
 
 
 def shutdown() -> None:
-    """Leave; a collective that others are in fails there with RankLost."""
+    """Leave. Ranks that wait in a collective get RankLost."""
     global _horovod
     if _horovod is not None:
         _horovod.shutdown()
@@ -150,7 +148,7 @@ def size() -> int:
 
 
 def local_rank() -> int:
-    """Number of this process on its node; for the device, see `device_index`."""
+    """Number of this process on its node. For its GPU, use `device_index`."""
     return int(_horovod.local_rank()) if _horovod else 0
 
 
@@ -160,13 +158,13 @@ def local_size() -> int:
 
 
 def device_index(visible: int) -> int:
-    """Index of this rank's GPU among `visible` ones, torch.cuda.device_count(). Raises SlurmError if there
-    is none for it."""
+    """Index of this rank's GPU; visible: torch.cuda.device_count(). Raises SlurmError if there is no GPU for
+    it."""
     return device.choose(visible, local_rank(), local_size())
 
 
 def start_sum(tensor: "Tensor", name: str) -> Any:
-    """Begin to replace a tensor by its sum over ranks; `wait` takes the handle (collective, by name)."""
+    """Begin to replace a tensor by its sum over ranks; pass the handle to `wait` (collective, by name)."""
     if _horovod is None:
         return None
     with _lost_rank():
@@ -174,7 +172,7 @@ def start_sum(tensor: "Tensor", name: str) -> Any:
 
 
 def wait(handle: Any) -> None:
-    """Block until a sum is there. On a GPU only the stream waits."""
+    """Wait until a sum is there. On a GPU only the stream waits."""
     if handle is not None:
         with _lost_rank():
             _horovod.synchronize(handle)
@@ -186,25 +184,20 @@ def sum_(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
-def average(tensor: "Tensor") -> "Tensor":
-    """Replace a floating-point tensor by its mean over ranks, in place (collective)."""
-    return sum_(tensor).div_(size())
-
-
 def broadcast(tensors: Iterable["Tensor"], root: int = 0) -> None:
-    """Overwrite tensors with those of rank `root`, in place (collective); any strides."""
+    """Overwrite tensors, of any strides, with those of rank `root`, in place (collective)."""
     if _horovod is None:
         return
     with _lost_rank():
         for number, tensor in enumerate(tensors):
-            sent = tensor.detach().contiguous()  # channels_last weights are not, in Horovod's sense
+            sent = tensor.detach().contiguous()  # Horovod does not count channels_last as contiguous
             _horovod.broadcast_(sent, root, name=f"hpcscale.broadcast.{number}")
             if sent.data_ptr() != tensor.data_ptr():
                 tensor.detach().copy_(sent)
 
 
 def gather(array: "NDArray[Any]") -> "NDArray[Any]":
-    """Arrays of all ranks one after the other along the first axis, whose lengths may differ (collective)."""
+    """The arrays of all ranks, joined along the first axis; its lengths may differ (collective)."""
     if _horovod is None:
         return array
     import numpy as np
@@ -217,8 +210,7 @@ def gather(array: "NDArray[Any]") -> "NDArray[Any]":
 
 
 def broadcast_object(value: Any, root: int = 0) -> Any:
-    """What rank `root` has, on all ranks (collective); whatever JSON can carry, so that nothing is
-    unpickled."""
+    """The value of rank `root`, on all ranks (collective). Sent as JSON, so that nothing is unpickled."""
     if _horovod is None:
         return value
     import torch

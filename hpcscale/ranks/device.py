@@ -1,5 +1,7 @@
-"""Which of the GPUs that a rank sees is its own: their number and the rank's place on its node in, an index
-out."""
+"""Which of the GPUs that a rank sees is its own?
+
+In: their number, and the rank's place on its node. Out: an index.
+"""
 
 from hpcscale.ranks.slurm import SlurmError
 
@@ -7,8 +9,8 @@ from hpcscale.ranks.slurm import SlurmError
 def choose(visible: int, local_rank: int, local_size: int) -> int:
     """Index of the device of a rank among the `visible` ones.
 
-    A site that gives each rank a device of its own shows it that one alone (`--gpu-bind`), and it is device 0
-    on every rank. Raises SlurmError if there is none, or if there are several, but not one for each rank.
+    At some sites every rank sees only its own GPU (`--gpu-bind`); that is then device 0 on every rank. Raises
+    SlurmError if there is no GPU, or if there are several but not one for each rank.
     """
     if visible == 1:
         return 0

@@ -1,4 +1,4 @@
-"""Ranks started on this machine: a command and their number in, one exit code out.
+"""Starts ranks on this machine: a command and the number of ranks in, one exit code out.
 
 The ranks find one another at a server on the loopback interface, in this process. Used by the command line;
 under Slurm, srun starts the ranks and `hpcscale.ranks.rendezvous` brings them together.
@@ -20,16 +20,16 @@ from typing import Any
 
 from hpcscale.ranks.exits import LOST, RESUMABLE
 
-GRACE = 10.0  # seconds that the other ranks get to end by themselves after one has failed
+GRACE = 10.0  # seconds for the other ranks to end by themselves after one has failed
 
 
 def launch(command: Sequence[str], ranks: int) -> int:
     """Run `command` as `ranks` processes of this machine and return one exit code for all.
 
-    0 if all are fine; else the code of the first that failed (128 + n for signal n), the others being ended
-    with it; 75 if they stopped resumable. Rank 0 has the terminal; of another rank, only the end of its
-    output is shown, and only if it is the one that failed. SIGINT, SIGTERM and SIGUSR1 are passed on; when
-    this process is killed, so are they.
+    0 if all succeed; 75 if they stopped and can be resumed; else the code of the first rank that failed
+    (128 + n for signal n), after which the others are ended. Rank 0 uses the terminal. Of another rank, only
+    the end of its output is shown, and only if it failed first. SIGINT, SIGTERM and SIGUSR1 are passed on to
+    the ranks. If this process is killed, the ranks are killed too.
     """
     server, environments = _rendezvous(ranks)
     with contextlib.ExitStack() as stack:
@@ -73,7 +73,7 @@ def _watch(processes: Sequence["subprocess.Popen[bytes]"]) -> int | None:
         failed = [r for r, process in enumerate(processes) if process.returncode not in (None, 0, RESUMABLE)]
         causes = [r for r in failed if processes[r].returncode != LOST] or ([] if running else failed)
         if first is None and causes:
-            # Killed by a signal (a negative code) comes before what followed from it.
+            # A rank killed by a signal (a negative code) failed first; others failed because of it.
             first = min(causes, key=lambda r: processes[r].returncode)
         if failed:
             deadline = min(deadline, time.monotonic() + GRACE)
@@ -85,8 +85,8 @@ def _watch(processes: Sequence["subprocess.Popen[bytes]"]) -> int | None:
 
 
 def _rendezvous(ranks: int) -> tuple[Any, list[dict[str, str]]]:
-    """The server at which ranks find one another, bound to loopback and not yet serving, and their
-    environments."""
+    """The server at which ranks find one another, bound to loopback but not yet serving, and the environment
+    of each rank."""
     from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
@@ -120,8 +120,8 @@ def _rendezvous(ranks: int) -> tuple[Any, list[dict[str, str]]]:
 def _die_with(parent: int) -> Callable[[], None]:
     """What a child does before its program starts: ask to be killed when its parent dies, even by kill -9.
 
-    Where the name of this machine is none of its addresses (a bare chroot), the child also takes a name that
-    is one, in a namespace of its own; without the right to that, `init` says what is wrong.
+    If this machine's name has no address here (as in a bare chroot), the child also takes a name that has
+    one, in a namespace of its own. If it has no right to do that, `init` says what is wrong.
     """
     libc = ctypes.CDLL(None)
     named = resolves(socket.gethostname())

@@ -1,9 +1,9 @@
 """How ranks that srun started find one another: a Layout and a shared folder in, HOROVOD_* variables out.
 
-Rank 0 serves Horovod's rendezvous on the one address by which it reaches the others, and leaves that address
-in the folder. Every rank first reports there who it is; rank 0 waits for all, compares, and answers all
-alike, so that whatever does not fit is told in seconds and by name. No ssh, no MPI, and no name but those of
-the first and the last node is looked up.
+Rank 0 serves Horovod's rendezvous on the address by which it reaches the others, and writes that address into
+the folder. Every rank first reports to rank 0 who it is. Rank 0 waits for all reports, compares them, and
+gives all ranks the same answer. So if something does not fit, all know within seconds what and on which rank.
+This needs no ssh and no MPI. Only the names of the first and the last node are looked up.
 """
 
 import contextlib
@@ -17,16 +17,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcscale.files import Told
+from hpcscale.files import Told, write_file
 from hpcscale.ranks.exits import LOST
 from hpcscale.ranks.slurm import Environment, Layout, SlurmError
 
-UNREACHABLE = 30.0  # seconds after which a rank 0 that never answered is taken for behind a firewall
-SILENT = 10.0  # and one that did, for dead
-TELLING = 2.0  # seconds that rank 0 goes on serving so that all hear what is wrong
-POLL = 0.1  # seconds between two looks
-
-Report = Mapping[str, Any]  # of a rank: what must be alike on all
+UNREACHABLE = 30.0  # seconds; a rank 0 that never answered so long must be behind a firewall
+SILENT = 10.0  # seconds; a rank 0 that has answered before must be dead
+TELLING = 2.0  # seconds that rank 0 goes on serving, so that all ranks hear what is wrong
+POLL = 0.1  # seconds between two checks
 
 
 class RankLost(Told):
@@ -37,12 +35,12 @@ class RankLost(Told):
 
 @contextlib.contextmanager
 def meeting(
-    layout: Layout, folder: Path, report: Report, environment: Environment
+    layout: Layout, folder: Path, report: Mapping[str, Any], environment: Environment
 ) -> Iterator[dict[str, str]]:
-    """The variables with which `horovod init` brings all ranks together; leave when it has, on all.
+    """The variables by which Horovod's `init` brings all ranks together; leave the context after it, on all.
 
-    Raises SlurmError, on all ranks alike, if reports differ or there is no network between the nodes, and
-    RankLost if a rank has not come within HPCSCALE_MEET_SECONDS (300).
+    report: what must be equal on all ranks. Raises SlurmError on all ranks if reports differ or there is no
+    network between the nodes, and RankLost if a rank has not come within HPCSCALE_MEET_SECONDS (300).
     """
     patience = float(environment.get("HPCSCALE_MEET_SECONDS", "300"))
     deadline = time.monotonic() + patience
@@ -93,7 +91,7 @@ def _serving(layout: Layout, address: str) -> Iterator[tuple[int, dict[bytes, by
             else:
                 super()._put_value(scope, key, value)
 
-        def do_HEAD(self) -> None:  # of the base class: answers for files of the working folder
+        def do_HEAD(self) -> None:  # the base class would serve files of the working folder
             self.send_status_code(405)
 
     try:
@@ -111,15 +109,12 @@ def _serving(layout: Layout, address: str) -> Iterator[tuple[int, dict[bytes, by
         server.server_close()
 
 
-SCOPE = "hpcscale"  # of our own keys in Horovod's store: the reports by rank, and the verdict
+SCOPE = "hpcscale"  # of our own keys in Horovod's store: the report of each rank, and the verdict
 
 
 @contextlib.contextmanager
 def _posted(file: Path, content: dict[str, Any]) -> Iterator[None]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(file.name + ".tmp")
-    aside.write_text(json.dumps(content) + "\n")
-    aside.rename(file)
+    write_file(file, (json.dumps(content) + "\n").encode())
     try:
         yield
     finally:
@@ -127,7 +122,7 @@ def _posted(file: Path, content: dict[str, Any]) -> Iterator[None]:
 
 
 def _wait_for_all(layout: Layout, reports: dict[bytes, bytes], deadline: float, patience: float) -> str:
-    """`welcome:`, or why not: `misfit:` at the first report that differs, `lost:` when time is up."""
+    """The verdict: `welcome:`; `misfit:`, as soon as a report differs; or `lost:`, when time is up."""
     compared: set[int] = set()
     while True:
         for rank in set(range(layout.size)) - compared:
@@ -146,7 +141,7 @@ def _wait_for_all(layout: Layout, reports: dict[bytes, bytes], deadline: float, 
         time.sleep(POLL)
 
 
-def _encode(layout: Layout, report: Report) -> bytes:
+def _encode(layout: Layout, report: Mapping[str, Any]) -> bytes:
     place = {"nodes": layout.nodes, "ranks of the nodes": layout.ranks_of, "size": layout.size}
     return json.dumps(place | dict(report)).encode()
 
@@ -162,8 +157,8 @@ def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
 def _report(
     file: Path, layout: Layout, report: bytes, environment: Environment, deadline: float, patience: float
 ) -> tuple[str, int, str, str]:
-    """Address and port of rank 0, the interface that leads there, and its verdict, which always comes unless
-    it dies. An address that was left by a rank 0 that died is given up for a new one."""
+    """Address and port of rank 0, the interface that leads there, and rank 0's verdict, which always comes
+    unless rank 0 dies. If the address in the folder is that of a dead rank 0, wait for a new one."""
     here: tuple[str, int] | None = None
     while True:
         found = _address(file)
@@ -196,7 +191,7 @@ def _report(
 
 def _address(file: Path) -> tuple[str, int] | None:
     with contextlib.suppress(OSError):
-        # A listing makes NFS look anew; that a file is not there, it remembers for a minute.
+        # NFS remembers for a minute that a file is missing; listing the folder makes it look again.
         if file.name in os.listdir(file.parent):
             content = json.loads(file.read_text())
             return content["address"], content["port"]
@@ -204,7 +199,7 @@ def _address(file: Path) -> tuple[str, int] | None:
 
 
 def _request(server: tuple[str, int], method: str, key: str | int, body: bytes | None = None) -> str | None:
-    """What the key holds; None if there is nothing yet. No proxy is asked, whatever is set."""
+    """The value of a key; None if there is none yet. Never goes through a proxy."""
     connection = http.client.HTTPConnection(*server, timeout=5)
     with contextlib.closing(connection):
         connection.request(method, f"/{SCOPE}/{key}", body)
@@ -217,7 +212,7 @@ def _request(server: tuple[str, int], method: str, key: str | int, body: bytes |
 
 
 def _peer(layout: Layout, environment: Environment) -> str:
-    """An address that rank 0 must be able to reach: of the last node, or its own."""
+    """An address that rank 0 must be able to reach: that of the last node, or its own."""
     if len(layout.nodes) == 1 or environment.get("HPCSCALE_INTERFACE"):
         return "127.0.0.1"
     try:
@@ -230,7 +225,7 @@ def _peer(layout: Layout, environment: Environment) -> str:
 
 
 def interface_towards(peer: str, layout: Layout, environment: Environment) -> tuple[str, str]:
-    """The network interface by which packets to `peer` leave, or the one of HPCSCALE_INTERFACE, and its
+    """The network interface through which packets leave for `peer`, or that of HPCSCALE_INTERFACE; and its
     address."""
     import psutil  # Horovod needs it too
 
@@ -245,7 +240,7 @@ def interface_towards(peer: str, layout: Layout, environment: Environment) -> tu
         return wanted, addresses[wanted][0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((peer, 9))  # sends nothing; the kernel only chooses the way
+            probe.connect((peer, 9))  # sends nothing; the kernel only chooses the route
         except OSError as error:
             raise SlurmError(f"{layout}: no way to {peer}: {error}; see HPCSCALE_INTERFACE") from None
         own = probe.getsockname()[0]

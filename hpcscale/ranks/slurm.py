@@ -1,6 +1,7 @@
-"""What Slurm tells a process of its place: SLURM_* variables in, a Layout out. No network.
+"""What Slurm tells a process about its place among all ranks: SLURM_* variables in, a Layout out. No network.
 
-An image has no `scontrol`, so node lists are read here. Used by `ranks.init`.
+An image has no `scontrol`, so node lists are read here. Used by `ranks.init`; cluster/slurm.py is the side of
+the login node.
 """
 
 import contextlib
@@ -17,20 +18,20 @@ Environment = Mapping[str, str]
 
 
 class SlurmError(Told):
-    """The ranks cannot be what the variables say; the message names rank, node and variable, and what to
-    do."""
+    """The variables of Slurm cannot be true, or do not suffice. The message names rank, node and variable,
+    and says what to do."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The place of one rank among all: node by node, and within a node in turn, as Horovod counts."""
+    """The place of one rank among all, counted as Horovod does: node by node, and on a node one by one."""
 
     rank: int
-    nodes: tuple[str, ...]  # by number
-    ranks_of: tuple[int, ...]  # of each node
+    nodes: tuple[str, ...]  # name of each node
+    ranks_of: tuple[int, ...]  # number of ranks of each node
     node: int  # number of this rank's node
     local_rank: int
-    step: str  # names this srun within its attempt
+    step: str  # id of this srun within its attempt
 
     def __str__(self) -> str:
         return f"rank {self.rank} on node {self.nodes[self.node]}"
@@ -53,7 +54,7 @@ class Layout:
         raise IndexError(rank)
 
     def horovod(self) -> dict[str, str]:
-        """HOROVOD_* variables of this place. Ranks with the same local rank are one 'cross' group."""
+        """The HOROVOD_* variables of this rank. Ranks with the same local rank form a 'cross' group."""
         peers = [n for n, count in enumerate(self.ranks_of) if count > self.local_rank]
         return {
             "HOROVOD_HOSTNAME": self.nodes[self.node],
@@ -67,13 +68,13 @@ class Layout:
 
 
 def tasks(environment: Environment) -> int:
-    """Tasks of the step, else of the job; 1 outside Slurm."""
+    """Number of tasks in the step, else in the job; 1 outside Slurm."""
     return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
 
 
 def check_world(launcher: str, environment: Environment) -> None:
-    """Refuse a world that is not the whole job: the job script says in HPCSCALE_RANKS how many tasks it
-    started, and each would train alone if it did not know of the others. Raises SlurmError."""
+    """Refuse a world that is not the whole job. The job script says in HPCSCALE_RANKS how many tasks it
+    started; tasks that do not know of the others would each train alone. Raises SlurmError."""
     started = environment.get("HPCSCALE_RANKS") or "1"
     if not started.isdecimal():
         raise SlurmError(f"HPCSCALE_RANKS is {started!r}, not a number")
@@ -98,7 +99,7 @@ def layout(environment: Environment) -> Layout:
     local_rank = _number(environment, "SLURM_LOCALID", count)
     per_node = _text(environment, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", count)
     node_list = _text(environment, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", count)
-    step = _text(environment, "SLURM_STEP_ID", "SLURM_STEPID", count)  # the batch shell has none
+    step = _text(environment, "SLURM_STEP_ID", "SLURM_STEPID", count)  # the batch shell has no step
     nodes, ranks_of = expand(node_list), repeat(per_node)
     if len(nodes) != len(ranks_of) or sum(ranks_of) != count or not node < len(nodes):
         raise SlurmError(
@@ -115,7 +116,7 @@ def layout(environment: Environment) -> Layout:
 
 
 def attempt(environment: Environment, folder: Path) -> Path | None:
-    """Where ranks and batch shell of one attempt meet; None outside Slurm. `folder`: of the job's output."""
+    """The folder that ranks and batch shell of an attempt share; None outside Slurm. folder: the output's."""
     if named := environment.get("HPCSCALE_ATTEMPT"):
         return Path(named)
     job = environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID")
@@ -127,7 +128,7 @@ def attempt(environment: Environment, folder: Path) -> Path | None:
 
 
 def job(environment: Environment, folder: Path) -> dict[str, Any]:
-    """Job, attempt, nodes, and the commit if `submit` recorded it, for a log; empty outside Slurm."""
+    """For logs: job, attempt, nodes, and the commit if `submit` recorded it; empty outside Slurm."""
     place = attempt(environment, folder)
     if place is None:
         return {}

@@ -1,11 +1,11 @@
 """Reports: run folders in; Markdown and figures out. Reads files only, and imports nothing of hpcscale but
 config, evaluations, leaks and text.
 
-Where `RUN/pairs/<set>.tsv` names near-duplicates of a set (`dedup search`), its results stand beside those
-without them, unless `<set>.tsv.json` says that they are of other pictures; decisions of reviewers are taken
-from `RUN/pairs/<set>.jsonl`.
+If `RUN/pairs/<set>.tsv` lists near-duplicates of a set (from `dedup search`), the report shows the results of
+the set with and without them, unless `<set>.tsv.json` says that they are of other pictures. Decisions of
+reviewers are read from `RUN/pairs/<set>.jsonl`.
 
-A run that is going on, was killed or was never evaluated gets a report too, which says what is missing.
+A run that is still training, was killed or was never evaluated gets a report too, which says what is missing.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ CURVES, PICTURES = "report-curves.png", "report-pictures-{}.png"
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write `RUN/report.md` and its figures for every run; for several also their comparison. Returns the
+    """Write `RUN/report.md` and its figures for every run; for several runs also a comparison. Returns the
     last file.
 
-    out: the file of the comparison, by default `comparison.md` in the folder that holds the first run; its
-    figure goes beside it. Older reports are replaced. Raises FileNotFoundError where a run is not a folder,
-    and OutputError where another file is in the place of a report, before anything is written.
+    out: the file of the comparison, by default `comparison.md` beside the first run's folder; its figure goes
+    beside it. Older reports are replaced. Before anything is written, raises FileNotFoundError if a run is
+    not a folder, and OutputError if a file that is not a report has the name of one.
     """
     found = [read(run) for run in runs]
     for run in found:

@@ -1,4 +1,4 @@
-"""Figures of reports: what `folder.read` found in, PNG files out. The same input gives the same bytes."""
+"""Figures of reports: what `runs.read` found in, PNG files out. The same input gives the same bytes."""
 
 import io
 import warnings
@@ -22,7 +22,7 @@ MARKS: dict[str, str] = dict(zip(SETS, "os^", strict=True))
 RIGHT, WRONG = "#00734f", "#b03a00"
 COLUMNS = 6  # of the picture sheet
 WIDTH, HEIGHT, MARGIN = 2.15, 3.2, 0.08  # of one picture with its text, inches
-LEGEND = 40  # letters of a run's name
+LEGEND = 40  # letters shown of a run's name
 LETTERS = {"bold": 23, "normal": 28}  # in a line of text
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -30,12 +30,12 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "text.parse_math": False,  # a name with dollar signs is no formula
+    "text.parse_math": False,  # a name with dollar signs is not a formula
 }
 
 
 def curves(runs: list[Run], file: Path) -> bool:
-    """Loss, mAP@100 and learning rate over steps. False, and no file, where there is nothing to draw."""
+    """Draw loss, mAP@100 and learning rate over steps. False, and no file, if there is nothing to draw."""
     file.unlink(missing_ok=True)
     if not any(run.steps or run.curves for run in runs):
         return False
@@ -76,9 +76,9 @@ def curves(runs: list[Run], file: Path) -> bool:
 
 
 def pictures(evaluation: Evaluated, file: Path) -> bool:
-    """Pictures as the model saw them, their truth, and the five best guesses, right or wrong.
+    """Draw pictures as the model saw them, with their truth and the five best guesses, right or wrong.
 
-    False, and no file, where the evaluation kept no pictures.
+    False, and no file, if the evaluation kept no pictures.
     """
     file.unlink(missing_ok=True)
     if not evaluation.pictures:
@@ -88,7 +88,7 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
         figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows))
         for index, picture in enumerate(evaluation.pictures):
             row, column = divmod(index, COLUMNS)
-            # The picture fills the width of its cell but for a margin, and the text what is below it.
+            # The picture fills the width of its cell except a margin; the text fills the rest below it.
             side = WIDTH - 2 * MARGIN
             left, bottom = column * WIDTH + MARGIN, HEIGHT * (rows - row) - MARGIN - side
             across, up = WIDTH * COLUMNS, HEIGHT * rows
@@ -100,7 +100,7 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
 @contextmanager
 def _style() -> Iterator[None]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # Letters that the font has not are drawn as boxes; nobody can do anything about it.
+        # Letters that are missing in the font become boxes; a warning would help nobody.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
         yield
@@ -113,7 +113,7 @@ def label(text: str, most: int) -> str:
 
 
 def _legend(text: str) -> str:
-    return label(" " * text.startswith("_") + text, LEGEND)  # matplotlib hides what begins with _
+    return label(" " * text.startswith("_") + text, LEGEND)  # matplotlib leaves out labels that begin with _
 
 
 def _picture(axes: Axes, picture: Picture) -> None:

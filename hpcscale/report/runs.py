@@ -1,5 +1,4 @@
-"""What a run folder holds, read so that nothing in it can stop a report: what cannot be read becomes a
-remark."""
+"""Reads a run folder so that nothing in it can stop a report: what cannot be read becomes a remark."""
 
 import json
 from collections import defaultdict
@@ -16,9 +15,9 @@ from hpcscale.evaluate.evaluations import Class
 from hpcscale.evaluate.leaks import Audit
 from hpcscale.files import FileError, read_bytes
 
-NUMBERS = {"step": ("step", "loss"), "evaluation": ("step",)}  # what these events cannot be used without
+NUMBERS = {"step": ("step", "loss"), "evaluation": ("step",)}  # the keys that these events must have
 DRAWN = ("lr", "map100", "samples_per_second", "compute", "allreduce", "wait", "rest")
-PICTURES, GUESSES = 96, 5  # most that a sheet shows, and of each
+PICTURES, GUESSES = 96, 5  # most pictures on a sheet, and guesses of each
 
 Event = dict[str, Any]
 Numbers = dict[str, float | None]
@@ -56,7 +55,7 @@ class Run(NamedTuple):
 
 
 def read(run: Path) -> Run:
-    """Read a run folder. Raises FileNotFoundError if it is none."""
+    """Read a run folder. Raises FileNotFoundError if it is not a folder."""
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: not a folder")
     remarks: list[str] = []
@@ -93,7 +92,7 @@ def read(run: Path) -> Run:
 
 
 def _events(file: Path, remarks: list[str]) -> dict[str, list[Event]]:
-    """The lines of the log by kind of event; those that cannot be used become remarks."""
+    """The lines of the log by kind of event; a line that cannot be used becomes a remark."""
     events: dict[str, list[Event]] = defaultdict(list)
     try:
         lines = read_bytes(file).splitlines()
@@ -114,7 +113,7 @@ def _events(file: Path, remarks: list[str]) -> dict[str, list[Event]]:
                 or type(event.get("step", 0)) is not int
             ):
                 raise TypeError
-            # What is drawn or compared has to be a number; what is only shown may be anything.
+            # Values that are drawn or compared must be numbers; values that are only shown may be anything.
             events[kind].append(
                 {key: value for key, value in event.items() if key not in DRAWN or _usable(value)}
             )
@@ -125,7 +124,7 @@ def _events(file: Path, remarks: list[str]) -> dict[str, list[Event]]:
 
 
 def _usable(value: Any) -> bool:
-    """A number, also one that is not finite, that fits into a float64."""
+    """Whether it is a number, finite or not, that fits into a float64."""
     return isinstance(value, float) or (type(value) is int and abs(value) <= evaluations.MOST)
 
 
@@ -147,7 +146,7 @@ def _evaluated(folder: Path, remarks: list[str]) -> Evaluated | None:
 
 
 def _audited(run: Path, evaluation: Evaluated, remarks: list[str]) -> Evaluated:
-    """With its audit, if there is a pairs file for the set; reviewers' decisions lie beside it (.jsonl)."""
+    """The evaluation with its audit, if the set has a pairs file; decisions lie beside that (.jsonl)."""
     pairs = run / "pairs" / f"{evaluation.set}.tsv"
     decisions = pairs.with_suffix(".jsonl")
     if not pairs.exists():

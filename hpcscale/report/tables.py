@@ -1,6 +1,6 @@
-"""Markdown of reports: what `folder.read` found in, text out. Figures are named, not drawn.
+"""Markdown of reports: what `runs.read` found in, text out. Figures are linked, not drawn.
 
-What others wrote, such as names, paths and remarks, goes through `markdown` where it enters a text.
+Text that others wrote, such as names, paths and remarks, is escaped by `markdown` where it is put in.
 """
 
 import os
@@ -27,7 +27,7 @@ METRICS = {
 }
 SHARES = ("compute", "allreduce", "wait", "rest")
 EXTREMES = 10
-# Near the begin of every report; what has neither is a file of the user.
+# One of these stands near the start of every report; a file with neither is the user's.
 COMPLETE, INCOMPLETE = "Complete: trained to the last step and evaluated.", "**Incomplete:**"
 MEANING = """\
 mAP@100 **by class**: all pictures are ranked by the score of a class, and the precision at each of its
@@ -62,7 +62,7 @@ def run_report(run: Run, curves: str | None, pictures: dict[str, str]) -> str:
 
 
 def comparison(runs: list[Run], curves: str | None) -> str:
-    """Several runs side by side; differences are to the first."""
+    """Several runs side by side, with differences from the first."""
     names = [markdown(run.name) for run in runs]
     parts = ["# Comparison of " + ", ".join(names), _state(runs)]
     if curves:
@@ -154,7 +154,7 @@ def results(name: str, step: int, metrics: Numbers, baseline: Numbers) -> str:
 
 
 def table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table, padded so that it can be read as text; only the first column is not of numbers."""
+    """A Markdown table, padded so that it can be read as text. All columns but the first hold numbers."""
     lines = [head, *([_cell(value) for value in row] for row in rows)]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -186,7 +186,7 @@ def _with_difference(value: Any, first: Any) -> str | None:
 
 
 def _state(runs: list[Run]) -> str:
-    """What is missing, or that nothing is."""
+    """A sentence: what is missing, or that nothing is missing."""
     remarks = [f"{run.name}: {remark}" if len(runs) > 1 else remark for run in runs for remark in run.remarks]
     if not remarks:
         return COMPLETE
@@ -194,7 +194,7 @@ def _state(runs: list[Run]) -> str:
 
 
 def _classes(evaluation: Evaluated) -> list[str]:
-    """The best and the worst classes by AP, or all where they are few; equal ones by positives, then id."""
+    """The best and the worst classes by AP, or all if they are few; equal ones by positives, then id."""
     found = [(c.average_precision, c) for c in evaluation.classes if c.average_precision is not None]
     best = [c for _, c in sorted(found, key=lambda pair: (-pair[0], -pair[1].positives, pair[1].id))]
     worst = [c for _, c in sorted(found, key=lambda pair: (pair[0], -pair[1].positives, pair[1].id))]
@@ -218,7 +218,7 @@ def _classes(evaluation: Evaluated) -> list[str]:
 
 
 def _training(run: Run) -> list[str]:
-    """Numbers of the training, and what they were measured on as far as the log tells."""
+    """Figures of the training, and the machine they were measured on, as far as the log tells."""
     place = ", ".join(
         markdown(f"{key} {value}")
         for key, value in run.start.items()
@@ -270,7 +270,7 @@ def _data(run: Run) -> str:
 
 
 def _changed(settings: Config) -> dict[str, str]:
-    """`section.key` and value of what differs from the defaults."""
+    """`section.key` and value of every key that differs from its default."""
     sections = settings.model_dump(mode="json", exclude_defaults=True)
     return {
         f"{name}.{key}": markdown(value) for name, keys in sections.items() for key, value in keys.items()

@@ -6,17 +6,20 @@ normalisation uses the statistics of a rank's own part of the batch; the running
 evaluated are those of rank 0.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hpcscale import ranks
 from hpcscale.files import Told
 from hpcscale.train import optim, run_folder, schedule, state
 from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.gradients import GradientBuckets
-from hpcscale.train.job import Job
+from hpcscale.train.job import Batch, Job
 from hpcscale.train.log import Report
 from hpcscale.train.process import Process
 from hpcscale.train.readback import Readback
@@ -38,17 +41,16 @@ def run(job: Job, process: Process) -> None:
     settings, folder, watchdog = process.settings, process.run, process.watchdog
     train, model, optimizer = settings.train, job.model, job.optimizer
     with ExitStack() as stack:
-        first = ranks.rank() == 0
-        if first:
+        if ranks.rank() == 0:
             stack.enter_context(run_folder.lock(folder))
             run_folder.agree(folder, settings)
         step, kept = state.resume(folder, model, optimizer, job.fingerprint)
-        if first:
+        if ranks.rank() == 0:
             run_folder.keep(folder, settings)
         gradients, guard = GradientBuckets(model.parameters(), local=job.local), Guard(model)
         history = History(settings.divergence, kept.get("divergence"))
-        report = Report(folder, settings, step, kept.get("window", (0.0, 0)), process.clock)
-        stack.enter_context(report)
+        window = kept.get("window", (0.0, 0))
+        report = stack.enter_context(Report(folder, settings, step, window, process.clock))
         batches = stack.enter_context(closing(job.batches(step, report.bad_sample)))
         readback, stopping = Readback(), False
         while step < train.steps and not stopping:
@@ -56,26 +58,17 @@ def run(job: Job, process: Process) -> None:
             optim.set_lr(optimizer, schedule.lr(settings.schedule, step, train.steps))
             gradients.clear(train.accumulate)
             guard.remember()
-            losses, samples = [], []
-            for _ in range(train.accumulate):
-                with report.timed("wait"):
-                    batch = next(batches)
-                with report.timed("compute"):
-                    loss = job.loss(batch)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach())
-                samples.append(batch.samples)
+            loss, samples = _backward(job, batches, train.accumulate, report)
             with report.timed("allreduce"):
                 # Collective. Two more numbers ride along: the loss, and whether this rank was asked to stop.
-                numbers = gradients.finish(torch.stack(losses).sum(), float(process.stop.requested))
+                numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
             bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
             optim.step(optimizer, bad)
             guard.restore(bad)
-            readback.put(step, np.concatenate(samples), torch.stack([*numbers, bad]))
-            last = step == train.steps
-            evaluates = last or _due(step, train.evaluate_every)
-            saves = last or _due(step, train.checkpoint_every)
+            readback.put(step, samples, torch.stack([*numbers, bad]))
+            evaluates = _due(step, train.evaluate_every, train.steps)
+            saves = _due(step, train.checkpoint_every, train.steps)
             for done in readback.take(everything=evaluates or saves):
                 stopping |= check(done, job.names, history, report)
             if stopping:
@@ -85,8 +78,7 @@ def run(job: Job, process: Process) -> None:
                 watchdog.pause()
             if step == history.due:
                 go_back(folder, step, train.checkpoint_every, model, optimizer, history, report)
-            # An evaluation comes before the checkpoint of its step, so that a kill in between does not lose
-            # it.
+            # Before the checkpoint of its step, so that a kill in between does not lose it.
             if evaluates and job.assess is not None:
                 ranks.broadcast(model.buffers())  # the running averages of rank 0
                 report.evaluation(step, *job.assess(step))
@@ -101,5 +93,21 @@ def run(job: Job, process: Process) -> None:
             raise Interrupted(f"{folder}: stopped after step {step}; the same command goes on from there")
 
 
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+def _backward(
+    job: Job, batches: Iterator[Batch], parts: int, report: Report
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Loss and samples of this rank in a step of so many batches, of which each adds its gradients."""
+    losses, samples = [], []
+    for _ in range(parts):
+        with report.timed("wait"):
+            batch = next(batches)
+        with report.timed("compute"):
+            loss = job.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        samples.append(batch.samples)
+    return torch.stack(losses).sum(), np.concatenate(samples)
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)

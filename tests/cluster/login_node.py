@@ -20,6 +20,7 @@ steps = 100
 batch = 8
 """
 TRAIN = ("--", "train", "run", "--config", "recipe.toml")
+SUBMIT = ("submit", "--site", "./site.toml", *TRAIN)
 
 
 class Login:

@@ -4,7 +4,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import login_node
 import pytest
 from login_node import TRAIN, Login
 from places import ROOT
@@ -13,9 +12,13 @@ from hpcscale.cluster import site
 from hpcscale.config import ConfigError
 
 
-@pytest.fixture
-def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
-    return login_node.make(tmp_path, monkeypatch)
+def refusal(folder: Path, text: str) -> str:
+    """What is said of a site file with an image and this."""
+    file = folder / "site.toml"
+    file.write_text('image = "/i.sif"\n' + text)
+    with pytest.raises(ConfigError) as raised:
+        site.load(file)
+    return str(raised.value)
 
 
 def test_the_example_is_a_site_with_every_key() -> None:
@@ -42,12 +45,9 @@ def test_the_example_is_a_site_with_every_key() -> None:
     ],
 )
 def test_a_site_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "site.toml"
-    file.write_text('image = "/i.sif"\n' + text)
-    with pytest.raises(ConfigError) as raised:
-        site.load(file)
-    assert message in str(raised.value)
-    assert str(file) in str(raised.value)
+    told = refusal(tmp_path, text)
+    assert message in told
+    assert str(tmp_path / "site.toml") in told
 
 
 def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,13 +93,10 @@ def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_an_example(tmp_path: Path, text: str, example: str) -> None:
-    file = tmp_path / "site.toml"
-    file.write_text('image = "/i.sif"\n' + text)
-    with pytest.raises(ConfigError) as raised:
-        site.load(file)
-    assert example in str(raised.value)
-    assert "pattern" not in str(raised.value)
-    assert text.partition(" ")[0] in str(raised.value)
+    told = refusal(tmp_path, text)
+    assert example in told
+    assert "pattern" not in told
+    assert text.partition(" ")[0] in told
 
 
 @pytest.mark.parametrize(

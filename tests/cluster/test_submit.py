@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import login_node
 import pytest
 from login_node import TRAIN, Login
 from places import GOLDEN, ROOT
@@ -111,11 +110,6 @@ def test_directives_hold_nothing_of_the_user() -> None:
 
 
 # ---- the commands
-
-
-@pytest.fixture
-def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
-    return login_node.make(tmp_path, monkeypatch)
 
 
 def test_a_training_from_submit_to_status(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from hpcscale.ingest.packing import ingest
 from hpcscale.ingest.sources import Record, SourceError, find_source
 
 
@@ -235,3 +237,52 @@ def test_the_error_lists_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").touch()
     with pytest.raises(SourceError, match="choose one"):
         find_source(tmp_path)
+
+
+def test_sources_of_two_kinds_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "n01").mkdir()
+    (tmp_path / "n01/a.jpg").touch()
+    (tmp_path / "stray.tar").touch()
+    for untagged in (False, True):
+        with pytest.raises(SourceError, match=r"tars \(stray\.tar\) and pictures \(n01/a\.jpg\)"):
+            find_source(tmp_path, untagged=untagged)
+    (tmp_path / "manifest.csv").write_text("image,tags\n")
+    with pytest.raises(SourceError, match=r"manifest \(manifest\.csv\) and tars \(stray\.tar\)"):
+        find_source(tmp_path)
+    assert find_source(tmp_path, tmp_path / "manifest.csv").kind == "manifest"
+
+
+def test_links_to_themselves_and_very_deep_folders(tmp_path: Path) -> None:
+    deep = tmp_path / "source/class"
+    deep.mkdir(parents=True)
+    (deep / "self.jpg").symlink_to("self.jpg")
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        here, before = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(before)
+    os.close(here)
+    try:
+        found = list(find_source(tmp_path / "source").records())
+        (entry,) = ingest(tmp_path / "source", tmp_path / "out", workers=1)
+    finally:
+        subprocess.run(["rm", "-r", deep / "d"], check=True)  # too deep for pytest's own cleaning
+    assert [record.name for record in found] == ["class/self.jpg"]
+    assert (entry.samples, entry.quarantined) == (0, 1)
+    assert "Too many levels" in (tmp_path / "out/quarantine.jsonl").read_text()
+
+
+def test_columns_that_come_twice_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("image,tags,tags\na.jpg,x,y\n")
+    with pytest.raises(SourceError, match=r"manifest\.csv:1: the header names 'tags' more than once"):
+        list(find_source(tmp_path).records())
+    (tmp_path / "manifest.csv").write_text(f"image,tags\na.jpg,{'x' * 140_000}\n")
+    with pytest.raises(SourceError, match=r"manifest\.csv:2: field larger than"):
+        list(find_source(tmp_path).records())
+
+
+def test_a_line_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcscale.ingest.sources.LINE_BYTES", 1000)
+    (tmp_path / "manifest.jsonl").write_text('{"image": "a.jpg", "tags": ["' + "x" * 2000 + '"]}\n')
+    with pytest.raises(SourceError, match=r"manifest\.jsonl:1: more than the 1,000 bytes of a line"):
+        list(find_source(tmp_path).records())

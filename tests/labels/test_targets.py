@@ -16,7 +16,7 @@ from hpcscale.labels import hierarchy
 from hpcscale.labels.targets import Targets
 from hpcscale.labels.vocabulary import Vocabulary
 
-KINDS = ("logistic", "softmax", "bits")
+KINDS = ("logistic", "softmax")
 TAGS = {"dog": 1, "cat": 2, "wet": 3, "hund": 1, "animal": 0}
 TABLE = ["dog", "cat", "unknown", "wet", "Hund", "animal"]
 SELECTED = [1, 2, -1, 3, 1, 0]
@@ -167,7 +167,7 @@ def test_wrong_arrays_are_rejected(offsets, ids, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"kind": "sigmoid"}, ValueError, "logistic, softmax, bits"),
+        ({"kind": "sigmoid"}, ValueError, "logistic, softmax$"),
         ({"batch": 0}, ValueError, "at least 1"),
         ({"classes": range(1, 5)}, IndexError, r"\[1, 5\) is outside \[0, 4\)"),
         ({"classes": range(0, 4, 2)}, ValueError, "step 1"),
@@ -175,7 +175,6 @@ def test_wrong_arrays_are_rejected(offsets, ids, error, message):
         ({"buffer": np.zeros((3, 4), np.float32)}, ValueError, "3 rows for a batch of 2"),
         ({"buffer": np.zeros((2, 4))}, TypeError, "found float64"),
         ({"buffer": np.zeros((2, 8), np.float32)[:, ::2]}, TypeError, "with gaps"),
-        ({"kind": "bits", "buffer": np.zeros((2, 1), np.float32)}, TypeError, "uint8"),
     ],
 )
 def test_wrong_arguments_are_rejected(arguments, error, message):
@@ -196,7 +195,7 @@ def test_rows_keep_closure_and_buffer_alive():
     closure = ops.Closure(np.arange(4, dtype=np.int32), *above)
     buffer = np.zeros((2, 4), np.float32)
     kept = [weakref.ref(buffer), weakref.ref(closure._closure)]
-    rows = ops.Rows(closure, 0, 4, "ones", buffer)
+    rows = ops.TargetRows(closure, 0, 4, "ones", buffer)
     del buffer, closure
     gc.collect()
     assert all(reference() is not None for reference in kept)

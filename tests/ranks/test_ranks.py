@@ -20,7 +20,7 @@ def test_alone_everything_is_the_identity() -> None:
     ranks.init()
     assert (ranks.rank(), ranks.size(), ranks.local_rank(), ranks.local_size()) == (0, 1, 0, 1)
     tensor = torch.tensor([1.0, 2.0])
-    assert ranks.average(tensor).tolist() == [1.0, 2.0]
+    assert ranks.sum_(tensor).tolist() == [1.0, 2.0]
     ranks.broadcast([tensor])
     array = np.arange(3)
     assert ranks.gather(array) is array
@@ -70,7 +70,7 @@ def launch(tmp_path: Path, body: str, count: int = 2) -> int:
 def test_collectives_of_three_ranks(tmp_path: Path) -> None:
     body = """
 tensor = torch.tensor([1.0, 10.0]) * (rank + 1)
-assert ranks.average(tensor).tolist() == [2.0, 20.0]
+assert ranks.sum_(tensor).tolist() == [6.0, 60.0]
 assert ranks.gather(np.arange(rank * 2).reshape(-1, 2) + rank).tolist() == [[1, 2], [2, 3], [4, 5]]
 assert ranks.gather(np.zeros((0, 3), np.float32)).shape == (0, 3)
 frozen = np.frombuffer(b"ab", np.uint8)
@@ -137,7 +137,7 @@ if rank == 1:
     {end}
 try:
     while True:
-        ranks.average(torch.ones(3))
+        ranks.sum_(torch.ones(3))
 except ranks.RankLost:
     sys.exit(ranks.LOST)
 """

@@ -21,13 +21,12 @@ def labels(records, tag_classes, parents):
 
 
 def rows(kind, records, tag_classes, parents, lo, hi):
-    """(records, hi - lo) float32, or for bits (records, ceil((hi - lo) / 8)) uint8."""
+    """(records, hi - lo) float32."""
     dense = np.zeros((len(records), len(parents)), np.float32)
     for row, classes in zip(dense, labels(records, tag_classes, parents), strict=True):
         for c in classes:
             row[c] = np.float32(1) / np.float32(len(classes)) if kind == "softmax" else 1
-    dense = dense[:, lo:hi]
-    return np.packbits(dense != 0, axis=1, bitorder="little") if kind == "bits" else dense
+    return dense[:, lo:hi]
 
 
 def truths(records, tag_classes):

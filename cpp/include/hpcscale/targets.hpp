@@ -41,9 +41,8 @@ class Closure {
 OwnedLists labels(const Closure& closure, Lists tags);
 
 enum class Kind {
-    ones,    // float32: 1 where the class holds (per-label logistic loss)
-    shares,  // float32: 1/k where the class holds, if k classes hold (softmax loss)
-    bits,    // bit (c - lo) % 8 of byte (c - lo) / 8 is set where class c holds
+    ones,    // 1 where the class holds (per-label logistic loss)
+    shares,  // 1/k where the class holds, if k classes hold (softmax loss)
 };
 
 // A caller's buffer of rows, and a record of what is set in it. Not for two threads at once.
@@ -51,17 +50,13 @@ enum class Kind {
 // k counts all classes that hold, also ancestors and classes outside [lo, hi): where several ranks build
 // parts of a row, these sum to 1, as softmax probabilities do. Mahajan et al. 2018 (section 2.3) count the
 // tags of the picture. In a flat vocabulary like theirs, where no class has ancestors, that is the same.
-class Rows {
+class TargetRows {
   public:
-    // `buffer` holds `capacity` rows of width() elements without gaps, all zero, float or uint8 as `kind`
-    // says; it and `closure` must outlive this. Throws std::out_of_range unless 0 <= lo <= hi <=
-    // closure.classes(), and std::invalid_argument if the buffer has more than 2^32 elements.
-    Rows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, void* buffer,
-         std::size_t capacity);
-
-    // Elements of a row: hi - lo floats or ceil((hi - lo) / 8) bytes.
-    std::size_t width() const { return width_; }
-    std::size_t capacity() const { return capacity_; }
+    // `buffer` holds `capacity` rows of hi - lo floats without gaps, all zero; it and `closure` must outlive
+    // this. Throws std::out_of_range unless 0 <= lo <= hi <= closure.classes(), and std::invalid_argument if
+    // the buffer has more than 2^32 elements.
+    TargetRows(const Closure& closure, std::size_t lo, std::size_t hi, Kind kind, float* buffer,
+               std::size_t capacity);
 
     // Clear what the last call set, then write row i for record i. A record without a class gets a row of
     // zeros, and so do rows after the last record. Throws, before anything is changed, as check() does, or
@@ -76,14 +71,14 @@ class Rows {
         std::size_t all;
     };
 
-    template <typename Element, typename Put>
-    void write(Lists tags, Put&& put_for);
+    template <typename Value>
+    void write(Lists tags, const Value& value_of);
     std::size_t distinct(std::span<const std::int32_t> tags);
 
     const Closure& closure_;
     std::size_t lo_, width_, capacity_;
     Kind kind_;
-    void* buffer_;
+    float* buffer_;
     std::vector<Part> parts_;         // per tag
     std::vector<std::uint32_t> set_;  // elements of the buffer that are not zero; 8 bytes each cost 12 % more
     std::vector<std::uint8_t> marked_;  // per class: seen in this record; all zero between records
