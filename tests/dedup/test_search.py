@@ -190,6 +190,14 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-c", code, "dedup", "search", *map(str, arguments)]
 
 
+def kill_at(process: subprocess.Popen, file: Path) -> None:
+    """Kill a search when the file is there; of the name "random", after a random time."""
+    until = time.monotonic() + (random.uniform(0.3, 0.8) if file.name == "random" else 30)
+    while process.poll() is None and time.monotonic() < until and not file.exists():
+        time.sleep(0.001)
+    process.kill()
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_kill_9_then_the_same_bytes(tmp_path: Path, alone: bool) -> None:
     a, b = codes_file(tmp_path / "a.h5", 100, 1), codes_file(tmp_path / "b.h5", 70, 2)
@@ -197,14 +205,7 @@ def test_kill_9_then_the_same_bytes(tmp_path: Path, alone: bool) -> None:
     out, killed = tmp_path / "out.tsv", 0
     for sign in ("task.json", "0-16.pairs", "32-48.pairs", "random", "piece-1"):
         process = subprocess.Popen(command(*files, "--out", out), stderr=subprocess.DEVNULL)
-        until = time.monotonic() + (random.uniform(0.3, 0.8) if sign == "random" else 30)
-        while (
-            process.poll() is None
-            and time.monotonic() < until
-            and not (tmp_path / "out.tsv.parts" / sign).exists()
-        ):
-            time.sleep(0.001)
-        process.kill()
+        kill_at(process, tmp_path / "out.tsv.parts" / sign)
         killed += process.wait() == -signal.SIGKILL
     assert killed >= 2
     subprocess.run(

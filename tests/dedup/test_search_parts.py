@@ -1,18 +1,16 @@
 """dedup search --part: the bytes of one call, however many tasks shared it, killed, run twice or at once."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from tasks import NO_LOCKS, together
-from test_search import brute, codes_file
+from test_search import brute, codes_file, kill_at
 
 from hpcscale.cli import main
 from hpcscale.data.codes import Codes, write_codes
@@ -103,14 +101,7 @@ def test_killed_tasks_run_again_or_are_made_up_for(tmp_path: Path) -> None:
     killed = 0
     for part, sign in (("0/2", "task.json"), ("0/2", "0-0.pairs"), ("0/2", "random"), ("1/2", "0-12.pairs")):
         process = start(out, tmp_path / "a.h5", "--part", part)
-        until = time.monotonic() + (random.uniform(0.3, 0.8) if sign == "random" else 30)
-        while (
-            process.poll() is None
-            and time.monotonic() < until
-            and not (tmp_path / "out.tsv.parts" / sign).exists()
-        ):
-            time.sleep(0.001)
-        process.kill()
+        kill_at(process, tmp_path / "out.tsv.parts" / sign)
         killed += end(process)[0] == -signal.SIGKILL
     assert killed >= 2
     assert end(start(out, tmp_path / "a.h5", "--part", "0/2"))[0] == 0

@@ -24,8 +24,6 @@ from hpcscale.progress import Progress, none
 if TYPE_CHECKING:
     from hpcscale.models.networks import Trained
 
-SAMPLES = 500
-
 
 class Extractor(NamedTuple):
     """The network whose features are measured, and how pictures are cut for it."""
@@ -58,44 +56,30 @@ class Sample(NamedTuple):
 
     names: list[str]
     planted: list[Planted]  # without squares
-    features: list[
-        NDArray[np.float32]
-    ]  # (poolings, 1 + transformations, d) of each picture; [] without an Extractor
+    features: list[NDArray[np.float32]]  # (poolings, 1 + transformations, d) each; [] without a network
     duplicates: list[tuple[str, str]]  # (kept, left out), equal pixels
     unreadable: list[tuple[str, str]]  # (name, reason)
 
 
 def calibrate(
     source: Path,
-    out: Path,
-    samples: int = SAMPLES,
+    out: Path | None,
+    samples: int = 500,
     seed: int = 0,
     run: Path | None = None,
     workers: int | None = None,
     progress: Progress = none,
 ) -> Calibration:
-    """Measure, and write calibration.md, .csv and .png into the folder `out`. Raises OutputError, at once, if
-    it would replace files that are not ours; else as `measure`, and takes what that takes."""
-    pages.check(out, source)
-    found = measure(source, samples, seed, run, workers, progress)
-    pages.write(found, out)
-    return found
-
-
-def measure(
-    source: Path,
-    samples: int = SAMPLES,
-    seed: int = 0,
-    run: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = none,
-) -> Calibration:
-    """Measure on `samples` pictures of the source, drawn without replacement by `seed`.
+    """Measure on `samples` pictures of the source, drawn without replacement by `seed`; write calibration.md,
+    .csv and .png into the folder `out` (None: nowhere).
 
     run: a run folder or checkpoint, whose features are measured too. workers: processes; None takes every
-    core this process may use. Raises SourceError (also where fewer than two pictures can be read), DataError,
-    CheckpointError, ConfigError, WorkerDied and OSError.
+    core this process may use. Raises OutputError, at once, if it would replace files that are not ours;
+    SourceError (also where fewer than two pictures can be read), DataError, CheckpointError, ConfigError,
+    WorkerDied and OSError.
     """
+    if out is not None:
+        pages.check(out, source)
     pictures = find_pictures(Path(source), progress)
     count = min(samples, pictures.total)
     chosen = np.sort(np.random.default_rng(seed).choice(pictures.total, count, replace=False))
@@ -116,8 +100,11 @@ def measure(
             curves.append(cosine_curve(method, names, vectors))
     kept = ~low[:, 0]
     hidden = int(low[:, 0].sum()), int(low[kept, 1:].sum())
-    return Calibration(len(names), pictures.total, seed, sample.duplicates, sample.unreadable, hidden,
-                       str(extractor or ""), curves)  # fmt: skip
+    found = Calibration(len(names), pictures.total, seed, sample.duplicates, sample.unreadable, hidden,
+                        str(extractor or ""), curves)  # fmt: skip
+    if out is not None:
+        pages.write(found, out)
+    return found
 
 
 def _chosen(records: Iterator[Record], chosen: NDArray[np.int64]) -> Iterator[Record]:

@@ -8,7 +8,7 @@ from PIL import Image
 from smooth import picture
 
 from hpcscale.cli import main
-from hpcscale.dedup.study.calibrate import calibrate, measure
+from hpcscale.dedup.study.calibrate import calibrate
 from hpcscale.dedup.study.pages import FALSE
 from hpcscale.dedup.study.planted import TRANSFORMATIONS
 from hpcscale.ingest.sources import SourceError
@@ -26,7 +26,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_recall_false_pairs_and_what_is_left_out(source: Path) -> None:
-    found = measure(source, samples=100)
+    found = calibrate(source, None, samples=100)
     assert found.pictures == 6
     assert found.duplicates == [("2.png", "again.bmp")]
     assert [name for name, _ in found.unreadable] == ["torn.jpg"]
@@ -58,7 +58,7 @@ def test_quality_below_the_threshold_is_never_found(tmp_path: Path) -> None:
     for number in range(3):
         picture(number).save(tmp_path / f"{number}.png")
     Image.new("RGB", (100, 100), "grey").save(tmp_path / "flat.png")
-    found = measure(tmp_path)
+    found = calibrate(tmp_path, None)
     assert found.pictures == 4
     assert found.low_quality[0] == 1
     assert [len(curve.copies) for curve in found.curves] == [3, 3, 4, 4]
@@ -88,7 +88,7 @@ def test_the_command_is_deterministic_whatever_the_workers(source: Path, tmp_pat
 def test_one_picture_is_too_few(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "0.png")
     with pytest.raises(SourceError, match="two different"):
-        measure(tmp_path)
+        calibrate(tmp_path, None)
 
 
 def test_curves_end_where_they_should(source: Path, tmp_path: Path) -> None:
