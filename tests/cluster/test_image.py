@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import time
@@ -90,6 +91,7 @@ def test_an_image_is_built_tested_and_recorded(clone: Path, tmp_path: Path) -> N
     out = tmp_path / "a.sif"
     (clone / "hpcscale" / "__pycache__").mkdir()
     (clone / "hpcscale" / "_ops.so").touch()
+    (tmp_path / f"a.sif.{socket.gethostname()}-12345678.tmp").touch()  # of a build that was killed
     done = run("build", "cpu", "--out", out, "--mirror", "http://mirror/debian")
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{out}\n"
