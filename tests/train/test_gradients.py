@@ -1,5 +1,4 @@
-"""Gradients of a step: added up over passes, without frozen parameters, with those that a rank has for
-itself."""
+"""Gradients of a step: added up over passes, without frozen parameters, with those of one rank alone."""
 
 import sys
 from pathlib import Path
