@@ -20,7 +20,6 @@ import csv
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.evaluate.metrics import Results
-from hpcscale.files import FileError, open_regular, read_json, read_text
+from hpcscale.files import FileError, open_regular, read_json, read_text, sync
 
 FILES = ("metrics.json", "classes.csv", "samples.npz", "thumbnails.npz")
 COLUMNS = ("id", "name", "count", "positives", "average_precision", "baseline")
@@ -96,9 +95,7 @@ def save(
     np.savez(aside / "samples.npz", **arrays)
     np.savez(aside / "thumbnails.npz", samples=thumbnails[0], pixels=thumbnails[1])
     for file in [*aside.iterdir(), aside]:
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(file)
     _clear(folder)
     if folder.exists():
         for other in folder.iterdir():

@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpcscale.files import FileError, open_regular, read_json, sync
+from hpcscale.files import FileError, open_regular, read_json, replacing, sync
 
-NAME = re.compile(r"step-([0-9]{8})\.(json|safetensors)(\.tmp)?")
+NAME = re.compile(r"step-([0-9]{8})\.(json|safetensors)((\..+-[0-9a-f]{8})?\.tmp)?")
 _log = logging.getLogger(__name__)
 
 
@@ -69,21 +69,16 @@ def save(
     try:
         place.mkdir(parents=True, exist_ok=True)
         _remove(_ours(place, ".tmp"))
-        aside = file.with_name(file.name + ".tmp")
-        save_file(tensors, aside)
-        sync(aside)
-        _compare(aside, tensors)
-        digest = _digest(aside)
-        aside.rename(file)
-        sync(place)
+        with replacing(file) as aside:
+            save_file(tensors, aside)
+            sync(aside)
+            _compare(aside, tensors)
+            digest = _digest(aside)
         record = {"step": step, "sha256": digest, "metadata": dict(metadata)}
         record["digest"] = _record_digest(record)
-        aside = file.with_name(file.stem + ".json.tmp")
-        aside.write_text(json.dumps(record, indent=2) + "\n")
-        file.chmod(aside.stat().st_mode)  # safetensors makes its files private; follow the umask instead
-        sync(aside)
-        aside.rename(file.with_suffix(".json"))
-        sync(place)
+        with replacing(file.with_suffix(".json")) as aside:
+            aside.write_text(json.dumps(record, indent=2) + "\n")
+            file.chmod(aside.stat().st_mode)  # safetensors makes its files private; follow the umask instead
         _prune(place, step, keep)
     except (OSError, SafetensorError) as error:
         _remove(_ours(place, ".tmp"))

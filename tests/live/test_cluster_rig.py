@@ -61,7 +61,7 @@ def test_nothing_is_left(moment: str | None) -> None:
     variables = os.environ | {"HPCSCALE_CLUSTER": str(folder)}
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     before = mounts()
-    clone = Path(tempfile.mkdtemp(dir="/tmp")) / "tests" / "cluster"
+    clone = Path(tempfile.mkdtemp(dir="/tmp")) / "tests" / "live"
     shutil.copytree(rig.HERE, clone)
     try:
         with subprocess.Popen([clone / "up"], env=variables, start_new_session=True) as up:

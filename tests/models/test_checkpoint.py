@@ -11,6 +11,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from hpcscale import files
 from hpcscale.models import checkpoint
 
 MODEL = {
@@ -238,7 +239,7 @@ def test_a_disk_that_lies_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", range(10))
 def test_stopped_between_any_two_file_operations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
@@ -264,7 +265,8 @@ def test_stopped_between_any_two_file_operations(
 
     for name in ("rename", "unlink"):
         monkeypatch.setattr(Path, name, then(name, getattr(Path, name)))
-    monkeypatch.setattr(checkpoint, "sync", then("_sync", checkpoint.sync))
+    for module in (checkpoint, files):
+        monkeypatch.setattr(module, "sync", then("sync", files.sync))
     try:
         save(tmp_path, 2, keep=1)
     except PowerCut:
