@@ -99,13 +99,13 @@ def evaluate_set(
 ) -> Evaluation:
     """Evaluate the model on a set of its configuration, `batch` samples of a rank at a time (collective)."""
     data, samples = subset.data, subset.samples
-    share = np.array_split(samples, ranks.size())[ranks.rank()]
+    mine = np.array_split(samples, ranks.size())[ranks.rank()]
     targets = Targets(labels, data.tags, settings.loss.name, batch)
     selected = vocabulary.tag_classes(labels, data.tags)
     candidates = np.unique(selected[selected >= 0])
     pictures = samples[np.linspace(0, samples.size - 1, min(PICTURES, samples.size)).astype(int)]
     with closing(
-        pipeline.evaluate_batches(data, share, config.seen(settings), batch=batch, device=device)
+        pipeline.evaluate_batches(data, mine, config.seen(settings), batch=batch, device=device)
     ) as batches:
         return evaluate(
             model, batches, targets, settings.loss.name, frequencies(labels), candidates, pictures

@@ -115,9 +115,9 @@ def audited(name: str, audit: Audit) -> str:
     """The metrics of a set with and without its near-duplicates, and of these alone."""
     about, parts = audit.leaks, audit.parts
     undecided = about.pairs - about.accepted - about.rejected
-    share = 100 * audit.duplicates / max(1, audit.samples)
+    percent = 100 * audit.duplicates / max(1, audit.samples)
     head = (
-        f"**{audit.duplicates} of {audit.samples} pictures of {name} ({share:.2f} %) have near-duplicates in "
+        f"**{audit.duplicates} of {audit.samples} pictures of {name} ({percent:.2f} %) have near-duplicates in "
         f"the training data** ({about.pairs} pairs: {about.accepted} accepted, {about.rejected} rejected by "
         f"reviewers and not counted, {undecided} undecided and counted)."
     )

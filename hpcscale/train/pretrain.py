@@ -87,7 +87,7 @@ def build(here: Process, inputs: Inputs) -> Job:
     torch.manual_seed(train_.seed)
     model = networks.build(settings.model, len(vocabulary.classes)).to(device)
     model.train()
-    share = config.samples_of_rank(settings, ranks.size())
+    at_once = config.samples_of_rank(settings, ranks.size())  # in an evaluation
     rows, loss_of = _target_rows(settings, inputs, device), LOSSES[settings.loss.name]
 
     def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
@@ -104,7 +104,7 @@ def build(here: Process, inputs: Inputs) -> Job:
 
     def assess(step: int) -> tuple[str, Mapping[str, Any]]:
         assert evaluated is not None
-        evaluation = classify.evaluate_set(model, settings, evaluated, vocabulary, share, device)
+        evaluation = classify.evaluate_set(model, settings, evaluated, vocabulary, at_once, device)
         if ranks.rank() == 0:
             classify.save(evaluation, here.run, evaluated, step, vocabulary)
         return evaluated.which, evaluation.metrics
