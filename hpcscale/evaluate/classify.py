@@ -61,8 +61,8 @@ def evaluate(
 
     targets: rows of the kind that `loss` compares with. weights: (classes,) of the weighted averages, and
     scores of the baseline: samples of each class in the training data. candidates: (c,) rising, the classes
-    that can be the truth of a sample; only they compete for top-1 and top-5, for an ancestor of the truth
-    should score at least as high as what it contains. pictures: sample ids of which a thumbnail is kept. A
+    that can be the truth of a sample; only they compete for top-1 and top-5, because an ancestor of the
+    truth should score at least as high as the truth. pictures: sample ids of which a thumbnail is kept. A
     sample that comes twice counts once. The model is left in the mode it was in. Raises EvaluateError on all
     ranks where a score is not a number, naming samples.
     """

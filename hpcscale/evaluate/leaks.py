@@ -4,7 +4,7 @@ In: the folder of an evaluation (evaluations.py) and a pairs file (pairs.py). Ou
 of those without a near-duplicate in the training data, and of the others, and a lower bound. No model and no
 pictures: `dedup audit` and `report` call this.
 
-- full, dedup, dups: Kolesnikov et al. 2020 (BiT), table 1. Theirs gives of the duplicates only their number;
+- full, dedup, dups: Kolesnikov et al. 2020 (BiT), table 1. The paper gives only the number of duplicates;
   here their metrics are measured too.
 - dedup - full: Sun et al. 2017, tables 1 to 3, which print both.
 - lower bound: Mahajan et al. 2018, section 2.1: every duplicate counts as wrong, so the accuracy is

@@ -5,7 +5,7 @@ In: batches that were under way when DALI failed. Out: the same batches without 
 Every sample of such a batch is decoded alone. In training, a place of the global sequence whose sample fails
 gets the sample (and the crop) of the next place that does not: a pure function again, never a held-out
 sample, the same after a resume and at any world size. In evaluation a bad sample is left out. What DALI
-takes for decodable: a JPEG that ends early fails only if rows of the crop are missing, and one with wrong
+does not notice: a JPEG that ends early fails only if rows of the crop are missing, and one with wrong
 bytes inside often decodes, with visible damage and a line on stderr; `hpcscale data verify` finds both by
 their checksums, and with --decode (pipeline.undecodable) also what was stored like that.
 """

@@ -6,8 +6,8 @@ and a digest of all this. The record is written last: a checkpoint exists when i
 aside, fsynced, renamed, and their folder fsynced, so that a power cut leaves either the old or the new; the
 tensors are read back and compared before they are renamed. Nothing is unpickled.
 
-`step-` and eight digits are ours, and what it takes to write them; whatever else lies in the folder is never
-read and never removed.
+Only files named `step-` and eight digits, and their temporary files, are ours. Other files in the folder are
+never read or removed.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ def save(
 ) -> Checkpoint:
     """Write the state after `step` steps, then remove all but the newest `keep` checkpoints.
 
-    Checkpoints of later steps are removed too: they belong to a future that was abandoned (a corrupt file was
-    passed over). Raises CheckpointError, with the older checkpoints untouched, when the disk is full or lies.
+    Checkpoints of later steps are removed too: the run went back to before them. If the disk is full or does
+    not keep what is written, raises CheckpointError and leaves older checkpoints untouched.
     """
     place = folder(run)
     file = place / f"step-{step:08d}.safetensors"
@@ -88,11 +88,10 @@ def save(
 
 
 def latest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None where none was ever written. Damaged ones are named in the
-    log and passed over.
+    """The newest undamaged checkpoint; None if none was ever written. Damaged ones are logged and skipped.
 
-    Reads the whole file once. Raises CheckpointError where checkpoints lie and none is whole: to begin anew
-    would write over what may still be saved.
+    Reads the whole file once. Raises CheckpointError if all checkpoints are damaged: to begin anew would
+    overwrite what may still be rescued.
     """
     found = next(whole(run), None)
     place = folder(run)
@@ -113,8 +112,8 @@ def exist(run: Path) -> bool:
 
 
 def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Iterator[Checkpoint]:
-    """The checkpoints of `wanted` steps, newest first, that are what was written; of others the log says why
-    not. Reads each whole file once, when it is its turn."""
+    """The undamaged checkpoints of `wanted` steps, newest first; damaged ones are logged, with the reason.
+    Reads each file once, when its turn comes."""
     for file in reversed(_ours(folder(run), ".json")):
         if not wanted(_step(file)):
             continue
@@ -213,7 +212,7 @@ def _prune(place: Path, step: int, keep: int) -> None:
 
 
 def _ours(place: Path, suffix: str) -> list[Path]:
-    """The files of checkpoints that end so, by rising step."""
+    """The files of checkpoints with this ending, by rising step."""
     try:
         names = sorted(file.name for file in place.iterdir())
     except (FileNotFoundError, NotADirectoryError):

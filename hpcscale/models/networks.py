@@ -1,8 +1,8 @@
-"""The networks by name, and the one way to a trained one; a new family is a file beside this and a line in
-MODELS.
+"""The networks by name, and the only way to load a trained one. To add a network, add a file here and a line
+in MODELS.
 
-In: `[model]` of a recipe, or a run folder. Out: a network with fresh weights, or one as a run has trained it,
-with what must be known of it: how it is to be shown pictures, its checkpoint, its device.
+In: `[model]` of a recipe, or a run folder. Out: a network with new weights; or a trained one with its
+checkpoint, its device and the preprocessing that it needs.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,8 +47,8 @@ def build(settings: config.Model, outputs: int) -> Network:
 def load(place: Path) -> Trained:
     """The network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors (collective).
 
-    Rank 0 says which configuration and which checkpoint that is, and reads them: beside a running training,
-    others would find newer ones. Runs where the run's `train.device` says. Raises CheckpointError,
+    Rank 0 chooses configuration and checkpoint and reads them for all: while a training still runs, other
+    ranks might find newer ones. The network is put on the run's `train.device`. Raises CheckpointError,
     ConfigError (also where the checkpoint was trained with other preprocessing than the run's config.json
     says) and DeviceError.
     """

@@ -1,4 +1,5 @@
-"""How pictures must be prepared for a network; every checkpoint says it, for a mismatch only costs accuracy.
+"""How pictures must be prepared for a network. Every checkpoint states it: a mismatch would silently cost
+accuracy.
 
 In: how pictures are cut. Out: a record that JSON can carry, and the refusal of a checkpoint that has another.
 """

@@ -117,9 +117,9 @@ def audited(name: str, audit: Audit) -> str:
     undecided = about.pairs - about.accepted - about.rejected
     percent = 100 * audit.duplicates / max(1, audit.samples)
     head = (
-        f"**{audit.duplicates} of {audit.samples} pictures of {name} ({percent:.2f} %) have near-duplicates in "
-        f"the training data** ({about.pairs} pairs: {about.accepted} accepted, {about.rejected} rejected by "
-        f"reviewers and not counted, {undecided} undecided and counted)."
+        f"**{audit.duplicates} of {audit.samples} pictures of {name} ({percent:.2f} %) have near-duplicates "
+        f"in the training data** ({about.pairs} pairs: {about.accepted} accepted, {about.rejected} rejected "
+        f"by reviewers and not counted, {undecided} undecided and counted)."
     )
     if audit.remark:
         head += f" {audit.remark[0].upper()}{audit.remark[1:]}."

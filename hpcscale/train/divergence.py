@@ -1,9 +1,9 @@
-"""What is done about a loss that is no number, or a spike: skip the step, go back, stop; used by train.loop.
+"""What to do if a loss is not a number, or a spike: skip the step, go back, stop. Used by train.loop.
 
-All ranks decide alike, for they decide by sums over all ranks. Whether a step is bad is settled on the device
-and never waited for there; the host hears of it with the loss, on a GPU one step late. So that a run which
-was stopped in between decides as one that was not, the host acts on a step only after the next one, and the
-history is part of every checkpoint.
+All ranks decide alike, because they decide by sums over all ranks. The device decides whether a step is bad,
+and nothing waits for it. The host learns it with the loss, on a GPU one step late. The host acts on a step
+only after the next one, and the history is part of every checkpoint: so a run that was stopped in between
+decides like one that was not.
 """
 
 import math
@@ -28,7 +28,7 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 class Guard:
-    """The part on the device: judges a step, and takes back what a bad one did to the running averages."""
+    """The part on the device: judges a step, and undoes what a bad one did to the running averages."""
 
     def __init__(self, model: nn.Module) -> None:
         """Moves the buffers of `model` into one piece of memory per dtype, where copies are cheap."""
@@ -36,19 +36,19 @@ class Guard:
         self.saved = [torch.empty_like(flat) for flat in self.buffers]
 
     def remember(self) -> None:
-        """Before a step."""
+        """Call before a step: keeps a copy of the running averages."""
         for saved, flat in zip(self.saved, self.buffers, strict=True):
             saved.copy_(flat)
 
     def judge(self, loss: Tensor, limit: float, buckets: list[Tensor]) -> Tensor:
-        """1.0 if the loss is above `limit` or anything in `buckets`, sums over ranks, is not finite; else
-        0.0. A pass over the gradients."""
+        """1.0 if the loss is above `limit`, or if any sum over ranks in `buckets` is not finite; else 0.0.
+        Costs one pass over the gradients."""
         total = torch.stack([bucket.sum() for bucket in buckets]).sum()
         bad = ~(torch.isfinite(total) & (loss <= limit))
         return bad.to(torch.float32)
 
     def restore(self, bad: Tensor) -> None:
-        """After a step: if it was bad, as if it had not been."""
+        """Call after a step: if it was bad, puts the running averages back."""
         for saved, flat in zip(self.saved, self.buffers, strict=True):
             flat.copy_(torch.where(bad > 0, saved, flat))
 
@@ -73,7 +73,7 @@ def _flatten(model: nn.Module, dtype: torch.dtype) -> Tensor:
 class History:
     """The part on the host: counts bad steps and says when to go back. Pure; a part of every checkpoint.
 
-    Steps have their numbers, from 1. Losses are known of steps up to the last but one, as on a GPU.
+    Steps are numbered from 1. Decisions use losses only up to the last step but one, as on a GPU.
     """
 
     def __init__(self, settings: config.Divergence, state: dict[str, Any] | None = None) -> None:
@@ -91,7 +91,7 @@ class History:
         return {name: getattr(self, name) for name in names}
 
     def limit(self, step: int) -> float:
-        """Largest loss that is none too large for this step."""
+        """The largest loss that is not a spike at this step."""
         window = self.settings.window
         known = [loss for number, loss in self.losses if number <= step - 2][-window:]
         if not self.settings.spike or len(known) < window:
@@ -103,8 +103,8 @@ class History:
             self.losses = [*self.losses[-self.settings.window - 1 :], [step, loss]]
 
     def bad(self, step: int) -> None:
-        """Count a skipped step. Diverged if there were too many, and too many returns before."""
-        if step <= self.since or self.due is not None:  # it does not matter any more
+        """Count a skipped step. Raises Diverged if there were too many, and too many returns before."""
+        if step <= self.since or self.due is not None:  # the weights went, or will go, back past it
             return
         window, skips = self.settings.window, self.settings.skips
         self.skipped = [*(number for number in self.skipped if number > step - window), step]
@@ -159,7 +159,8 @@ def go_back(
     history: History,
     report: Report,
 ) -> None:
-    """To the weights of before the bad steps, on with what comes next (collective)."""
+    """Go back to the weights from before the bad steps; training goes on with the next samples
+    (collective)."""
     first = history.skipped[0]
     to = state.go_back(run, first, every, model, optimizer)
     if to is None:

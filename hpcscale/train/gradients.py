@@ -1,9 +1,8 @@
 """Gradients of all ranks summed in flat buffers; used by train.loop between backward and the optimizer.
 
-Every gradient is copied into its place in a bucket the moment it is complete, and from then on
-`parameter.grad` is that place, so the reduction works in place and the optimizer reads its result without
-another copy. Buffers are allocated once: fresh memory costs a page fault for every 4 KiB, more than the
-reduction itself.
+As soon as a gradient is complete, it is copied to its place in a bucket, and `parameter.grad` becomes that
+place. So the reduction works in place, and the optimizer reads the result without another copy. Buffers are
+allocated once: page faults of new memory, one per 4 KiB, would cost more than the reduction itself.
 """
 
 import weakref
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 from hpcscale import ranks
 
 BUCKET = 8 << 20  # numbers in one bucket on a GPU, 32 MiB
-EXTRAS = 2  # numbers that ride at the end of the last bucket, so that a step needs no further collective
+EXTRAS = 2  # numbers at the end of the last bucket, which save a collective of their own
 
 
 class GradientBuckets:
     """Sums the gradients of `parameters` over ranks; scale the loss by 1 / global batch to get the mean.
 
-    Of a step with several backward passes the gradients add up, and are reduced after the last. Parameters
+    In a step with several backward passes, gradients add up and are reduced after the last. Parameters
     that require no gradient are left out. On a GPU a bucket is reduced as soon as it is full, while
     backward goes on. On the CPU there is one bucket, reduced when backward is through: a reduction in the
     background would only compete with it for the same cores.
@@ -32,8 +31,8 @@ class GradientBuckets:
         self, parameters: Iterable[nn.Parameter], limit: int | None = None, local: Sequence[nn.Parameter] = ()
     ) -> None:
         """limit: most numbers in one bucket, unless one parameter alone is larger. local: those of
-        `parameters` that each rank has for itself: a bucket of their own, the last of `buckets`, is never
-        reduced. ValueError where nothing is trained on all ranks."""
+        `parameters` that belong to one rank only; they get a bucket that is never reduced, the last of
+        `buckets`. Raises ValueError if no parameter is trained on all ranks."""
         alone = {id(parameter) for parameter in local}
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         summed = [parameter for parameter in trained if id(parameter) not in alone]
@@ -42,13 +41,13 @@ class GradientBuckets:
         self.parameters = trained
         limit = limit or (BUCKET if summed[0].is_cuda else 1 << 62)
         groups: list[list[nn.Parameter]] = [[]]
-        for parameter in reversed(summed):  # the order in which backward completes them, nearly
+        for parameter in reversed(summed):  # nearly the order in which backward completes them
             if groups[-1] and sum(p.numel() for p in groups[-1]) + parameter.numel() > limit:
                 groups.append([])
             groups[-1].append(parameter)
         self.last = len(groups) - 1  # of those that are reduced: it carries the extras
-        # One more where ranks have parameters of their own: whether their gradients are finite, all must
-        # know.
+        # One more extra if ranks have parameters of their own: all must know whether those gradients are
+        # finite.
         more = EXTRAS + bool(local)
         if local:
             groups.append([parameter for parameter in trained if id(parameter) in alone])
@@ -62,8 +61,7 @@ class GradientBuckets:
         bucket = torch.zeros(sum(p.numel() for p in group) + more, device=group[0].device)
         start = 0
         for parameter in group:
-            # The strides of the parameter (channels_last), so that copy and update run straight through
-            # memory.
+            # The same strides as the parameter (channels_last), so that copy and update read memory in order.
             place = bucket[start : start + parameter.numel()].as_strided(parameter.shape, parameter.stride())
             start += parameter.numel()
             hook = self._hook(number, place)
@@ -71,8 +69,8 @@ class GradientBuckets:
         return bucket
 
     def _hook(self, number: int, place: Tensor) -> Any:
-        # A parameter holds its hook where Python's collector does not look: through a strong `self` it would
-        # hold itself, and the whole network for ever.
+        # Not a strong `self`: a parameter keeps its hook where Python's garbage collector does not look, so
+        # the whole network would never be freed.
         weak = weakref.ref(self)
 
         def collect(parameter: Tensor) -> None:
@@ -91,7 +89,7 @@ class GradientBuckets:
         self.handles.append(ranks.start_sum(self.buckets[number], f"hpcscale.gradients.{number}"))
 
     def clear(self, passes: int = 1) -> None:
-        """Before a step of so many backward passes: forget the gradients of the last one."""
+        """Call before a step of so many backward passes: forgets the gradients of the last step."""
         self.missing, self.handles = [size * passes for size in self.sizes], []
         for parameter in self.parameters:
             parameter.grad = None
@@ -99,8 +97,8 @@ class GradientBuckets:
     def finish(self, *extras: float | Tensor) -> Tensor:
         """After backward: wait for all sums (collective); returns the sums of the extras, on the device.
 
-        They are overwritten by the next step. Where a rank's own gradients are not finite, the last reduced
-        bucket is not, on any rank.
+        The next step overwrites them. If the local gradients of any rank are not finite, neither is the last
+        reduced bucket, on all ranks.
         """
         assert not any(self.missing), "a parameter got no gradient"
         more = [0.0 * bucket.sum() for bucket in self.buckets[self.last + 1 :]]  # NaN if it is not finite

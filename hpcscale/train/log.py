@@ -1,8 +1,13 @@
 """What a run tells: lines of log.jsonl, a progress bar or lines on stderr, TensorBoard. Rank 0 writes.
 
-The shares of a step's time: `wait` for the pipeline, `compute` forward and backward, `allreduce` from the end
-of backward until the sums are there (waiting for slower ranks included), and the `rest`. On a GPU they are
-times of the host, which only queues work there.
+The shares of a step's time:
+
+    wait        for the pipeline
+    compute     forward and backward
+    allreduce   from the end of backward until the sums are there, including the wait for slower ranks
+    rest        everything else
+
+On a GPU they are times of the host, which only queues work there.
 """
 
 import json
@@ -26,13 +31,13 @@ from hpcscale.train.run_folder import LogFile
 
 
 class Report:
-    """A context. `window` is the loss summed over the steps since the last line, and how many they are: a
-    part of a checkpoint, so that the lines of a continued run are those of an uninterrupted one."""
+    """A context. `window`: the sum of the losses since the last line, and the number of those steps. It is in
+    every checkpoint, so that a continued run writes the same lines as an uninterrupted one."""
 
     def __init__(
         self, run: Path, settings: Config, step: int, window: tuple[float, int], clock: dict[str, float]
     ) -> None:
-        """clock: seconds since the process began, of what came before."""
+        """clock: when earlier stages ended, in seconds since the process began."""
         self.run, self.settings, self.first = run, settings, step
         self.clock: dict[str, float] | None = clock
         self.loss, self.losses = window
@@ -79,7 +84,8 @@ class Report:
         return self.loss, self.losses
 
     def step(self, step: int, loss: float | None) -> None:
-        """After every step, of a skipped one without a loss; writes a line every `train.log_every` steps."""
+        """Call after every step; loss is None if it was skipped. Writes a line every `train.log_every`
+        steps."""
         train = self.settings.train
         if self.clock is not None and self.writes:
             self.log.write("first_step", self.first, **self.clock, first_step=process_age())
@@ -128,8 +134,7 @@ class Report:
             self.say(f"after step {step}: back to the weights of step {to}")
 
     def restart_clock(self) -> None:
-        """Leave what happened since the last line (an evaluation, a checkpoint) out of the times of the
-        next."""
+        """Do not count the time since the last line (an evaluation, a checkpoint) in the next line."""
         self.times = dict.fromkeys(self.times, 0.0)
         self.timed_steps = 0
         self.since = perf_counter()

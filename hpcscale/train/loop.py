@@ -26,7 +26,7 @@ from hpcscale.train.readback import Readback
 
 
 class Interrupted(Told):
-    """The run stopped on request, behind a checkpoint; the same command goes on."""
+    """The run stopped on request, after saving a checkpoint; the same command goes on."""
 
     code = ranks.RESUMABLE
 
@@ -34,8 +34,8 @@ class Interrupted(Told):
 def run(job: Job, process: Process) -> None:
     """Train until `train.steps` steps are done (collective).
 
-    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, or the flag of a job, when all is saved; Diverged on
-    all ranks in the same step when neither skipping steps nor going back helps; RankLost, ConfigError,
+    Raises Interrupted, after all is saved, on SIGINT, SIGTERM, SIGUSR1 or the flag of a job; Diverged, on all
+    ranks in the same step, if neither skipping steps nor going back helps; RankLost, ConfigError,
     RunError and CheckpointError with what is wrong.
     """
     settings, folder, watchdog = process.settings, process.run, process.watchdog
@@ -60,7 +60,8 @@ def run(job: Job, process: Process) -> None:
             guard.remember()
             loss, samples = _backward(job, batches, train.accumulate, report)
             with report.timed("allreduce"):
-                # Collective. Two more numbers ride along: the loss, and whether this rank was asked to stop.
+                # Collective. It also sums two more numbers: the loss, and whether this rank was asked to
+                # stop.
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
             bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
@@ -96,7 +97,7 @@ def run(job: Job, process: Process) -> None:
 def _backward(
     job: Job, batches: Iterator[Batch], parts: int, report: Report
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Loss and samples of this rank in a step of so many batches, of which each adds its gradients."""
+    """Loss and samples of this rank in a step of so many batches; each batch adds its gradients."""
     losses, samples = [], []
     for _ in range(parts):
         with report.timed("wait"):

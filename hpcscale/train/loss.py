@@ -13,8 +13,8 @@ def logistic(logits: Tensor, targets: Tensor) -> Tensor:
     """One binary cross-entropy per class, summed over classes and samples.
 
     logits (n, classes), targets (n, classes) float32 0 or 1 -> scalar. Classes that are not present are
-    negative (Sun et al. 2017, section 4.1); sum over classes as big_vision's sigmoid_xent. A sample without a
-    class is negative for all of them.
+    negative (Sun et al. 2017, section 4.1); the sum over classes is that of big_vision's sigmoid_xent. A
+    sample without a class is negative for all classes.
     """
     _check(logits, targets)
     return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")

@@ -41,9 +41,12 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
 class RMSProp(torch.optim.Optimizer):
     """RMSProp as TensorFlow computes it, which differs from torch's:
 
-    square = decay * square + (1 - decay) * g^2, from 1; buffer = momentum * buffer + lr * g / sqrt(square +
-    epsilon); w = w - buffer. So epsilon is inside the root, and the learning rate inside the buffer. Weight
-    decay is added to g. Gradients are overwritten.
+        square = decay * square + (1 - decay) * g^2      (1 at the start)
+        buffer = momentum * buffer + lr * g / sqrt(square + epsilon)
+        w      = w - buffer
+
+    So epsilon is inside the root, and the learning rate inside the buffer. Weight decay is added to g.
+    Gradients are overwritten.
     """
 
     def __init__(self, groups: list[dict[str, Any]], decay: float, momentum: float, epsilon: float) -> None:
@@ -87,8 +90,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors under `<parameter>.<key>`, themselves and not copies: restore writes into
-    them."""
+    """The optimizer's tensors by `<parameter>.<key>`; not copies, because restore writes into them."""
     return dict(_state(model, optimizer))
 
 

@@ -31,7 +31,7 @@ class Process(NamedTuple):
 
 @contextmanager
 def start(settings: Config, run: Path) -> Iterator[Process]:
-    """Within, the ranks have met, requests to stop are remembered and the watchdog watches (collective).
+    """Within it, all ranks have met, requests to stop are remembered and the watchdog runs (collective).
 
     Determinism is switched on for the process. Raises SlurmError, RankLost, ConfigError and DeviceError.
     """
@@ -51,7 +51,7 @@ def start(settings: Config, run: Path) -> Iterator[Process]:
 
 def prepare(settings: Config) -> torch.device:
     """The device of this rank; threads and determinism of this process. Raises DeviceError."""
-    # cuBLAS reads it when it starts; without, its sums may differ from run to run.
+    # cuBLAS reads this when it starts; without it, sums may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = device.choose(settings.train.device)
     torch.set_num_threads(
@@ -65,8 +65,8 @@ def prepare(settings: Config) -> torch.device:
 
 
 def keep_memory() -> None:
-    """Have malloc keep what a step frees: fresh pages for every step's activations cost 15 % of it on the
-    CPU. For a process that does nothing else: it never gets smaller again."""
+    """Make malloc keep the memory that a step frees: on the CPU, new pages for activations cost 15 % of every
+    step. Only for a process that does nothing else, because it never gets smaller again."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks from the heap too

@@ -45,14 +45,15 @@ def lock(run: Path) -> Iterator[None]:
 
 
 def agree(run: Path, settings: Config) -> None:
-    """Check that a run goes on as it began; one that never came to its first step has not.
+    """Check that a run goes on with the configuration it began with. A run without a first step has not
+    begun.
 
     Raises RunError where files of a run are there without it, and ConfigError with every key that differs,
     unless it is one of those that may change (config.py marks them; the contents of data and vocabulary are
     compared through the checkpoint), or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
-    before = config.read(file) if file.exists() else None  # what is none is not ours to write over
+    before = config.read(file) if file.exists() else None  # an unreadable one raises: it may not be ours
     if before is not None and _begun(run):
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
         free = may = set(may_change(Config))
@@ -71,7 +72,7 @@ def agree(run: Path, settings: Config) -> None:
 
 
 def keep(run: Path, settings: Config) -> None:
-    """Write RUN/config.json, once all that it names has been found to be what it was."""
+    """Write RUN/config.json, after all that it names was found unchanged."""
     files.write_file(run / "config.json", config.dump(settings).encode())
 
 
@@ -97,15 +98,20 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class LogFile:
     """RUN/log.jsonl: one JSON object a line, first key `event`, with the number of steps done as `step`.
 
-    start | resume: how the process began. first_step: seconds from the start of the process until it had
-    imported everything, until all ranks had met, and until its first step was done. step: see train.loop.
-    skip: a step whose update was not applied, why, and its samples. rollback: the weights went back to those
-    of step `to`. evaluation: set and metrics. bad_sample: a picture that could not be decoded and was
-    replaced. end: why the process ended.
+    start, resume   how the process began
+    first_step      seconds from the start of the process until everything was imported, until all ranks had
+                    met, and until the first step was done
+    step            loss, learning rate, speed and shares of the time, see train.log
+    skip            a step whose update was not applied, why, and its samples
+    rollback        the weights went back to those of step `to`
+    evaluation      set and metrics
+    bad_sample      a picture that could not be decoded and was replaced
+    end             why the process ended
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        """Go on after `step` steps: what an interrupted process wrote beyond them, it will write again."""
+        """Go on after `step` steps: removes later lines of an interrupted process, which are written
+        again."""
         self.file = run / "log.jsonl"
         self.began = time.monotonic()
         kept = [line for line in _lines(self.file) if step and json.loads(line)["step"] <= step]

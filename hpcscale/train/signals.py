@@ -18,10 +18,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopRequest:
     """Within its context the first signal only sets `requested`; the second acts as it always did.
 
-    `flag`: a file that says the same; one look a second, so that a shared file system does not feel it.
-    `job`: further signals do nothing, within and after. Slurm signals all processes of a job, Apptainer hands
-    its own on besides, and srun ends those that are not quite done when another is: a rank that saves, or
-    leaves with a code that says why, would be killed. What must end it is the batch shell, by SIGKILL.
+    flag: a file that also requests a stop; checked once a second, to spare a shared file system.
+    job: signals after the first do nothing, within the context and after it. Slurm signals all processes of
+    a job, Apptainer passes its own signals on, and srun ends ranks that are still busy when another has
+    ended. All this would kill a rank that is saving, or leaving with a code that says why. Only the batch
+    shell may end it, by SIGKILL.
     """
 
     def __init__(self, flag: Path | None = None, job: bool = False) -> None:

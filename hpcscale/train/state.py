@@ -18,8 +18,7 @@ from hpcscale.train import optim
 
 
 class Diverged(Told):
-    """Loss or weights are no numbers any more; the message names the step, and its samples if they are
-    known."""
+    """Loss or weights are not finite any more; the message names the step, and its samples if known."""
 
 
 def resume(
@@ -44,7 +43,7 @@ def go_back(
     """Weights and optimizer state of the newest checkpoint of fewer than `before` steps; returns how many, or
     None without one (collective).
 
-    Those that every run makes, each `every` steps, come before those that only a run makes that was stopped.
+    Prefers checkpoints of every `every` steps, which all runs make, to those of a run that was stopped.
     """
     found = None
     if ranks.rank() == 0:

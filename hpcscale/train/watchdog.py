@@ -1,9 +1,8 @@
-"""Ends a process whose step never does: limits in, stacks of all threads and exit code 77 out; armed by
-train.loop.
+"""Ends a process whose step never ends. Limits in; stacks of all threads and exit code 77 out.
 
 A rank that hangs leaves the others waiting in a collective for ever; Horovod's own stall inspector does not
-end them. All ranks take the same time, so the watchdogs of all bite at nearly the same one, and a file says
-of each where it was.
+end them. All ranks take equally long, so all watchdogs act at nearly the same time, and every rank leaves a
+file that says where it was.
 """
 
 import contextlib
@@ -20,16 +19,19 @@ from time import monotonic, sleep
 from hpcscale import config, ranks
 
 COMPANY = 3.0  # seconds between the stacks and the end, for the other ranks to write theirs
-NET = 10.0  # seconds after which the net below takes over; for whatever holds Python's lock
+NET = 10.0  # seconds after which the second stage takes over, if something holds Python's lock
 REMEMBERED = 64  # steps that the median looks back on
 
 
 class Watchdog:
-    """A context; within it, call `step` before each step and `pause` before what is none.
+    """A context. Within it, call `step` before each step, and `pause` before anything else.
 
-    Three stages: a thread of Python writes the stacks to `file` and exits with 77. If it cannot, because
-    something holds the interpreter's lock or the file system is what hangs, a thread of faulthandler writes
-    them to stderr NET seconds later; and SIGALRM, which needs nobody's help, ends the process soon after.
+    Three stages:
+
+    1. A thread of Python writes the stacks to `file` and exits with 77.
+    2. If something holds the interpreter's lock, or the file system hangs, a thread of faulthandler writes
+       the stacks to stderr NET seconds later.
+    3. SIGALRM, which needs no thread, ends the process soon after.
     """
 
     def __init__(self, settings: config.Watchdog, file: Path) -> None:
@@ -60,10 +62,10 @@ class Watchdog:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self.alarm[0])
-        signal.setitimer(signal.ITIMER_REAL, *self.alarm[1])  # whose it was before
+        signal.setitimer(signal.ITIMER_REAL, *self.alarm[1])  # as it was before
 
     def step(self) -> None:
-        """A step begins, and with it ends the one before."""
+        """A step begins; the one before it has ended."""
         self._end_step()
         self.began = monotonic()
         if self.times:
