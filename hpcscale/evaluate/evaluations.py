@@ -185,7 +185,7 @@ def _results(folder: Path, classes: int) -> tuple[Results, list[str]]:
 
 
 def _arrays(file: Path, expected: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """The arrays of an .npz file. Takes no more memory than the file has bytes: a member is not compressed, and its
+    """The arrays of an .npz file. No more memory than the file has bytes: a member is not compressed, and its
     shape is believed only if it has that many bytes."""
     arrays: dict[str, Any] = {}
     lengths: dict[str, int] = {"3": 3, "d": 16}
