@@ -42,7 +42,7 @@ from hpcscale.config import Input
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.demo import write_pictures
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
 
@@ -56,7 +56,7 @@ def run() -> str:
         if not source.exists():
             source = Path(folder) / "photographs"
             write_pictures(source)
-        ingest(source, Path(folder) / "data", resize=STORED)
+        ingest(source, Path(folder) / "data", packing=Packing(STORED))
         return _run(open_data(Path(folder) / "data"), source)
 
 

@@ -52,7 +52,7 @@ def decoding() -> str:
 
     from hpcscale.config import Input
     from hpcscale.data.store import open_data
-    from hpcscale.ingest.packing import ingest
+    from hpcscale.ingest.packing import Packing, ingest
     from hpcscale.inputs.pipeline import evaluate_batches
 
     y, x = np.mgrid[:64, :64].astype(np.uint8)
@@ -62,7 +62,7 @@ def decoding() -> str:
         (folder / "source").mkdir()
         Image.fromarray(pixels).save(folder / "source" / "gradient.jpg", quality=95)
         (folder / "source" / "manifest.jsonl").write_text('{"image": "gradient.jpg", "tags": ["gradient"]}\n')
-        ingest(folder / "source", folder / "data", resize=64, workers=1)
+        ingest(folder / "source", folder / "data", packing=Packing(64), workers=1)
         data = open_data(folder / "data")
         batches = evaluate_batches(data, np.arange(1), Input(crop=64), batch=1, device=torch.device("cpu"))
         images_NCHW = next(batches).images.numpy().copy()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 
 COUNT = 10
 
@@ -41,7 +41,7 @@ def as_tar(folder: Path) -> Path:
 
 def as_data_set(folder: Path, resize: int | None = None) -> Path:
     out = folder.with_suffix(".data")
-    ingest(folder, out, manifest_of(folder), workers=1, shard_samples=6, resize=resize)
+    ingest(folder, out, manifest_of(folder), Packing(resize, shard_samples=6), workers=1)
     return folder.with_suffix(".data")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hpcscale import config
 from hpcscale.data.store import open_data
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.labels import build, hierarchy, vocabulary
 from hpcscale.models import checkpoint
 
@@ -32,7 +32,7 @@ def make(folder: Path, seed: int = 0) -> Path:
         Image.fromarray(pixels).resize((40, 40)).save(source / f"{i:02}.jpg", quality=95)
         lines.append(json.dumps({"image": f"{i:02}.jpg", "tags": [TAGS[i % 3]]}) + "\n")
     (source / "manifest.jsonl").write_text("".join(lines))
-    ingest(source, folder / "data", resize=40, workers=1)
+    ingest(source, folder / "data", packing=Packing(40), workers=1)
     data = open_data(folder / "data")
     labels = build.from_hierarchy(data.tags, build.walk(data), hierarchy.build(TREE, PARENTS))
     vocabulary.save(labels, folder / "vocabulary.json")

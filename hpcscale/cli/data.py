@@ -1,10 +1,10 @@
-"""hpcscale data: ingest, info, verify, show. Parse, call one function of hpcscale.data, print."""
+"""hpcscale data: ingest, info, verify, show, upgrade. Parse, call one function of hpcscale.data, print."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,11 +51,9 @@ def ingest(
     source: Path,
     out: Path,
     manifest: Path | None,
-    resize: int | None,
     workers: int | None,
-    shard_samples: int | None,
-    quality: int,
     part: tuple[int, int] | None,
+    **packing: Any,
 ) -> None:
     """Pack the pictures and tags of SOURCE into the data-set folder OUT.
 
@@ -71,17 +69,14 @@ def ingest(
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the work. When they have ended, the command
     without --part packs what is left, and finishes OUT.
     """
-    from hpcscale.ingest import packing
+    from hpcscale.ingest import packing as packer
     from hpcscale.ingest.listing import losses
 
     with progress_bar() as progress:
-        entries = packing.ingest(
-            source, out, manifest, resize, workers, shard_samples, quality, progress, part
-        )
-    samples, quarantined = (
-        sum(entry.samples for entry in entries),
-        sum(entry.quarantined for entry in entries),
-    )
+        how = packer.Packing(**packing)  # --resize, --quality and --shard-samples
+        entries = packer.ingest(source, out, manifest, how, workers, progress, part)
+    samples = sum(entry.samples for entry in entries)
+    quarantined = sum(entry.quarantined for entry in entries)
     untagged = sum(entry.untagged for entry in entries)
     size = _size(sum(entry.bytes for entry in entries))
     if part is not None:
@@ -187,6 +182,22 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.start(tile.tags)}"
         click.echo(shown_name(line))
     click.echo(sheet)
+
+
+@data.command()
+@click.argument("out", type=FOLDER)
+def upgrade(out: Path) -> None:
+    """Bring the data set OUT to the newest format.
+
+    Packed pictures are copied, never decoded or encoded again, and whoever compares the data (checkpoints,
+    evaluations, hashes) finds it the same. OUT can be read all the while, also by a training that runs. It
+    takes the disk space of one more shard. After an interruption or a kill, type the same command again.
+    """
+    from hpcscale.data.upgrade import upgrade as upgrade_data
+
+    with progress_bar() as progress:
+        written = upgrade_data(out, progress)
+    click.echo(f"{out}: format 2, {written} shards were written anew")
 
 
 def _size(count: int) -> str:

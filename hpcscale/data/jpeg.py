@@ -80,6 +80,18 @@ def tidy(jpeg: bytes) -> Tidy:
     return Tidy(_changed(jpeg, changes), frame in HUFFMAN, app1)
 
 
+def dimensions(jpeg: bytes) -> tuple[int, int]:
+    """Height and width in pixels, of the header alone. Raises BadPicture."""
+    for marker, _, body, _ in _segments(jpeg):
+        if marker in FRAMES and body:
+            height, width = (int.from_bytes(jpeg[at : at + 2]) for at in (body + 1, body + 3))
+            if height and width:
+                return height, width
+        if marker in FRAMES or marker == SOS:
+            break
+    raise BadPicture("its header states no size")
+
+
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int, int]]:
     """All segments up to the end marker: marker, its offset, offset of its content (0: none), and end."""
     at, pattern = 2, MARKER

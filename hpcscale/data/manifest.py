@@ -5,17 +5,27 @@ In and out: the folder that store.py specifies.
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from hpcscale.files import FileError, parse_json, read_bytes
 
-FORMAT = 1
+FORMATS = (1, 2)  # that are read
+FORMAT: Literal[2] = 2  # that is written
 MOST = 16 << 30  # bytes of a tag table
+PRIME, BASE = (1 << 127) - 1, 0x5851F42D4C957F2D14057B7EF767814F  # of `chain`
 FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|shard-\d{5,}\.(h5|json)"
+
+
+Dtype = Literal["u1", "<i4", "<i8", "<f4", "<f8"]
+AnnotationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class DataError(FileError):
@@ -27,7 +37,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = FORMAT
     source: str  # kind of the source, see ingest/sources.py
     records: int = Field(ge=0)  # of the source, quarantined ones included
     source_digest: str  # of names, tags and places of all records, but not of the pictures
@@ -37,6 +47,7 @@ class Plan(BaseModel):
     quality: int
     shard_samples: int = Field(ge=1)  # records of the source in one shard
     encoder: str  # versions of the libraries that turn pictures into JPEG bytes
+    annotations: dict[AnnotationName, Dtype] = {}  # what else the shards hold of every sample
 
     @property
     def shards(self) -> int:
@@ -44,7 +55,20 @@ class Plan(BaseModel):
 
     @property
     def digest(self) -> str:
-        return digest(self.model_dump_json().encode()).hex()
+        """The same for every format, so that a data set stays the same data when it is upgraded."""
+        return digest(self.model_copy(update={"format": 1}).json_text().encode()).hex()
+
+    def json_text(self, indent: int | None = None) -> str:
+        """Without annotations where there are none, as before there could be any."""
+        return self.model_dump_json(indent=indent, exclude=None if self.annotations else {"annotations"})
+
+    @model_validator(mode="after")
+    def _check_annotations(self) -> "Plan":
+        if self.format == 1 and self.annotations:
+            raise ValueError("annotations need format 2")
+        if wrong := [name for name in self.annotations if name.endswith("_offsets")]:
+            raise ValueError(f"annotations: {wrong[0]!r} ends as the names of offsets do")
+        return self
 
 
 class Entry(BaseModel):
@@ -61,6 +85,8 @@ class Entry(BaseModel):
     sha256: str  # of the file
     # Of the shard's `digests`, which cover its pictures, tags and names; older lines have none.
     digest: str = ""
+    # `chain` of the shard's `jpeg_digests`; none of format 1.
+    pictures: str = Field("", pattern=r"^([0-9a-f]{32})?$")
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
@@ -71,12 +97,34 @@ def digest(*parts: bytes | memoryview) -> bytes:
     return state.digest()
 
 
+def chain(digests: NDArray[np.uint8]) -> str:
+    """One number over digests (n, 16), in their order, as 32 hexadecimal digits: the polynomial of which they
+    are the coefficients, at `BASE`, modulo `PRIME`.
+
+    Chains of parts can be joined (`join_chains`), so it does not matter where a list was cut. It tells lists
+    apart that differ by chance; who wants to could make two that do not.
+    """
+    value = 0
+    content = digests.tobytes()
+    for start in range(0, len(content), 16):
+        value = (value * BASE + int.from_bytes(content[start : start + 16])) % PRIME
+    return f"{value:032x}"
+
+
+def join_chains(parts: Iterable[tuple[int, str]]) -> str:
+    """The `chain` of lists one behind the other, of their lengths and chains."""
+    value = 0
+    for length, part in parts:
+        value = (value * pow(BASE, length, PRIME) + int(part, 16)) % PRIME
+    return f"{value:032x}"
+
+
 def shard_name(index: int) -> str:
     return f"shard-{index:05d}.h5"
 
 
 def entry_name(index: int) -> str:
-    """Where an array task leaves the manifest line of a shard, until the joining call lists it."""
+    """Where an array task, or an upgrade, leaves the line of a shard until the manifest lists it."""
     return f"shard-{index:05d}.json"
 
 
@@ -92,6 +140,13 @@ def is_leftover(file: Path) -> bool:
     return re.fullmatch(rf"({FILES})\..+-[0-9a-f]{{8}}\.tmp", file.name) is not None
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed calls left. No other call is at work now, and the folder is known to be ours."""
+    for name in os.listdir(folder):
+        if is_leftover(folder / name):
+            (folder / name).unlink(missing_ok=True)
+
+
 def read_plan(folder: Path) -> Plan:
     file = folder / "plan.json"
     try:
@@ -102,8 +157,9 @@ def read_plan(folder: Path) -> Plan:
         raise DataError(str(error)) from None
     try:
         found = parse_json(content, file)
-        if isinstance(found, dict) and found.get("format") != FORMAT:
-            raise DataError(f"{file}: format {found.get('format')!r}, this version reads {FORMAT}")
+        if isinstance(found, dict) and found.get("format") not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise DataError(f"{file}: format {found.get('format')!r}, this version reads {known}")
         return Plan.model_validate(found)
     except ValidationError as error:
         problem = error.errors()[0]
@@ -131,7 +187,11 @@ def read_tags(folder: Path, plan: Plan) -> tuple[str, ...]:
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """The finished shards. A last line that a kill cut off does not count."""
+    """The finished shards. A last line that a kill cut off does not count.
+
+    While a folder is upgraded, the new line of a shard lies beside it. Of the two lines, the one that states
+    the size of the file counts.
+    """
     file = folder / "manifest.jsonl"
     try:
         lines = read_bytes(file).split(b"\n")[:-1]
@@ -142,11 +202,33 @@ def read_manifest(folder: Path) -> list[Entry]:
     entries: list[Entry] = []
     for number, line in enumerate(lines):
         try:
-            entries.append(Entry.model_validate_json(line))
+            entry = Entry.model_validate_json(line)
         except ValidationError as error:
             problem = error.errors()[0]
             key = "".join(f"{part}: " for part in problem["loc"])
             raise DataError(f"{file}:{number + 1}: {key}{problem['msg']}") from None
-        if entries[-1].file != shard_name(number):
-            raise DataError(f"{file}:{number + 1}: names {entries[-1].file}, expected {shard_name(number)}")
+        if entry.file != shard_name(number):
+            raise DataError(f"{file}:{number + 1}: names {entry.file}, expected {shard_name(number)}")
+        size = file_size(folder / entry.file)
+        if size != entry.bytes and (other := line_beside(folder, number)) and size == other.bytes:
+            entry = other
+        entries.append(entry)
     return entries
+
+
+def line_beside(folder: Path, index: int) -> Entry | None:
+    """The line of a shard that lies beside it, if there is one."""
+    try:
+        entry = Entry.model_validate_json(read_bytes(folder / entry_name(index)))
+    except (FileNotFoundError, FileError, ValidationError):
+        return None
+    return entry if entry.file == shard_name(index) else None
+
+
+def file_size(file: Path) -> int | None:
+    """Bytes of a regular file; None where there is none."""
+    return os.path.getsize(file) if os.path.isfile(file) else None
+
+
+def manifest_lines(entries: Iterable[Entry]) -> bytes:
+    return b"".join(entry.model_dump_json().encode() + b"\n" for entry in entries)

@@ -1,198 +1,46 @@
-"""The data-set folder: what lies in it, how a shard is written and read. This file and codes.py import h5py.
+"""The data-set folder: what lies in it, and `DataSet`, which reads it.
 
-In: columns of one shard (from ingest). Out: `DataSet`, which labels and the pipeline read.
+In: a folder that ingest has packed. Out: `DataSet`, which labels and the pipeline read.
 
-A data-set folder, format version 1:
+A data-set folder:
 
     plan.json         `Plan`: what is packed and how. Written first; everything below is a pure function of it
                       and the source.
     tags.jsonl        the tag table: one JSON string a line, sorted by code point; the id of a tag is its
                       line, from 0.
-    shard-00000.h5    shard k holds the source's records [k * shard_samples, (k + 1) * shard_samples) without
-                      the quarantined ones, in the source's order, so that the split depends on nothing but
-                      the source.
+    shard-00000.h5    shard k (shard.py) holds the source's records [k * shard_samples, (k + 1) *
+                      shard_samples) without the quarantined ones, in the source's order, so that the split
+                      depends on nothing but the source.
     manifest.jsonl    one `Entry` a finished shard, in the order of the shards; a shard without its line
                       does not exist.
     quarantine.jsonl  written last, which ends the ingest: {"record": number in the source, "name": source id,
                       "reason": why} a line, for every record that is in no shard.
 
-A shard is HDF5 (superblock 3, checksummed metadata, no time stamps). Every dataset is contiguous and
-unchunked, so that a reader asks HDF5 once where the bytes lie, maps the file, and never calls HDF5 again. For
-n samples:
-
-    jpeg            uint8 (bytes)     JPEG files end to end: RGB or grey, 8 bit, upright
-    jpeg_offsets    int64 (n + 1)     sample i is jpeg[jpeg_offsets[i] : jpeg_offsets[i + 1]]
-    tag_ids         int32 (tags)      ids into the tag table, as the source orders them, none twice in a
-                    sample
-    tag_offsets     int64 (n + 1)
-    names           uint8 (bytes)     source ids (path, or tar/member) as the file system's bytes
-    name_offsets    int64 (n + 1)
-    source_sizes    int64 (n)         bytes of the original picture file
-    source_digests  uint8 (n, 16)     BLAKE2b-128 of the original picture file
-    digests         uint8 (n, 16)     `record_digest`: covers all of the above of one sample
-    quarantine      uint8 (bytes)     this shard's lines of quarantine.jsonl
-
-Attributes of the root: format (1), plan (`Plan.digest`, ASCII), tags (digest of the tag table, ASCII), shard
-(number), stored_size (every picture is stored_size x stored_size pixels; 0: each as it came).
+A plan of format 2 has shards of format 2. Under a plan of format 1 they may be of both: `data upgrade` writes
+them anew one by one, and the plan last (upgrade.py); an ingest that began in format 1 goes on in format 2.
 """
 
-import math
-import mmap
-import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.manifest import FORMAT, Entry, Plan, digest, read_manifest, read_plan, read_tags
-from hpcscale.data.manifest import DataError as DataError  # so that readers need not know manifest.py
-from hpcscale.files import open_regular
-
-COPY = 16 << 20  # bytes copied at a time
-# Files are written, as they are read, without locks: some file systems have none.
-WRITTEN: dict[str, Any] = {"libver": ("v110", "v110"), "alignment_threshold": 1, "alignment_interval": 8,
-                           "locking": False}  # fmt: skip
-
-
-class Shard(NamedTuple):
-    """The datasets of one shard, mapped read-only; shapes and types as in the module's docstring."""
-
-    jpeg: NDArray[np.uint8]
-    jpeg_offsets: NDArray[np.int64]
-    tag_ids: NDArray[np.int32]
-    tag_offsets: NDArray[np.int64]
-    names: NDArray[np.uint8]
-    name_offsets: NDArray[np.int64]
-    source_sizes: NDArray[np.int64]
-    source_digests: NDArray[np.uint8]
-    digests: NDArray[np.uint8]
-    quarantine: NDArray[np.uint8]
-
-    def digest(self) -> str:
-        """Of the digests of all samples, so only 16 bytes of each are read; the manifest states it."""
-        return digest(self.digests.tobytes()).hex()
-
-
-DTYPES = dict(
-    zip(Shard._fields, ("u1", "<i8", "<i4", "<i8", "u1", "<i8", "<i8", "u1", "u1", "u1"), strict=True)
+from hpcscale.data.manifest import DataError as DataError  # for readers, who need nothing else of manifest.py
+from hpcscale.data.manifest import (
+    Entry,
+    Plan,
+    digest,
+    file_size,
+    join_chains,
+    read_manifest,
+    read_plan,
+    read_tags,
 )
-
-
-def record_digest(
-    jpeg_digest: bytes, tag_ids: NDArray[np.int32], size: int, source_digest: bytes, name: bytes
-) -> bytes:
-    """The checksum of one sample: `jpeg_digest` is `digest(jpeg)`, `size` the original file's in bytes."""
-    lengths = np.array([size, len(tag_ids)], "<i8").tobytes()
-    return digest(jpeg_digest, lengths, tag_ids.astype("<i4", copy=False).tobytes(), source_digest, name)
-
-
-def write_shard(
-    file: Path, plan: Plan, index: int, jpeg: IO[bytes], jpeg_bytes: int, columns: Mapping[str, NDArray[Any]]
-) -> None:
-    """Write one shard. jpeg: a file with the JPEG bytes, since a contiguous dataset needs its size first."""
-    jpeg.seek(0)
-    with h5py.File(file, "w", **WRITTEN) as shard:
-        shard.attrs.update(
-            format=FORMAT,
-            # Of fixed length: HDF5 keeps others in a heap without checksum; a flipped bit there can hang it.
-            plan=np.bytes_(plan.digest),
-            tags=np.bytes_(plan.tags_digest),
-            shard=index,
-            stored_size=plan.resize or 0,
-        )
-        target = shard.create_dataset("jpeg", (jpeg_bytes,), "u1", fill_time="never")
-        for start in range(0, jpeg_bytes, COPY):
-            piece = np.frombuffer(jpeg.read(min(COPY, jpeg_bytes - start)), "u1")
-            target[start : start + len(piece)] = piece
-        for name in Shard._fields[1:]:
-            shard.create_dataset(name, data=columns[name].astype(DTYPES[name], casting="equiv", copy=False))
-
-
-def open_shard(file: Path, plan: Plan, index: int) -> Shard:
-    """Map one shard, with the cheap checks: version, plan, shapes, ends of offsets. Raises DataError."""
-    try:
-        mapped = mapped_file(file)
-        with h5py.File(file, "r", locking=False) as shard:
-            wanted = {
-                "format": FORMAT,
-                "plan": np.bytes_(plan.digest),
-                "tags": np.bytes_(plan.tags_digest),
-                "shard": index,
-                "stored_size": plan.resize or 0,
-            }
-            for key, expected in wanted.items():
-                if (value := shard.attrs[key]) != expected:
-                    raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
-            places = {name: place(shard[name], DTYPES[name]) for name in Shard._fields}
-        arrays = Shard(**{name: mapped_array(mapped, DTYPES[name], *where) for name, where in places.items()})
-    except DataError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{file}: not a readable shard: {error}") from None
-    for name, array in arrays._asdict().items():
-        if array.ndim != 1 + (name in ("source_digests", "digests")):
-            raise DataError(f"{file}: {name} has {array.ndim} dimensions")
-    samples = len(arrays.source_sizes)
-    for offsets, values in (("jpeg_offsets", "jpeg"), ("tag_offsets", "tag_ids"), ("name_offsets", "names")):
-        rows, end = getattr(arrays, offsets), len(getattr(arrays, values))
-        if rows.shape != (samples + 1,) or rows[0] != 0 or rows[-1] != end:
-            raise DataError(f"{file}: {offsets} do not run from 0 to {end} in {samples} steps")
-    for name in ("source_digests", "digests"):
-        if getattr(arrays, name).shape != (samples, 16):
-            raise DataError(
-                f"{file}: {name} has shape {getattr(arrays, name).shape}, expected {(samples, 16)}"
-            )
-    return arrays
-
-
-def mapped_file(file: Path) -> mmap.mmap:
-    """A regular file, mapped read-only. Raises ValueError, also for pipes and devices, and OSError."""
-    with open_regular(file) as stream:
-        return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-
-
-def check_rows(file: Path, shard: Shard, plan: Plan) -> None:
-    """Check what every reader relies on: offsets never fall, and tag ids are in the table. Reads a few bytes
-    per sample. Raises DataError that names the sample."""
-    for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
-        if len(falling := np.flatnonzero(np.diff(getattr(shard, name)) < 0)):
-            raise DataError(
-                f"{file}: sample {falling[0]}: {name} fall here; `hpcscale data verify` tells more"
-            )
-    ids = shard.tag_ids
-    if ids.size and not 0 <= ids.min() <= ids.max() < plan.tags:
-        wrong = np.flatnonzero((ids < 0) | (ids >= plan.tags))[0]
-        row = int(np.searchsorted(shard.tag_offsets, wrong, side="right")) - 1
-        begin, end = shard.name_offsets[row : row + 2]
-        name = os.fsdecode(shard.names[begin:end].tobytes())
-        raise DataError(
-            f"{file}: sample {row} ({name}) has the tag id {ids[wrong]}, outside [0, {plan.tags}); "
-            "`hpcscale data verify` tells more"
-        )
-
-
-def place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
-    """Shape and place in the file, in bytes, of a contiguous dataset."""
-    if (
-        not isinstance(dataset, h5py.Dataset)
-        or dataset.dtype != np.dtype(dtype)
-        or dataset.chunks is not None
-    ):
-        raise ValueError(f"'{dataset.name}' is not a contiguous dataset of {np.dtype(dtype)}")
-    offset = dataset.id.get_offset()  # None where there are no bytes
-    if offset is None and dataset.size:
-        raise ValueError(f"'{dataset.name}' has no bytes in the file")
-    return dataset.shape, offset or 0
-
-
-def mapped_array(mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    count = math.prod(shape)
-    return np.frombuffer(mapped, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)
+from hpcscale.data.shard import Rows, Shard, check_rows, jpeg_place, open_shard
 
 
 class DataSet:
@@ -223,25 +71,34 @@ class DataSet:
         shards = (entry.digest or self.shard(index).digest() for index, entry in enumerate(self.entries))
         return digest(self.plan.digest.encode(), *(one.encode() for one in shards)).hex()
 
+    @cached_property
+    def pictures_digest(self) -> str:
+        """Says "the same pictures": of the stored JPEG files and their order alone, whatever their tags and
+        names, and however they are cut into shards. It costs nothing. Raises DataError of format 1.
+        """
+        self._refuse_format_1("the digest of its pictures")
+        parts = (
+            (one.samples, one.pictures or self.shard(k).pictures()) for k, one in enumerate(self.entries)
+        )
+        return join_chains(parts)
+
+    def _refuse_format_1(self, wanted: str) -> None:
+        if self.plan.format == 1:
+            raise DataError(
+                f"{self.folder}: a data set of format 1 does not hold {wanted}; run "
+                f"`hpcscale data upgrade {self.folder}`, which adds it and decodes nothing"
+            )
+
     def shard(self, index: int) -> Shard:
         """The arrays of one shard. Raises DataError if it cannot be used, or is not the manifest's."""
         if index not in self._shards:
-            file = self.folder / self.entries[index].file
-            shard = open_shard(file, self.plan, index)
-            if len(shard.source_sizes) != self.entries[index].samples:
-                found, stated = len(shard.source_sizes), self.entries[index].samples
-                raise DataError(f"{file}: {found} samples, manifest.jsonl says {stated}")
-            if self.entries[index].digest not in ("", shard.digest()):
-                raise DataError(f"{file}: holds other pictures or tags than manifest.jsonl says")
-            check_rows(file, shard, self.plan)
-            self._shards[index] = shard
+            self._shards[index] = listed_shard(self.folder, self.plan, index, self.entries[index])
         return self._shards[index]
 
     def jpeg_bytes(self, index: int) -> tuple[Path, int]:
         """The file of a shard, and the offset in it of the shard's first JPEG byte, for other processes."""
         file = self.folder / self.entries[index].file
-        with h5py.File(file, "r", locking=False) as shard:
-            return file, place(shard["jpeg"], DTYPES["jpeg"])[1]
+        return file, jpeg_place(file)
 
     def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """The JPEG bytes of each sample, (bytes,) uint8: read-only views of the mapped shard."""
@@ -252,39 +109,61 @@ class DataSet:
                 views[position] = shard.jpeg[begin:end]
         return views
 
-    def tag_rows(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The raw tags of each sample: offsets (n + 1,) and tag ids (offsets[-1],)."""
-        parts = []
-        lengths = np.zeros(len(samples), np.int64)
-        for shard, rows, where in self._located(samples):
-            begins = shard.tag_offsets[rows]
-            lengths[where] = shard.tag_offsets[rows + 1] - begins
-            parts.append((shard, begins, where))
-        offsets = np.zeros(len(samples) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        ids = np.empty(offsets[-1], np.int32)
-        for shard, begins, where in parts:
-            count = lengths[where]
-            # 0, 1, ... within each row
-            step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            ids[np.repeat(offsets[where], count) + step] = shard.tag_ids[np.repeat(begins, count) + step]
-        return offsets, ids
+    def sizes(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Height and width of each stored picture, in pixels  # (n, 2). Raises DataError of format 1."""
+        self._refuse_format_1("the sizes of its pictures")
+        return self._column(samples, lambda shard: shard.sizes, np.empty((len(samples), 2), np.int32))
+
+    def source_digests(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """BLAKE2b-128 of the original picture file of each sample  # (n, 16)"""
+        return self._column(
+            samples, lambda shard: shard.source_digests, np.empty((len(samples), 16), np.uint8)
+        )
 
     def names(self, samples: NDArray[np.int64]) -> list[str]:
         """The source id of each sample, for messages."""
         names = [""] * len(samples)
         for shard, rows, where in self._located(samples):
             for position, row in zip(where.tolist(), rows.tolist(), strict=True):
-                begin, end = shard.name_offsets[row : row + 2]
-                names[position] = os.fsdecode(shard.names[begin:end].tobytes())
+                names[position] = shard.name_of(row)
         return names
 
-    def source_digests(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """BLAKE2b-128 of the original picture file of each sample  # (n, 16)"""
-        digests = np.empty((len(samples), 16), np.uint8)
+    def tag_rows(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The raw tags of each sample: offsets (n + 1,) and tag ids (offsets[-1],)."""
+        return self._rows(samples, lambda shard: (shard.tag_offsets, shard.tag_ids), "<i4")
+
+    def annotations(self, name: str, samples: NDArray[np.int64]) -> Rows:
+        """What each sample has of an annotation: offsets (n + 1,) and values (offsets[-1],), of the dtype in
+        the plan. Raises DataError where the data set has no such annotation."""
+        if name not in self.plan.annotations:
+            known = ", ".join(self.plan.annotations) or "none"
+            raise DataError(f"{self.folder}: no annotations {name!r}, there are {known}")
+        return self._rows(samples, lambda shard: shard.annotations[name], self.plan.annotations[name])
+
+    def _column(
+        self, samples: NDArray[np.int64], of: Callable[[Shard], NDArray[Any] | None], out: NDArray[Any]
+    ) -> NDArray[Any]:
         for shard, rows, where in self._located(samples):
-            digests[where] = shard.source_digests[rows]
-        return digests
+            if (values := of(shard)) is not None:
+                out[where] = values[rows]
+        return out
+
+    def _rows(self, samples: NDArray[np.int64], of: Callable[[Shard], Rows], dtype: str) -> Rows:
+        parts = []
+        lengths = np.zeros(len(samples), np.int64)
+        for shard, rows, where in self._located(samples):
+            starts, content = of(shard)
+            lengths[where] = starts[rows + 1] - starts[rows]
+            parts.append((content, starts[rows], where))
+        offsets = np.zeros(len(samples) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        values = np.empty(offsets[-1], dtype)
+        for content, begins, where in parts:
+            count = lengths[where]
+            # 0, 1, .. within each row
+            step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            values[np.repeat(offsets[where], count) + step] = content[np.repeat(begins, count) + step]
+        return offsets, values
 
     def _located(
         self, samples: NDArray[np.int64]
@@ -299,6 +178,18 @@ class DataSet:
         for index in np.unique(shards).tolist():
             where = np.flatnonzero(shards == index)
             yield self.shard(index), samples[where] - self.starts[index], where
+
+
+def listed_shard(folder: Path, plan: Plan, index: int, entry: Entry) -> Shard:
+    """Open a shard and compare it with its line. Raises DataError."""
+    file = folder / entry.file
+    shard = open_shard(file, plan, index)
+    if len(shard.source_sizes) != entry.samples:
+        raise DataError(f"{file}: {len(shard.source_sizes)} samples, manifest.jsonl says {entry.samples}")
+    if entry.digest not in ("", shard.digest()):
+        raise DataError(f"{file}: holds other pictures or tags than manifest.jsonl says")
+    check_rows(file, shard, plan)
+    return shard
 
 
 def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
@@ -319,8 +210,7 @@ def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
         )
     for entry in entries:
         file = folder / entry.file
-        size = os.path.getsize(file) if os.path.isfile(file) else None
-        if size != entry.bytes:
+        if (size := file_size(file)) != entry.bytes:
             found = "is missing" if size is None else f"has {size} bytes"
             raise DataError(f"{file}: {found}, manifest.jsonl says {entry.bytes} bytes")
     _allow_open_files(len(entries))

@@ -5,15 +5,24 @@ concerned, that sample.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hpcscale.data.manifest import DataError, Entry, Plan, digest, read_manifest, read_plan, read_tags
-from hpcscale.data.store import Shard, open_shard, record_digest
+from hpcscale.data.jpeg import BadPicture, dimensions
+from hpcscale.data.manifest import (
+    DataError,
+    Entry,
+    Plan,
+    digest,
+    join_chains,
+    read_manifest,
+    read_plan,
+    read_tags,
+)
+from hpcscale.data.shard import Shard, open_shard
 from hpcscale.files import FileError, open_regular, parse_json, read_bytes
 from hpcscale.progress import Progress, none
 
@@ -31,7 +40,8 @@ class Problem(NamedTuple):
 
 def info(folder: Path) -> dict[str, int | float | bool | str | None]:
     """Figures from plan and manifest. labels: tags in the tag table; bytes: of all shards; untagged: samples
-    without a tag; finished: whether the ingest has ended. Raises DataError.
+    without a tag; pictures_digest: of the stored pictures and their order alone, None of format 1; finished:
+    whether the ingest has ended. Raises DataError.
     """
     folder = Path(folder)
     plan, entries = read_plan(folder), read_manifest(folder)
@@ -49,6 +59,10 @@ def info(folder: Path) -> dict[str, int | float | bool | str | None]:
         "quality": plan.quality,
         "source": plan.source,
         "encoder": plan.encoder,
+        "format": plan.format,
+        "pictures_digest": join_chains((one.samples, one.pictures) for one in entries)
+        if all(one.pictures for one in entries)
+        else None,
         "finished": len(entries) == plan.shards and (folder / "quarantine.jsonl").exists(),
     }
 
@@ -110,6 +124,8 @@ def check_entry(stated: Entry, found: Entry) -> Iterator[Problem]:
             yield Problem(stated.file, None, "", differs)
     if stated.digest and found.digest != stated.digest:
         yield Problem(stated.file, None, "", "has other samples than manifest.jsonl says")
+    elif found.pictures != stated.pictures:
+        yield Problem(stated.file, None, "", "its stored pictures have another digest in manifest.jsonl")
     elif found.sha256 != stated.sha256:
         problem = "the samples are whole, but the file's SHA-256 is not the manifest's"
         yield Problem(stated.file, None, "", problem)
@@ -127,25 +143,34 @@ def check_shard(file: str, shard: Shard, plan: Plan, index: int) -> Iterator[Pro
             parse_json(line, file)
     except FileError:
         yield Problem(file, None, "", "its quarantine is not JSON lines")
-    for name in ("jpeg_offsets", "tag_offsets", "name_offsets"):
-        falling = np.flatnonzero(np.diff(getattr(shard, name)) < 0)
+    for name, offsets, _ in shard.rows():
+        falling = np.flatnonzero(np.diff(offsets) < 0)
         if len(falling):
             yield Problem(file, int(falling[0]), "?", f"{name} fall here")
             return  # without these offsets, samples cannot be told apart
     for row in range(len(shard.source_sizes)):
-        jpeg = shard.jpeg[shard.jpeg_offsets[row] : shard.jpeg_offsets[row + 1]]
-        tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
-        source_id = shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes()
-        if len(tag_ids) and (tag_ids.min() < 0 or tag_ids.max() >= plan.tags):
-            yield Problem(file, row, os.fsdecode(source_id), f"has a tag id outside [0, {plan.tags})")
-        original = shard.source_digests[row].tobytes()
-        expected = record_digest(
-            digest(jpeg.data), tag_ids, int(shard.source_sizes[row]), original, source_id
-        )
-        if expected != shard.digests[row].tobytes():
-            yield Problem(
-                file, row, os.fsdecode(source_id), "its checksum does not fit its picture, tags or name"
-            )
+        for problem in _check_sample(shard, plan, row):
+            yield Problem(file, row, shard.name_of(row), problem)
+
+
+def _check_sample(shard: Shard, plan: Plan, row: int) -> Iterator[str]:
+    jpeg, tag_ids = shard.jpeg_of(row).tobytes(), shard.tags_of(row)
+    if len(tag_ids) and (tag_ids.min() < 0 or tag_ids.max() >= plan.tags):
+        yield f"has a tag id outside [0, {plan.tags})"
+    jpeg_digest = digest(jpeg)
+    if shard.expected_digest(row, jpeg_digest) != shard.digests[row].tobytes():
+        covered = "tags, name or annotations" if plan.annotations else "tags or name"
+        yield f"its checksum does not fit its picture, {covered}"
+    elif shard.sizes is not None and shard.jpeg_digests is not None:
+        if shard.jpeg_digests[row].tobytes() != jpeg_digest:
+            yield "the digest that is stored of its picture is another's"
+        try:
+            size = dimensions(jpeg)
+        except BadPicture as error:
+            yield f"the size of its picture cannot be read: {error}"
+        else:
+            if tuple(shard.sizes[row].tolist()) != size:
+                yield f"its height and width are {list(size)}, stored are {shard.sizes[row].tolist()}"
 
 
 def checked_shard(file: Path, plan: Plan, index: int) -> Shard:
@@ -173,4 +198,5 @@ def entry_of(file: Path, written: Path, shard: Shard) -> Entry:
         bytes=written.stat().st_size,
         sha256=file_digest(written),
         digest=shard.digest(),
+        pictures=shard.pictures(),
     )

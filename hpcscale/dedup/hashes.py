@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.manifest import DataError
 from hpcscale.data.parts import Part, check_part, locked, part_of, parts_folder, remove_parts
-from hpcscale.data.store import DataSet, open_data, record_digest
+from hpcscale.data.store import DataSet, open_data
 from hpcscale.dedup.perceptual import VERSIONS, Hashed, decoder, hash_stored
 from hpcscale.files import Usage, check_output, compared
 from hpcscale.ingest.exchanged import FEWER, first_exchanged
@@ -146,8 +146,7 @@ def _stored(data: DataSet, start: int, stop: int) -> Iterator[Record]:
         shard, (file, where) = data.shard(index), data.jpeg_bytes(index)
         for row in range(begin, min(end, len(shard.source_sizes))):
             at, after = shard.jpeg_offsets[row : row + 2].tolist()
-            name = os.fsdecode(shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes())
-            yield Record(name, (), str(file), where + at, after - at)
+            yield Record(shard.name_of(row), (), str(file), where + at, after - at)
 
 
 def _hash(
@@ -223,15 +222,12 @@ def _original(data: DataSet, sample: int, hashed: Hashed) -> bytes:
     """The digest of a sample's original picture. Raises DataError if the picture in the shard is damaged."""
     index = int(np.searchsorted(data.starts, sample, side="right")) - 1
     row, shard = sample - int(data.starts[index]), data.shard(index)
-    tag_ids = shard.tag_ids[shard.tag_offsets[row] : shard.tag_offsets[row + 1]]
-    name = shard.names[shard.name_offsets[row] : shard.name_offsets[row + 1]].tobytes()
-    original: bytes = shard.source_digests[row].tobytes()
-    expected = record_digest(hashed.digest, tag_ids, int(shard.source_sizes[row]), original, name)
-    if expected != shard.digests[row].tobytes():
+    if shard.expected_digest(row, hashed.digest) != shard.digests[row].tobytes():
         raise DataError(
-            f"{data.folder / data.entries[index].file}: sample {row} ({os.fsdecode(name)}): its checksum "
+            f"{data.folder / data.entries[index].file}: sample {row} ({shard.name_of(row)}): its checksum "
             "does not fit; the shard is damaged, see `hpcscale data verify`"
         )
+    original: bytes = shard.source_digests[row].tobytes()
     return original
 
 

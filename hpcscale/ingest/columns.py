@@ -1,4 +1,4 @@
-"""One shard while ingest fills it: stored pictures in, columns out, as store.py specifies them."""
+"""One shard while ingest fills it: stored pictures in, columns out, as shard.py specifies them."""
 
 import json
 import os
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.store import DTYPES, record_digest
+from hpcscale.data.shard import DTYPES, WIDTHS, record_digest
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.transcode import Stored
 
 
 class Columns:
-    """One shard while it is filled: JPEG bytes in a nameless file, the rest in memory (150 B a sample)."""
+    """One shard while it is filled: JPEG bytes in a nameless file, the rest in memory (175 B a sample)."""
 
     def __init__(self, folder: Path) -> None:
         self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
@@ -29,6 +29,8 @@ class Columns:
         self.source_digests = bytearray()
         self.digests = bytearray()
         self.quarantine = bytearray()
+        self.sizes = array("i")
+        self.jpeg_digests = bytearray()
 
     def add(self, number: int, record: Record, stored: Stored, tag_ids: dict[str, int]) -> None:
         if stored.reason:
@@ -48,6 +50,8 @@ class Columns:
         self.name_offsets.append(len(self.names))
         self.source_sizes.append(stored.source_size)
         self.source_digests += stored.source_digest
+        self.sizes.extend(stored.size)
+        self.jpeg_digests += stored.jpeg_digest
         numbers = np.frombuffer(ids, np.int32)
         self.digests += record_digest(
             stored.jpeg_digest, numbers, stored.source_size, stored.source_digest, name
@@ -58,6 +62,6 @@ class Columns:
         for name, dtype in DTYPES.items():
             if name != "jpeg":
                 columns[name] = np.frombuffer(getattr(self, name), dtype)
-        for name in ("source_digests", "digests"):
-            columns[name] = columns[name].reshape(-1, 16)
+        for name, width in WIDTHS.items():
+            columns[name] = columns[name].reshape(-1, width)
         return columns

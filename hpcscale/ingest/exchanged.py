@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hpcscale.data.manifest import DataError, Plan, shard_name
-from hpcscale.data.store import open_shard
+from hpcscale.data.shard import open_shard
 from hpcscale.files import FileError, parse_json
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import Source

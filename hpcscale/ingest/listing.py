@@ -7,14 +7,22 @@ quarantine.jsonl. An array task leaves the line of a shard beside the shard; the
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hpcscale.data.manifest import DataError, Entry, Plan, entry_name, read_manifest, shard_name
-from hpcscale.data.store import open_shard
+from hpcscale.data.manifest import (
+    DataError,
+    Entry,
+    Plan,
+    entry_name,
+    line_beside,
+    manifest_lines,
+    read_manifest,
+    shard_name,
+)
+from hpcscale.data.shard import open_shard
 from hpcscale.data.verify import checked_shard, entry_of
-from hpcscale.files import FileError, aside, commit, open_regular, read_bytes, write_file
+from hpcscale.files import aside, commit, open_regular, read_bytes, write_file
 from hpcscale.ingest.tars import LOST
 
 
@@ -27,7 +35,7 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
     entries: dict[int, Entry] = {}
     for index in wanted:
         file = out / shard_name(index)
-        line = lines.get(index) or _left(out, index)
+        line = lines.get(index) or line_beside(out, index)
         try:
             if line is not None:
                 if file.stat().st_size == line.bytes and line.digest in (
@@ -42,21 +50,29 @@ def finished(out: Path, plan: Plan, wanted: range) -> dict[int, Entry]:
     return entries
 
 
-def _left(out: Path, index: int) -> Entry | None:
-    """The line that a task has left beside its shard."""
-    try:
-        entry = Entry.model_validate_json(read_bytes(out / entry_name(index)))
-    except (FileNotFoundError, FileError, ValidationError):
-        return None
-    return entry if entry.file == shard_name(index) else None
+def leave(out: Path, index: int, entry: Entry) -> None:
+    """Leave the line of a finished shard beside it, as a task of many does."""
+    write_file(out / entry_name(index), entry.model_dump_json().encode())
 
 
-def append(out: Path, entries: dict[int, Entry], listed: int) -> int:
+def lister(out: Path, entries: dict[int, Entry]) -> Callable[[int], None]:
+    """Write the manifest of `entries`, up to the first gap. The result is to be called whenever an entry was
+    added: it appends what has no gap before it any more."""
+    listed = _append(out, entries, 0)
+
+    def keep(index: int) -> None:
+        nonlocal listed
+        listed = _append(out, entries, listed)
+
+    return keep
+
+
+def _append(out: Path, entries: dict[int, Entry], listed: int) -> int:
     """Add entries to the manifest, which has `listed` lines (0: write it anew), up to the first gap."""
     upto = listed
     while upto in entries:
         upto += 1
-    content = b"".join(entries[index].model_dump_json().encode() + b"\n" for index in range(listed, upto))
+    content = manifest_lines(entries[index] for index in range(listed, upto))
     manifest = out / "manifest.jsonl"
     if not listed:
         if not manifest.exists() or read_bytes(manifest) != content:

@@ -24,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcscale.data.manifest import (
     MOST,
@@ -33,16 +33,17 @@ from hpcscale.data.manifest import (
     entry_name,
     is_leftover,
     read_plan,
+    remove_leftovers,
     shard_name,
     tag_lines,
 )
 from hpcscale.data.parts import Part, check_part, locked, part_of
-from hpcscale.data.store import write_shard
+from hpcscale.data.shard import write_shard
 from hpcscale.data.verify import checked_shard, entry_of
 from hpcscale.files import Usage, aside, commit, read_bytes, remove_asides, write_file, write_once
 from hpcscale.ingest.columns import Columns
 from hpcscale.ingest.exchanged import exchanged_since
-from hpcscale.ingest.listing import append, finish, finished
+from hpcscale.ingest.listing import finish, finished, leave, lister
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import Source, find_source
 from hpcscale.ingest.survey import Survey, survey_source, walk
@@ -58,22 +59,40 @@ class OptionError(Usage):
     """An ingest that must not start: its options are out of range, or not those of the folder."""
 
 
+class Packing(NamedTuple):
+    """How pictures are stored."""
+
+    resize: int | None = None  # every picture is stored as this many pixels squared; None: as large as it is
+    quality: int = 90  # of JPEGs that are written anew
+    shard_samples: int | None = None  # records of the source in a shard; None: for shards of 1 to 4 GB
+
+
+class Work(NamedTuple):
+    """What an ingest is about, once the source is surveyed and the plan stated."""
+
+    source: Source
+    out: Path
+    plan: Plan
+    survey: Survey
+    workers: int
+    progress: Progress
+
+
+AS_IT_COMES = Packing()
+
+
 def ingest(
     source: Path,
     out: Path,
     manifest: Path | None = None,
-    resize: int | None = None,
+    packing: Packing = AS_IT_COMES,
     workers: int | None = None,
-    shard_samples: int | None = None,
-    quality: int = 90,
     progress: Progress = none,
     part: Part | None = None,
 ) -> list[Entry]:
     """Pack `source` into the folder `out`. What an interrupted call has finished there is kept.
 
-    resize: side of the square that every picture is resized to; None keeps sizes. workers: processes; None
-    takes every core this process may use. shard_samples: records of the source in a shard; None aims at
-    shards of 1 to 4 GB. quality: of JPEGs that are written anew. progress(stage, done, of) is called often.
+    workers: processes; None takes every core this process may use. progress(stage, done, of) is called often.
     part: (I, N) packs only the share of task I of N; a call without it, when the tasks have ended, packs what
     they left and ends the ingest. Returns the entries of all shards, or of the share.
 
@@ -81,13 +100,41 @@ def ingest(
     same call can be made again.
     """
     source, out = Path(source), Path(out)
-    shard_samples = shard_samples or default_shard_samples(resize)
+    shard_samples = packing.shard_samples or default_shard_samples(packing.resize)
     workers = workers or len(os.sched_getaffinity(0))
+    _check_options(packing._replace(shard_samples=shard_samples), workers, part)
+    found = find_source(source, manifest)
+    if found.kind == "folders" and out.resolve().is_relative_to(source.resolve()):
+        raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
+    options = {"source": found.kind, "resize": packing.resize, "quality": packing.quality,
+               "shard_samples": shard_samples, "encoder": encoder()}  # fmt: skip
+    _refuse_others(out, options)
+    with _begun(out, part) as alone:
+        _refuse_others(out, options)
+        survey = survey_source(found, shard_samples, progress)
+        plan = _begin(out, Plan.model_validate(options | survey.facts), survey.tags)
+        work = Work(found, out, plan, survey, workers, progress)
+        mine = part_of(plan.shards, part)
+        entries = finished(out, plan, mine)
+        _refuse_exchanged(work, set(entries), part)
+        missing = [index for index in mine if index not in entries]
+        if part is None:
+            _pack(work, missing, entries, lister(out, entries))
+            finish(out, plan)
+        else:
+            for index in mine if alone else []:
+                remove_asides(out / shard_name(index))
+                remove_asides(out / entry_name(index))
+            _pack(work, missing, entries, lambda index: leave(out, index, entries[index]))
+    return [entry for _, entry in sorted(entries.items())]
+
+
+def _check_options(packing: Packing, workers: int, part: Part | None) -> None:
     for name, value, limit in (
-        ("resize", resize or 1, MAX_RESIZE),
-        ("quality", quality, 100),
+        ("resize", packing.resize or 1, MAX_RESIZE),
+        ("quality", packing.quality, 100),
         ("workers", workers, 4096),
-        ("shard_samples", shard_samples, 1 << 31),
+        ("shard_samples", packing.shard_samples or 1, 1 << 31),
     ):
         if not 1 <= value <= limit:
             raise OptionError(f"{name} must be between 1 and {limit}, found {value}")
@@ -95,41 +142,6 @@ def ingest(
         check_part(part)
     except ValueError as error:
         raise OptionError(str(error)) from None
-    found = find_source(source, manifest)
-    if found.kind == "folders" and out.resolve().is_relative_to(source.resolve()):
-        raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
-    options = {"source": found.kind, "resize": resize, "quality": quality, "shard_samples": shard_samples,
-               "encoder": encoder()}  # fmt: skip
-    _refuse_others(out, options)
-    with _begun(out, part) as alone:
-        _refuse_others(out, options)
-        survey = survey_source(found, shard_samples, progress)
-        plan = Plan.model_validate(options | survey.facts)
-        _begin(out, plan, survey.tags)
-        entries = finished(out, plan, part_of(plan.shards, part))
-        _refuse_exchanged(found, out, plan, set(entries), part, workers, progress)
-        missing = [index for index in part_of(plan.shards, part) if index not in entries]
-        if part is None:
-            listed = append(out, entries, 0)
-
-            def keep(index: int, entry: Entry) -> None:
-                nonlocal listed
-                entries[index] = entry
-                listed = append(out, entries, listed)
-
-            _pack(found, out, plan, survey, missing, keep, workers, progress)
-            finish(out, plan)
-        else:
-
-            def leave(index: int, entry: Entry) -> None:
-                entries[index] = entry
-                write_file(out / entry_name(index), entry.model_dump_json().encode())
-
-            for index in part_of(plan.shards, part) if alone else []:
-                for name in (shard_name(index), entry_name(index)):
-                    remove_asides(out / name)
-            _pack(found, out, plan, survey, missing, leave, workers, progress)
-    return [entry for _, entry in sorted(entries.items())]
 
 
 def default_shard_samples(resize: int | None) -> int:
@@ -148,22 +160,15 @@ def _begun(out: Path, part: Part | None) -> Iterator[bool]:
         if part is not None:
             yield alone
             return
-        _remove_leftovers(out)
+        remove_leftovers(out)
         try:
             yield alone
         finally:
-            _remove_leftovers(out)
+            remove_leftovers(out)
             if os.listdir(out) == [".lock"]:
                 (out / ".lock").unlink()
                 if not there:
                     out.rmdir()
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Remove what killed calls left. No other call is at work now, and the folder is known to be ours."""
-    for name in os.listdir(out):
-        if is_leftover(out / name):
-            (out / name).unlink(missing_ok=True)
 
 
 def _refuse_others(out: Path, options: dict[str, Any]) -> None:
@@ -194,18 +199,11 @@ def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any])
         )
 
 
-def _refuse_exchanged(
-    source: Source,
-    out: Path,
-    plan: Plan,
-    shards: set[int],
-    part: Part | None,
-    workers: int,
-    progress: Progress,
-) -> None:
+def _refuse_exchanged(work: Work, shards: set[int], part: Part | None) -> None:
     """Refuse finished shards if pictures of the source were replaced by others with the same names."""
+    out = work.out
     left = {index for index in shards if part is None and (out / entry_name(index)).exists()}
-    other = exchanged_since(source, out, plan, shards, left, workers, progress)
+    other = exchanged_since(work.source, out, work.plan, shards, left, work.workers, work.progress)
     if other is not None:
         record, file = other
         raise OptionError(
@@ -215,28 +213,24 @@ def _refuse_exchanged(
         )
 
 
-def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> None:
-    """Write the plan, or compare it with the plan of the first call, so that all calls have the same."""
-    write_once(out / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n")
-    _refuse_difference(out, read_plan(out).model_dump(), plan.model_dump())
+def _begin(out: Path, plan: Plan, tags: tuple[str, ...]) -> Plan:
+    """Write the plan, or compare it with the plan of the first call, so that all calls have the same. Returns
+    that one, which may be of an older format."""
+    write_once(out / "plan.json", plan.json_text(indent=2).encode() + b"\n")
+    stated = read_plan(out)
+    _refuse_difference(out, stated.model_dump(), plan.model_dump(exclude={"format"}))
     table, content = out / "tags.jsonl", tag_lines(tags)
     if not table.exists() or read_bytes(table, MOST) != content:
         write_file(table, content)
+    return stated
 
 
-def _pack(
-    source: Source,
-    out: Path,
-    plan: Plan,
-    survey: Survey,
-    missing: list[int],
-    keep: Callable[[int, Entry], None],
-    workers: int,
-    progress: Progress,
-) -> None:
-    """Write the missing shards, and `keep` the entry of each. While one is written, the next is filled."""
+def _pack(work: Work, missing: list[int], entries: dict[int, Entry], keep: Callable[[int], None]) -> None:
+    """Write the missing shards, add the entry of each, and `keep` it. While one is written, the next is
+    filled."""
     if not missing:
         return
+    out, plan, survey = work.out, work.plan, work.survey
     starts = {index: index * plan.shard_samples for index in missing}
     stops = {index: min(start + plan.shard_samples, plan.records) for index, start in starts.items()}
     total, done = sum(stops[index] - starts[index] for index in missing), 0
@@ -244,17 +238,21 @@ def _pack(
     ends: dict[int, bytes] = {}  # like Survey.ends, but of this walk
 
     def wanted() -> Iterator[Record]:
-        for number, record, reached in walk(source, stops[missing[-1]]):
+        for number, record, reached in walk(work.source, stops[missing[-1]]):
             index = (number - 1) // plan.shard_samples
             if index in starts:
                 if number == stops[index]:
                     ends[index] = reached()
                 yield record
 
+    def write(index: int, rows: Columns) -> None:
+        entries[index] = _write(out, plan, index, rows)
+        keep(index)
+
     pending: Future[None] | None = None
     with (
         ThreadPoolExecutor(1) as finisher,
-        closing(answers(wanted(), workers, store_picture, plan.resize, plan.quality)) as pictures,
+        closing(answers(wanted(), work.workers, store_picture, plan.resize, plan.quality)) as pictures,
     ):
         for index in missing:
             rows = Columns(out)
@@ -265,7 +263,7 @@ def _pack(
                     number += 1
                     done += 1
                     if done % 10 == 0:
-                        progress("pack", done, total)
+                        work.progress("pack", done, total)
                 if number != stops[index]:
                     raise SourceError(f"{CHANGED}: it ends after {number} records")
                 if ends[index] != survey.ends[index]:
@@ -275,21 +273,22 @@ def _pack(
             except BaseException:
                 rows.spool.close()
                 raise
-            pending = finisher.submit(_write, out, plan, index, rows, keep)
+            pending = finisher.submit(write, index, rows)
         if pending is not None:
             pending.result()
-    progress("pack", done, total)
+    work.progress("pack", done, total)
 
 
-def _write(out: Path, plan: Plan, index: int, rows: Columns, keep: Callable[[int, Entry], None]) -> None:
-    """Write one shard aside, read it back, rename it, and then `keep` its line."""
+def _write(out: Path, plan: Plan, index: int, rows: Columns) -> Entry:
+    """Write one shard aside, read it back, and give it its name."""
     file = out / shard_name(index)
     temporary = aside(file)
     try:
         with rows.spool:
-            write_shard(temporary, plan, index, rows.spool, rows.jpeg_offsets[-1], rows.columns())
+            rows.spool.seek(0)
+            write_shard(temporary, plan, index, rows.spool, rows.columns())
         entry = entry_of(file, temporary, checked_shard(temporary, plan, index))
         commit(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
-    keep(index, entry)
+    return entry

@@ -34,7 +34,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from hpcscale.data.jpeg import SMALLEST, BadPicture, Tidy, decode, is_jpeg, tidy
+from hpcscale.data.jpeg import SMALLEST, BadPicture, Tidy, decode, dimensions, is_jpeg, tidy
 from hpcscale.files import FileError, lasting, open_regular
 
 MAX_PIXELS = 50 << 20  # to be decoded; AVIF with alpha needs the most memory, 17 bytes a pixel
@@ -65,6 +65,7 @@ class Stored(NamedTuple):
     jpeg_digest: bytes = b""
     source_size: int = 0
     source_digest: bytes = b""
+    size: tuple[int, int] = (0, 0)  # height and width of what is stored, in pixels
 
 
 def encoder() -> str:
@@ -186,10 +187,12 @@ def store_picture(file: str, offset: int, size: int, resize: int | None, quality
     try:
         picture = read_picture(file, offset, size)
         jpeg = transcode(picture, resize, quality)
+        stored_size = dimensions(jpeg)
     except BadPicture as error:
         return Stored(str(error))
     source_digest = digest(picture)
-    return Stored("", jpeg, source_digest if jpeg is picture else digest(jpeg), len(picture), source_digest)
+    jpeg_digest = source_digest if jpeg is picture else digest(jpeg)
+    return Stored("", jpeg, jpeg_digest, len(picture), source_digest, stored_size)
 
 
 def why_not(file: str, offset: int, size: int, resize: int | None, quality: int) -> str:

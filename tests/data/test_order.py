@@ -16,7 +16,7 @@ from hpcscale.config import Config, check
 from hpcscale.data.drop import dropped_samples, order_of
 from hpcscale.data.order import Order, below, draws, inverse, permute
 from hpcscale.data.store import DataError, open_data
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 
 ORDERS = GOLDEN / "order.json"
 
@@ -278,7 +278,7 @@ def test_a_drop_list_of_a_data_set(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         Image.new("RGB", (9, 9)).save(tmp_path / "source" / "class" / f"{name}.png")
     (tmp_path / "source" / "class" / "bad.png").write_bytes(b"no picture")
-    ingest(tmp_path / "source", tmp_path / "data", shard_samples=2, workers=1)
+    ingest(tmp_path / "source", tmp_path / "data", packing=Packing(shard_samples=2), workers=1)
     opened, file = open_data(tmp_path / "data"), tmp_path / "drop.txt"
     file.write_text("class/d.png\nclass/b.png\nclass/bad.png\n")
     dropped = dropped_samples(opened, file)

@@ -1,5 +1,6 @@
 """The shard format: what is written is read, what is damaged is named, nothing else is HDF5's business."""
 
+import hashlib
 import io
 import json
 import os
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hpcscale.data.manifest import read_plan
-from hpcscale.data.store import DataError, DataSet, open_data, open_shard
-from hpcscale.data.verify import verify
+from hpcscale.data.shard import open_shard
+from hpcscale.data.store import DataError, DataSet, open_data
+from hpcscale.data.verify import info, verify
 from hpcscale.files import write_file
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 
 SAMPLES = 23
 
@@ -42,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / "source" / name).write_bytes(jpeg_bytes(number) if number % 12 != 6 else b"")
             tags = [f"tag {(number * 7 + k) % 11}" for k in range(number % 5)]
             manifest.write(json.dumps({"image": name, "tags": tags}) + "\n")
-    ingest(root / "source", root / "out", shard_samples=5, workers=2)
+    ingest(root / "source", root / "out", packing=Packing(shard_samples=5), workers=2)
     return root / "out"
 
 
@@ -73,6 +75,42 @@ def test_any_samples_in_any_order(data: DataSet, rows: list[int]) -> None:
         assert tags == [f"tag {(number * 7 + k) % 11}" for k in range(number % 5)]
 
 
+def test_sizes_are_known_before_anything_is_decoded(tmp_path: Path) -> None:
+    sides = [(3, 50), (40, 7), (16, 16), (1, 2), (5, 300)]
+    (tmp_path / "source").mkdir()
+    for number, (height, width) in enumerate(sides):
+        picture = Image.fromarray(np.full((height, width, 3), number, np.uint8))
+        picture.save(tmp_path / f"source/{number}.jpg", exif=b"Exif\0\0", progressive=number == 1)
+    lines = (json.dumps({"image": f"{number}.jpg", "tags": []}) + "\n" for number in range(len(sides)))
+    (tmp_path / "source/manifest.jsonl").write_text("".join(lines))
+    for resize, expected in ((None, sides), (12, [(12, 12)] * len(sides))):
+        out = tmp_path / f"out-{resize}"
+        ingest(tmp_path / "source", out, packing=Packing(resize, shard_samples=2), workers=1)
+        found = open_data(out).sizes(np.array([4, 0, 0, 3, 1], np.int64))
+        assert (found.dtype, found.shape) == (np.int32, (5, 2))
+        assert found.tolist() == [list(expected[row]) for row in (4, 0, 0, 3, 1)]
+
+
+def test_the_digest_of_the_pictures_is_of_them_and_their_order_alone(folder: Path, tmp_path: Path) -> None:
+    def packed(name: str, numbers: list[int], shard_samples: int, tag: str) -> DataSet:
+        source = tmp_path / f"source {name}"
+        source.mkdir()
+        with (source / "manifest.jsonl").open("w") as manifest:
+            for number in numbers:
+                (source / f"{tag} {number}.jpg").write_bytes(jpeg_bytes(number) if number % 12 != 6 else b"")
+                manifest.write(json.dumps({"image": f"{tag} {number}.jpg", "tags": [tag]}) + "\n")
+        ingest(source, tmp_path / name, packing=Packing(shard_samples=shard_samples), workers=1)
+        return open_data(tmp_path / name)
+
+    known = open_data(folder)
+    for same in (packed("a", list(range(25)), 7, "other"), packed("b", KEPT, 100, "tags")):
+        assert same.pictures_digest == known.pictures_digest == info(same.folder)["pictures_digest"]
+        assert same.digest != known.digest
+    turned = [*KEPT[:10], KEPT[11], KEPT[10], *KEPT[12:]]
+    others = [packed("c", KEPT[:-1], 7, "x"), packed("d", turned, 7, "x"), packed("e", [*KEPT, 99], 7, "x")]
+    assert len({known.pictures_digest, *(other.pictures_digest for other in others)}) == 4
+
+
 def test_a_data_set_says_what_it_is(data: DataSet, folder: Path) -> None:
     assert (data.samples, data.stored_size, data.folder) == (SAMPLES, None, folder)
     assert data.tags == tuple(sorted(f"tag {k}" for k in range(11)))
@@ -101,7 +139,7 @@ def test_wrong_sample_ids_are_refused(data: DataSet) -> None:
 def test_the_shard_is_what_the_specification_says(folder: Path) -> None:
     """Read with plain h5py, as someone without hpcscale would."""
     with h5py.File(folder / "shard-00001.h5") as shard:
-        assert shard.attrs["format"] == 1
+        assert shard.attrs["format"] == 2
         assert shard.attrs["plan"] == read_plan(folder).digest.encode()
         assert all(shard[name].chunks is None and shard[name].compression is None for name in shard)
         offsets = shard["jpeg_offsets"][:]
@@ -110,11 +148,15 @@ def test_the_shard_is_what_the_specification_says(folder: Path) -> None:
         assert names.decode() == "pictüre 5.jpg"
         assert json.loads(shard["quarantine"][:].tobytes())["record"] == 6
         assert shard["source_sizes"][0] == len(jpeg_bytes(5))
+        assert shard["sizes"][0].tolist() == [8, 9]
+        assert shard["jpeg_digests"][0].tobytes() == hashlib.blake2b(jpeg_bytes(5), digest_size=16).digest()
 
 
 def test_arrays_are_aligned(data: DataSet) -> None:
-    for array in data.shard(2):
-        assert array.flags.aligned
+    shard = data.shard(2)
+    arrays = [array for array in shard if isinstance(array, np.ndarray)]
+    assert len(arrays) == len(shard) - 1  # of the annotations there are none
+    assert all(array.flags.aligned for array in arrays)
 
 
 def test_a_flipped_bit_anywhere_is_found_and_named(folder: Path, copy: Path) -> None:
@@ -140,6 +182,30 @@ def test_a_flipped_bit_anywhere_is_found_and_named(folder: Path, copy: Path) -> 
     assert not unnamed
     file.write_bytes(good)
     assert verify(copy) == []
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 65_536])
+def test_a_wrong_size_never_reaches_a_reader(copy: Path, wrong: int) -> None:
+    with h5py.File(copy / "shard-00001.h5", "r+") as shard:
+        shard["sizes"][2, 1] = wrong
+    with pytest.raises(
+        DataError, match=rf"shard-00001\.h5: sample 2 \(pictüre 8\.jpg\) has the size \[8, {wrong}\]"
+    ):
+        open_data(copy).sizes(np.arange(SAMPLES))
+
+
+def test_wrong_sizes_and_digests_of_pictures_are_named(copy: Path) -> None:
+    with h5py.File(copy / "shard-00001.h5", "r+") as shard:
+        shard["sizes"][2] = 9, 8
+        shard["jpeg_digests"][3, 5] ^= 1
+    assert [(problem.sample, problem.problem) for problem in verify(copy)] == [
+        (2, "its height and width are [8, 9], stored are [9, 8]"),
+        (3, "the digest that is stored of its picture is another's"),
+    ]
+    manifest = copy / "manifest.jsonl"
+    stated = open_data(copy).entries[0].pictures
+    manifest.write_text(manifest.read_text().replace(stated, "0" * 32))
+    assert str(verify(copy)[0]) == "shard-00000.h5: its stored pictures have another digest in manifest.jsonl"
 
 
 def test_a_wrong_tag_id_is_named(copy: Path) -> None:
@@ -215,7 +281,7 @@ def test_a_shard_of_another_data_set_is_refused(folder: Path, copy: Path) -> Non
     [
         ("plan.json", None, r"not a data-set folder: plan\.json"),
         ("plan.json", b"{", r"plan\.json: not JSON"),
-        ("plan.json", b'{"format": 2}', r"plan\.json: format 2, this version reads 1"),
+        ("plan.json", b'{"format": 3}', r"plan\.json: format 3, this version reads 1 and 2"),
         ("plan.json", b'{"format": 1}', r"plan\.json: source: Field required"),
         ("tags.jsonl", None, r"tags\.jsonl: No such file"),
         ("tags.jsonl", b'"x"\n', r"tags\.jsonl: does not have the digest"),

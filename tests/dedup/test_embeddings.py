@@ -21,7 +21,7 @@ from hpcscale.dedup import cosine, embeddings
 from hpcscale.dedup.embeddings import embed_source, pool, regions
 from hpcscale.dedup.hashes import OptionError
 from hpcscale.dedup.search import Near, SearchError, search
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.ingest.sources import SourceError
 from hpcscale.models import checkpoint, resnet
 
@@ -98,7 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         coarse = np.random.default_rng(number % 6).integers(0, 256, (5, 6, 3), np.uint8)
         image = Image.fromarray(coarse).resize((90, 80), Image.Resampling.BICUBIC)
         image.save(folder / "pictures" / "tag" / f"{number}.jpg", quality=95)
-    ingest(folder / "pictures", folder / "data", resize=72)
+    ingest(folder / "pictures", folder / "data", packing=Packing(72))
     torch.manual_seed(0)
     (folder / "run").mkdir()
     settings = {
@@ -168,7 +168,7 @@ def test_other_pictures_of_the_same_names_are_not_the_same(place: Path, tmp_path
     (tmp_path / "pictures" / "tag").mkdir(parents=True)
     for number in range(7):
         Image.new("RGB", (90, 80), (9 * number, 0, 0)).save(tmp_path / "pictures" / "tag" / f"{number}.jpg")
-    ingest(tmp_path / "pictures", tmp_path / "data", resize=72, workers=1)
+    ingest(tmp_path / "pictures", tmp_path / "data", packing=Packing(72), workers=1)
     out = tmp_path / "out.h5"
     embed_source(place / "data", out, place / "run")
     with pytest.raises(OptionError, match=r"out\.h5: source was .*other pictures"):

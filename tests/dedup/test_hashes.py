@@ -28,7 +28,7 @@ from hpcscale.data.parts import locked
 from hpcscale.dedup import hashes
 from hpcscale.dedup.hashes import OptionError, hash_source
 from hpcscale.dedup.perceptual import hash_picture
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.ingest.sources import SourceError
 
 SAMPLE = PHOTOGRAPHS / "imagenet-sample"
@@ -143,7 +143,7 @@ def test_folders_manifest_tars_and_shards_agree(tmp_path: Path, small_parts: Non
     lines = [json.dumps({"image": name, "tags": []}) + "\n" for name in plain.names]
     (source / "manifest.jsonl").write_text("".join(lines))
     listed = hash_source(source, tmp_path / "manifest.h5", workers=1)
-    ingest(source, tmp_path / "data", shard_samples=5, workers=1)
+    ingest(source, tmp_path / "data", packing=Packing(shard_samples=5), workers=1)
     stored = hash_source(tmp_path / "data", tmp_path / "shards.h5", workers=2)
     for codes in (in_tar, listed, stored):
         assert codes is not None
@@ -156,7 +156,7 @@ def test_folders_manifest_tars_and_shards_agree(tmp_path: Path, small_parts: Non
 @pytest.mark.parametrize("mode", ["flip", "cut"])
 def test_a_damaged_shard_is_refused_by_name(tmp_path: Path, mode: str) -> None:
     source = make_pictures(tmp_path / "source")
-    ingest(source, tmp_path / "data", shard_samples=50, workers=1)
+    ingest(source, tmp_path / "data", packing=Packing(shard_samples=50), workers=1)
     file = tmp_path / "data" / "shard-00000.h5"
     content = bytearray(file.read_bytes())
     place = content.index(b"\xff\xda", 2000) + 40  # in the entropy-coded pixels

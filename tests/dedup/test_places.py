@@ -8,7 +8,7 @@ from pages import picture
 from PIL import Image
 
 from hpcscale.dedup.places import find_pictures, thumbnail
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 
 
 def test_pictures_are_found_in_folders_tars_and_data_sets(tmp_path):
@@ -19,7 +19,7 @@ def test_pictures_are_found_in_folders_tars_and_data_sets(tmp_path):
     with tarfile.open(tmp_path / "tars" / "s.tar", "w") as tar:
         for file in sorted((tmp_path / "folder" / "k").iterdir()):
             tar.add(file, f"k/{file.name}")
-    ingest(tmp_path / "folder", tmp_path / "set", None, None, 1, 2, 90)
+    ingest(tmp_path / "folder", tmp_path / "set", packing=Packing(shard_samples=2), workers=1)
     wanted = {name: Image.open(tmp_path / "folder" / name) for name in names}
     for source, prefix in (("folder", ""), ("tars", "s.tar/"), ("tars/s.tar", "s.tar/"), ("set", "")):
         found = find_pictures(tmp_path / source, {prefix + name for name in (*names, "none")})

@@ -15,6 +15,7 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "pictures": (pictures.pictures, 10),
     "shards": (stores.shards, 10),
     "folders": (stores.folders, 8),
+    "upgrades": (stores.upgrades, 4),
     "codes": (stores.codes, 8),
     "checkpoints": (stores.checkpoints, 6),
     "runs": (runs.runs, 8),

@@ -19,6 +19,7 @@ CALLS = (
     "data info data",
     "data verify data",
     "data show data --out NEW.png",
+    "data upgrade old",
     "labels build NEW.json --data data --parents tree.tsv",
     "labels show vocabulary.json apple",
     "dedup hash pictures NEW.h5 --workers 1",
@@ -39,7 +40,14 @@ CALLS = (
     "submit --dry-run --site site.toml -- report run",
     "doctor . --site site.toml",
 )
-WRITTEN = ("NEW", "run/report.md", "run/report-curves.png", "run/report-pictures-held_out.png", "data/.lock")
+WRITTEN = (
+    "NEW",
+    "run/report.md",
+    "run/report-curves.png",
+    "run/report-pictures-held_out.png",
+    "data/.lock",
+    "old",
+)
 
 
 def options(case: Case) -> None:

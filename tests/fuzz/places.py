@@ -18,6 +18,7 @@ READERS = (
     "data info *data",
     "data verify *data",
     "data show *data --out NEW.png",
+    "data upgrade *data",
     "labels build NEW.json --data *data --parents *tree.tsv",
     "labels build NEW.json --manifest *manifest.csv --parents *tree.tsv",
     "labels build NEW.json --data *data --select *wnids.txt",

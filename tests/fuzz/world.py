@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hpcscale.data.store import open_data
 from hpcscale.evaluate import evaluations
 from hpcscale.evaluate.metrics import Results
 from hpcscale.models import checkpoint
+from tests.places import GOLDEN
 
 PICTURES = 8
 TAGS = ("apple", "pear", "dog")
@@ -72,6 +74,7 @@ def make(place: Path) -> None:
         "--parents",
         place / "tree.tsv",
     )
+    shutil.copytree(GOLDEN / "format-1", place / "old")
     for name, source in (("a.h5", "pictures"), ("b.h5", "data")):
         command("dedup", "hash", place / source, place / name, "--workers", 1)
     command("dedup", "search", place / "a.h5", place / "b.h5", "--radius", 60, "--min-quality", 0, "--out",

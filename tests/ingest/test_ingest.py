@@ -21,7 +21,7 @@ from hpcscale.data.store import DataError, open_data
 from hpcscale.data.verify import info, verify
 from hpcscale.files import aside
 from hpcscale.ingest import packing as module
-from hpcscale.ingest.packing import OptionError, default_shard_samples, ingest
+from hpcscale.ingest.packing import OptionError, Packing, default_shard_samples, ingest
 from hpcscale.ingest.sources import SourceError
 from hpcscale.ingest.workers import WorkerDied
 
@@ -68,13 +68,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an uninterrupted ingest with one worker leaves."""
     out = tmp_path_factory.mktemp("expected") / "out"
-    ingest(source, out, resize=24, shard_samples=9, workers=1)
+    ingest(source, out, packing=Packing(24, shard_samples=9), workers=1)
     assert verify(out) == []
     return content(out)
 
 
 def test_what_is_stored_and_what_is_quarantined(source: Path, tmp_path: Path) -> None:
-    entries = ingest(source, tmp_path / "out", shard_samples=9, workers=2)
+    entries = ingest(source, tmp_path / "out", packing=Packing(shard_samples=9), workers=2)
     data = open_data(tmp_path / "out")
     assert [entry.samples + entry.quarantined for entry in entries] == [9, 9, 9, 9, 4]
     every = np.arange(data.samples)
@@ -101,10 +101,10 @@ def test_what_is_stored_and_what_is_quarantined(source: Path, tmp_path: Path) ->
 def test_any_number_of_workers_gives_the_same_bytes(
     source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    ingest(source, tmp_path / "out", resize=24, shard_samples=9, workers=3)
+    ingest(source, tmp_path / "out", packing=Packing(24, shard_samples=9), workers=3)
     assert content(tmp_path / "out") == expected
     before = (tmp_path / "out" / "shard-00000.h5").stat()
-    ingest(source, tmp_path / "out", resize=24, shard_samples=9, workers=1)  # nothing left to do
+    ingest(source, tmp_path / "out", packing=Packing(24, shard_samples=9), workers=1)  # nothing left to do
     assert content(tmp_path / "out") == expected
     assert (tmp_path / "out" / "shard-00000.h5").stat().st_ino == before.st_ino
 
@@ -173,7 +173,7 @@ def test_every_state_a_kill_can_leave_is_resumed(
     states()[state](out)
     with pytest.raises(DataError):
         open_data(out)
-    ingest(source, out, resize=24, shard_samples=9, workers=2)
+    ingest(source, out, packing=Packing(24, shard_samples=9), workers=2)
     assert content(out) == expected
 
 
@@ -255,19 +255,19 @@ def test_a_signal_to_the_whole_group_stops_cleanly(
 
 
 def test_another_source_or_other_options_are_refused_by_name(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    ingest(source, out, resize=24, shard_samples=20, workers=1)
+    out, packing = tmp_path / "out", Packing(24, shard_samples=20)
+    ingest(source, out, packing=packing, workers=1)
     before = content(out)
-    for change, message in (
-        ({"resize": 25}, "resize was 24, now is 25"),
-        ({"quality": 80}, "quality was 90, now is 80"),
-        ({"shard_samples": 10}, "shard_samples was 20, now is 10"),
+    for other, message in (
+        (packing._replace(resize=25), "resize was 24, now is 25"),
+        (packing._replace(quality=80), "quality was 90, now is 80"),
+        (packing._replace(shard_samples=10), "shard_samples was 20, now is 10"),
     ):
         with pytest.raises(OptionError, match=message):
-            ingest(source, out, **({"resize": 24, "shard_samples": 20, "workers": 1} | change))  # type: ignore[arg-type]
-    other = make_source(tmp_path / "other", records=41)
+            ingest(source, out, packing=other, workers=1)
+    more = make_source(tmp_path / "other", records=41)
     with pytest.raises(OptionError, match="records was 40, now is 41; source_digest was"):
-        ingest(other, out, resize=24, shard_samples=20, workers=1)
+        ingest(more, out, packing=packing, workers=1)
     assert content(out) == before
 
 
@@ -308,9 +308,12 @@ def test_strange_folders_and_a_second_ingest_are_refused(source: Path, tmp_path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Busy, match="another call is writing"):
             ingest(source, tmp_path / "busy", workers=1)
-    for options in ({"resize": -1}, {"quality": 0}, {"quality": 101}, {"workers": -1}, {"shard_samples": -5}):
-        with pytest.raises(OptionError, match=next(iter(options))):
-            ingest(source, tmp_path / "new", **options)
+    for wrong in (Packing(resize=-1), Packing(quality=0), Packing(quality=101), Packing(shard_samples=-5)):
+        (name,) = (key for key in wrong._fields if getattr(wrong, key) != getattr(Packing(), key))
+        with pytest.raises(OptionError, match=name):
+            ingest(source, tmp_path / "new", packing=wrong)
+    with pytest.raises(OptionError, match="workers"):
+        ingest(source, tmp_path / "new", workers=-1)
     assert not (tmp_path / "new").exists()
 
 
@@ -328,7 +331,7 @@ def test_a_source_that_shrinks_during_the_ingest_is_an_error(
 
     monkeypatch.setattr(module, "survey_source", shrinking)
     with pytest.raises(SourceError, match="changed during the ingest"):
-        ingest(folder, tmp_path / "out", shard_samples=5, workers=1)
+        ingest(folder, tmp_path / "out", packing=Packing(shard_samples=5), workers=1)
 
 
 def test_a_read_error_that_may_pass_is_not_a_quarantine(

@@ -23,7 +23,7 @@ from hpcscale.dedup.hashes import hash_source
 from hpcscale.files import aside
 from hpcscale.ingest import packing as module
 from hpcscale.ingest import workers as working
-from hpcscale.ingest.packing import OptionError, ingest
+from hpcscale.ingest.packing import OptionError, Packing, ingest
 from hpcscale.ingest.record import Record
 from hpcscale.ingest.sources import SourceError, find_source
 from hpcscale.ingest.transcode import store_picture
@@ -88,7 +88,7 @@ def test_a_task_that_is_run_again_removes_what_it_left_of_finished_shards(
 ) -> None:
     """Killed while it wrote the line of a shard that is whole."""
     out = tmp_path / "out"
-    options = {"shard_samples": 5, "workers": 1, "part": (0, 2)}
+    options = {"packing": Packing(shard_samples=5), "workers": 1, "part": (0, 2)}
     ingest(source, out, **options)  # type: ignore[arg-type]
     mine = [aside(out / name) for name in ("shard-00000.json", "shard-00001.h5")]
     elsewhere = out / "shard-00000.json.othernode-0123abcd.tmp"
@@ -127,8 +127,8 @@ def test_a_source_that_changes_meanwhile_is_not_accepted(
     kept = sorted(path.name for path in (tmp_path / "out").glob("shard-*"))
     assert kept == [f"shard-0000{k}.h5" for k in range({"added": 1, "removed": 3, "tags": 1}[change])]
     with pytest.raises(OptionError, match="begun with another source"):
-        ingest(folder, tmp_path / "out", shard_samples=3, workers=1)
-    ingest(folder, tmp_path / "new", shard_samples=3, workers=1)
+        ingest(folder, tmp_path / "out", packing=Packing(shard_samples=3), workers=1)
+    ingest(folder, tmp_path / "new", packing=Packing(shard_samples=3), workers=1)
     assert open_data(tmp_path / "new").samples == 12 + (change == "added")
 
 
@@ -281,7 +281,7 @@ def rewrite(out: Path, **numbers: int | str) -> None:
 @pytest.mark.parametrize("key", ["samples", "tags", "untagged", "quarantined", "bytes"])
 def test_verify_compares_the_manifests_numbers(source: Path, tmp_path: Path, key: str) -> None:
     out = tmp_path / "out"
-    (entry, _) = ingest(source, out, workers=1, shard_samples=12)
+    (entry, _) = ingest(source, out, workers=1, packing=Packing(shard_samples=12))
     right = getattr(entry, key)
     rewrite(out, **{key: right + 1})
     (problem,) = verify(out)

@@ -13,12 +13,12 @@ from test_ingest import content, photograph
 from hpcscale.cli import main
 from hpcscale.data.store import open_data
 from hpcscale.ingest import exchanged
-from hpcscale.ingest.packing import OptionError, ingest
+from hpcscale.ingest.packing import OptionError, Packing, ingest
 
 COUNT, SAMPLES = 12, 5  # records, and records of a shard
 SIZE = 4000  # bytes of every picture
 BAD = 7  # the record that is no picture
-OPTIONS: dict[str, Any] = {"shard_samples": SAMPLES, "workers": 1}
+OPTIONS: dict[str, Any] = {"packing": Packing(shard_samples=SAMPLES), "workers": 1}
 KINDS = ("manifest", "folders", "tars")
 
 

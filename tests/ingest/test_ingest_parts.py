@@ -24,8 +24,9 @@ from hpcscale.data.store import open_data
 from hpcscale.data.verify import verify
 from hpcscale.files import write_once
 from hpcscale.ingest import packing as module
-from hpcscale.ingest.packing import OptionError, ingest
+from hpcscale.ingest.packing import OptionError, Packing, ingest
 
+PACKING = Packing(24, shard_samples=9)
 OPTIONS = ("--resize", "24", "--shard-samples", "9", "--workers", "1")
 SLOW = """
 import time
@@ -44,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one call leaves: five shards."""
     out = tmp_path_factory.mktemp("expected") / "out"
-    ingest(source, out, resize=24, shard_samples=9, workers=1)
+    ingest(source, out, packing=PACKING, workers=1)
     return content(out)
 
 
@@ -120,10 +121,10 @@ def test_a_task_and_the_joining_call_keep_out_of_each_others_way(
             assert (code, said in output, "run the same command again" in output) == (75, True, True), output
     assert end(start(source, out, "0/2"))[0] == 0
     with locked(out, None), pytest.raises(Busy, match="without --part"):
-        ingest(source, out, resize=24, shard_samples=9, workers=1, part=(1, 2))
-    ingest(source, out, resize=24, shard_samples=9, workers=1)
+        ingest(source, out, packing=PACKING, workers=1, part=(1, 2))
+    ingest(source, out, packing=PACKING, workers=1)
     before = (out / "shard-00000.h5").stat().st_ino
-    assert len(ingest(source, out, resize=24, shard_samples=9, workers=1, part=(0, 2))) == 2  # once more
+    assert len(ingest(source, out, packing=PACKING, workers=1, part=(0, 2))) == 2  # once more
     assert content(out) == expected
     assert (out / "shard-00000.h5").stat().st_ino == before
 
@@ -151,23 +152,23 @@ def test_a_full_disk_leaves_nothing_half_written(
         patch.setattr(module, "write_shard", full)
         for part in ((0, 2), None):
             with pytest.raises(OSError, match="No space"):
-                ingest(source, out, resize=24, shard_samples=9, workers=1, part=part)
+                ingest(source, out, packing=PACKING, workers=1, part=part)
             assert [path.name for path in out.glob("shard-*.h5*")] == ["shard-00000.h5"]
-    ingest(source, out, resize=24, shard_samples=9, workers=1)
+    ingest(source, out, packing=PACKING, workers=1)
     assert content(out) == expected
 
 
 def test_tasks_that_do_not_agree_are_refused(source: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "source"
-    ingest(source, out, resize=24, shard_samples=9, workers=1, part=(0, 3))
+    ingest(source, out, packing=PACKING, workers=1, part=(0, 3))
     before = content(out)
     with pytest.raises(OptionError, match="quality was 90, now is 80"):
-        ingest(source, out, resize=24, shard_samples=9, workers=1, part=(1, 3), quality=80)
+        ingest(source, out, packing=PACKING._replace(quality=80), workers=1, part=(1, 3))
     shutil.copytree(source, other)
     with (other / "manifest.jsonl").open("a") as manifest:
         manifest.write(json.dumps({"image": "000.jpg", "tags": ["later"]}) + "\n")
     with pytest.raises(OptionError, match="records was 40, now is 41; source_digest was"):
-        ingest(other, out, resize=24, shard_samples=9, workers=1, part=(1, 3))
+        ingest(other, out, packing=PACKING, workers=1, part=(1, 3))
     assert content(out) == before
 
 
@@ -179,7 +180,7 @@ def test_what_lies_beside_shards_is_not_believed_blindly(
 ) -> None:
     out = tmp_path / "out"
     for part in ((0, 2), (1, 2)):
-        ingest(source, out, resize=24, shard_samples=9, workers=1, part=part)
+        ingest(source, out, packing=PACKING, workers=1, part=part)
     shard, line = out / "shard-00001.h5", out / "shard-00001.json"
     if state == "torn line":
         line.write_bytes(b"")
@@ -193,10 +194,10 @@ def test_what_lies_beside_shards_is_not_believed_blindly(
     elif state == "shard gone":
         shard.unlink()
     else:  # a shard of another plan, and a line that knows its size
-        ingest(source, tmp_path / "other", resize=24, shard_samples=9, workers=1, quality=50)
+        ingest(source, tmp_path / "other", packing=PACKING._replace(quality=50), workers=1)
         shutil.copy(tmp_path / "other" / shard.name, shard)
         line.write_text((tmp_path / "other" / "manifest.jsonl").read_text().splitlines()[1])
-    ingest(source, out, resize=24, shard_samples=9, workers=1)
+    ingest(source, out, packing=PACKING, workers=1)
     assert content(out) == expected
     assert verify(out) == []
 

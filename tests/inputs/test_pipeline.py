@@ -22,7 +22,7 @@ from stored import Pictures
 from hpcscale.config import ConfigError, Input
 from hpcscale.data.order import Order, below, draws
 from hpcscale.data.store import DataError, DataSet, open_data
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.pipeline import BadSample, Batch
@@ -354,7 +354,7 @@ def test_real_shards_give_the_batches_of_the_same_bytes_in_memory(tmp_path: Path
         )
         lines.append(json.dumps({"image": f"{k}.png", "tags": [f"tag {k % 3}", "all"]}))
     (tmp_path / "source/manifest.jsonl").write_text("\n".join(lines))
-    ingest(tmp_path / "source", tmp_path / "data", resize=SIDE, workers=1, shard_samples=5)
+    ingest(tmp_path / "source", tmp_path / "data", packing=Packing(SIDE, shard_samples=5), workers=1)
     data = open_data(tmp_path / "data")
     batches = train(data, steps=3)
     memory = Pictures([bytes(jpeg) for jpeg in data.jpegs(np.arange(12))], SIDE)

@@ -19,7 +19,7 @@ from hpcscale.config import ConfigError
 from hpcscale.data import drop, same
 from hpcscale.data.drop import dropped_samples
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.ingest.packing import ingest
+from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint
 from hpcscale.models import device as devices
@@ -94,7 +94,7 @@ def opened(recipe: Path) -> DataSet:
 
 
 def test_validation_pictures_smaller_than_the_crop_are_told_at_once(recipe: Path, tmp_path: Path) -> None:
-    ingest(recipe.parent / "pictures", tmp_path / "small", resize=20, workers=1)
+    ingest(recipe.parent / "pictures", tmp_path / "small", packing=Packing(20), workers=1)
     result = start(recipe, tmp_path / "run", f"data.validation={tmp_path / 'small'}")
     assert (result.exit_code, "small are 20 x 20" in result.output) == (2, True), result.output
     assert not (tmp_path / "run").exists()
