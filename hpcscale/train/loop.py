@@ -60,8 +60,7 @@ def run(job: Job, process: Process) -> None:
             guard.remember()
             loss, samples = _backward(job, batches, train.accumulate, report)
             with report.timed("allreduce"):
-                # Collective. It also sums two more numbers: the loss, and whether this rank was asked to
-                # stop.
+                # Collective. Two more numbers are summed: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
             bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
