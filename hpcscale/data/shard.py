@@ -58,7 +58,7 @@ OLD_DTYPES = {"jpeg": "u1", "jpeg_offsets": "<i8", "tag_ids": "<i4", "tag_offset
 DTYPES = OLD_DTYPES | {"sizes": "<i4", "jpeg_digests": "u1"}
 WIDTHS = {"source_digests": 16, "digests": 16, "sizes": 2, "jpeg_digests": 16}  # of those with two dimensions
 
-Rows = tuple[NDArray[np.int64], NDArray[Any]]  # offsets (n + 1), and the values of all rows, end to end
+Lists = tuple[NDArray[np.int64], NDArray[Any]]  # offsets (n + 1), and the values of all rows, end to end
 
 
 class Shard(NamedTuple):
@@ -74,7 +74,7 @@ class Shard(NamedTuple):
     source_digests: NDArray[np.uint8]
     digests: NDArray[np.uint8]
     quarantine: NDArray[np.uint8]
-    annotations: dict[str, Rows]
+    annotations: dict[str, Lists]
     sizes: NDArray[np.int32] | None = None  # None: of format 1
     jpeg_digests: NDArray[np.uint8] | None = None  # None: of format 1
 

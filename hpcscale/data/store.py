@@ -40,7 +40,7 @@ from hpcscale.data.manifest import (
     read_plan,
     read_tags,
 )
-from hpcscale.data.shard import Rows, Shard, check_rows, jpeg_place, open_shard
+from hpcscale.data.shard import Lists, Shard, check_rows, jpeg_place, open_shard
 
 
 class DataSet:
@@ -132,7 +132,7 @@ class DataSet:
         """The raw tags of each sample: offsets (n + 1,) and tag ids (offsets[-1],)."""
         return self._rows(samples, lambda shard: (shard.tag_offsets, shard.tag_ids), "<i4")
 
-    def annotations(self, name: str, samples: NDArray[np.int64]) -> Rows:
+    def annotations(self, name: str, samples: NDArray[np.int64]) -> Lists:
         """What each sample has of an annotation: offsets (n + 1,) and values (offsets[-1],), of the dtype in
         the plan. Raises DataError where the data set has no such annotation."""
         if name not in self.plan.annotations:
@@ -148,7 +148,7 @@ class DataSet:
                 out[where] = values[rows]
         return out
 
-    def _rows(self, samples: NDArray[np.int64], of: Callable[[Shard], Rows], dtype: str) -> Rows:
+    def _rows(self, samples: NDArray[np.int64], of: Callable[[Shard], Lists], dtype: str) -> Lists:
         parts = []
         lengths = np.zeros(len(samples), np.int64)
         for shard, rows, where in self._located(samples):
