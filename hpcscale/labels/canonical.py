@@ -2,8 +2,9 @@
 
 In: WordNet synsets and a data set's tags. Out: for each normalised tag its sense set, and for each sense set
 one class. The pipeline is Mahajan et al. 2018, section 2.1 (#brownbear and #ursusarctos become one label;
-what is not selected is dropped); how exactly they merge is in no public text. Ours, over WordNet 3.0 and the 1000 ImageNet synsets, takes 1804 tags to 1284 classes (identical), 1310
-(monosemous) or 1208 (first-sense); the paper speaks of about 1.5k.
+what is not selected is dropped); how exactly they merge is in no public text. Ours, over WordNet 3.0 and the
+1000 ImageNet synsets, takes 1804 tags to 1284 classes (identical), 1310 (monosemous) or 1208 (first-sense);
+the paper speaks of about 1.5k.
 """
 
 from collections.abc import Iterable, Mapping
