@@ -1,4 +1,5 @@
-"""The shape of the code: imports point one way, foreign things have one file each, links lead somewhere."""
+"""The shape of the code: imports point one way, foreign things have one file each and are declared, links
+lead somewhere."""
 
 import ast
 import re
@@ -38,6 +39,16 @@ ONLY = {
     "h5py": "hpcscale/data/store.py hpcscale/data/codes.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
+}
+
+
+# What is imported by another name than it is installed by.
+MODULES = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "nvidia": "nvidia-dali-cuda130",
+    "pydantic_core": "pydantic",
+    "skimage": "scikit-image",
 }
 
 
@@ -87,6 +98,13 @@ def misplaced(file: str, text: str) -> set[str]:
     }
 
 
+def undeclared(text: str) -> set[str]:
+    """Packages that a file imports and setup.py does not name."""
+    known = re.findall(r'"([a-z][a-z0-9-]*)[><=]=', (ROOT / "setup.py").read_text())
+    names = {name.partition(".")[0] for name in imports(text)} - sys.stdlib_module_names - {"hpcscale"}
+    return {name for name in names if MODULES.get(name, name) not in known}
+
+
 def broken_links(file: Path) -> list[str]:
     """Relative links of a Markdown file that lead nowhere."""
     links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", file.read_text())
@@ -100,6 +118,7 @@ def test_imports_point_one_way_and_foreign_things_have_one_file(file: Path) -> N
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert not wrong_way(part, file.read_text())
     assert not misplaced(str(file.relative_to(ROOT)), file.read_text())
+    assert not undeclared(file.read_text())
 
 
 def test_only_the_bindings_know_pybind11() -> None:
@@ -139,6 +158,7 @@ def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
         "nvidia",
         "hpcscale._ops",
     }
+    assert undeclared("def f():\n    import psutil, somewhere.inside\nimport json") == {"somewhere"}
     page = tmp_path / "page.md"
     page.write_text("[a](page.md#x) [b](https://x.org) [c](gone.md) ![d](gone.png)")
     assert broken_links(page) == ["gone.md", "gone.png"]

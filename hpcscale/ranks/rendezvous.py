@@ -232,7 +232,7 @@ def _peer(layout: Layout, environment: Environment) -> str:
 def interface_towards(peer: str, layout: Layout, environment: Environment) -> tuple[str, str]:
     """The network interface by which packets to `peer` leave, or the one of HPCSCALE_INTERFACE, and its
     address."""
-    import psutil  # Horovod needs it too
+    import psutil
 
     addresses = {
         name: [entry.address for entry in entries if entry.family == socket.AF_INET]
