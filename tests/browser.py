@@ -1,7 +1,6 @@
 """A headless Chromium for tests, driven through chromedriver's W3C WebDriver commands: JSON over HTTP, so the
 standard library is enough. Debian's packages: chromium, chromium-driver."""
 
-import base64
 import json
 import os
 import re
@@ -101,9 +100,6 @@ class Browser:
             actions += [{"type": "keyDown", "value": part} for part in held]
             actions += [{"type": "keyUp", "value": part} for part in reversed(held)]
         self.post("/actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
-
-    def screenshot(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.call("GET", self.session + "/screenshot")))
 
     def downloaded(self, name: str) -> Path:
         """A download that has ended."""

@@ -186,14 +186,14 @@ def sum_(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
-def broadcast(tensors: Iterable["Tensor"], root: int = 0) -> None:
-    """Overwrite tensors with those of rank `root`, in place (collective); any strides."""
+def broadcast(tensors: Iterable["Tensor"]) -> None:
+    """Overwrite tensors with those of rank 0, in place (collective); any strides."""
     if _horovod is None:
         return
     with _lost_rank():
         for number, tensor in enumerate(tensors):
             sent = tensor.detach().contiguous()  # channels_last weights are not, in Horovod's sense
-            _horovod.broadcast_(sent, root, name=f"hpcscale.broadcast.{number}")
+            _horovod.broadcast_(sent, 0, name=f"hpcscale.broadcast.{number}")
             if sent.data_ptr() != tensor.data_ptr():
                 tensor.detach().copy_(sent)
 
@@ -211,8 +211,8 @@ def gather(array: "NDArray[Any]") -> "NDArray[Any]":
     return joined
 
 
-def broadcast_object(value: Any, root: int = 0) -> Any:
-    """What rank `root` has, on all ranks (collective); whatever JSON can carry, so that nothing is
+def broadcast_object(value: Any) -> Any:
+    """What rank 0 has, on all ranks (collective); whatever JSON can carry, so that nothing is
     unpickled."""
     if _horovod is None:
         return value
@@ -220,10 +220,10 @@ def broadcast_object(value: Any, root: int = 0) -> Any:
 
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     length = torch.tensor([len(text)])
-    broadcast([length], root)
-    if rank() != root:
+    broadcast([length])
+    if rank() != 0:
         text = torch.empty(int(length), dtype=torch.uint8)
-    broadcast([text], root)
+    broadcast([text])
     return json.loads(bytes(text.numpy()))
 
 

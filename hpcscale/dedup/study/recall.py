@@ -129,20 +129,20 @@ def shown(curve: Curve, radius: int) -> str:
     return str(radius) if curve.unit == 1 else f"{radius * curve.unit:.3f}"
 
 
-def upper_bound(seen: int, confidence: float = 0.95) -> float:
-    """The largest Poisson mean that gives at most `seen` events with a probability of 1 - confidence.
+def upper_bound(seen: int) -> float:
+    """The largest Poisson mean that gives at most `seen` events with a probability of 5 %.
 
     Exact up to 200 (for 0 events 3.0); above, Wilson and Hilferty's approximation, good to 1e-4 there.
     """
     if seen > 200:
         k = seen + 1
-        quantile = 1.6448536269514722 if confidence == 0.95 else math.nan
+        quantile = 1.6448536269514722  # of the normal distribution, at 95 %
         return float(k * (1 - 1 / (9 * k) + quantile / (3 * math.sqrt(k))) ** 3)
     low, high = float(seen), seen + 10 * math.sqrt(seen + 1)
     for _ in range(60):
         mean = (low + high) / 2
         below = sum(math.exp(i * math.log(mean) - mean - math.lgamma(i + 1)) for i in range(seen + 1))
-        low, high = (mean, high) if below > 1 - confidence else (low, mean)
+        low, high = (mean, high) if below > 0.05 else (low, mean)
     return high
 
 
