@@ -127,6 +127,7 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
+# Eight arguments: the two sets and the radius, and by keyword where pairs go and how they are found.
 def search(
     a: Codes,
     b: Codes,

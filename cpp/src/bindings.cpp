@@ -233,7 +233,7 @@ py::array pairs(std::span<const hpcscale::Pair> found) {
     return out;
 }
 
-// b: None for a set with itself. found and progress: functions or None.
+// b: None for a set with itself. found and progress: functions or None. Eight arguments: those of ops.search.
 py::array search(const py::array& a, const py::object& b, int radius, int threads, int chunks,
                  const std::string& variant, const py::object& found, const py::object& progress) {
     const hpcscale::Codes first = codes(a, "a");
