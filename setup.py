@@ -86,6 +86,7 @@ setup(
         "numpy>=2.0",
         "nvidia-dali-cuda130>=2.0",
         "pillow>=11",
+        "psutil>=6",
         "pydantic>=2.8",
         "rich>=13.7",
         "safetensors>=0.4.5",

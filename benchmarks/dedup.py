@@ -1,22 +1,17 @@
-"""Near-duplicates: perceptual hashes and the search among their codes, beside the peers.
+"""The search among codes of pictures, beside the peers.
 
 `python -m benchmarks dedup` takes minutes. `python -m benchmarks.dedup --millions 3 10` measures larger sets.
 
-What is hashed and searched: benchmarks/codes.py.
+What is searched: benchmarks/codes.py.
 """
 
 import argparse
-import io
 import time
 from collections.abc import Callable
 from functools import partial
 
 import faiss
-import imagehash
 import numpy as np
-import pdqhash
-import simplejpeg
-from PIL import Image
 
 from benchmarks.codes import biased, lifelike, photographs, uniform
 from benchmarks.harness import interleave, table
@@ -28,80 +23,7 @@ RADIUS = 31
 def run() -> str:
     faiss.omp_set_num_threads(1)
     jpegs = photographs()
-    return "\n".join([hashes(jpegs), scan(1), joins(jpegs, 1), threads()])
-
-
-def hashes(jpegs: list[bytes]) -> str:
-    rgb = [simplejpeg.decode_jpeg(jpeg, "RGB") for jpeg in jpegs]
-    grey = [np.ascontiguousarray(picture[..., 1]) for picture in rgb]
-    images = [Image.fromarray(picture) for picture in rgb]
-    decoded = interleave(
-        {
-            "hpcscale pdq from RGB": lambda: [ops.pdq(picture) for picture in rgb],
-            "hpcscale pdq from grey": lambda: [ops.pdq(picture) for picture in grey],
-            "hpcscale pdq_dihedral from RGB": lambda: [ops.pdq_dihedral(picture) for picture in rgb],
-            "pdqhash": lambda: [pdqhash.compute(picture) for picture in rgb],
-            "hpcscale phash": lambda: [ops.phash(picture) for picture in grey],
-            "imagehash phash": lambda: [imagehash.phash(image) for image in images],
-            "hpcscale dhash": lambda: [ops.dhash(picture) for picture in grey],
-            "imagehash dhash": lambda: [imagehash.dhash(image) for image in images],
-        },
-        len(jpegs),
-        repeats=5,
-    )
-    core = {rate.name: rate.per_core for rate in decoded}
-    notes = [
-        f"{len(jpegs)} pictures of {np.mean([p[..., 0].size for p in rgb]) / 1e3:.0f} thousand pixels",
-        f"wanted 6 x pdqhash: {core['hpcscale pdq from RGB'] / core['pdqhash']:.1f} x",
-        f"phash {core['hpcscale phash'] / core['imagehash phash']:.1f} x and "
-        f"dhash {core['hpcscale dhash'] / core['imagehash dhash']:.1f} x imagehash",
-    ]
-    first = table("Hash of a decoded picture", "pictures", decoded, notes)
-
-    again = []
-    for image in images:
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=90)
-        again.append(out.getvalue())
-    return "\n".join([first, whole("as they come", jpegs), whole("encoded again at quality 90", again)])
-
-
-def whole(kind: str, jpegs: list[bytes]) -> str:
-    """From JPEG to hash."""
-
-    def grey() -> None:
-        for jpeg in jpegs:
-            simplejpeg.decode_jpeg(jpeg, "GRAY")
-
-    def rgb() -> None:
-        for jpeg in jpegs:
-            simplejpeg.decode_jpeg(jpeg, "RGB")
-
-    functions: dict[str, Callable[[], object]] = {
-        "hpcscale pdq, grey decode by simplejpeg": lambda: [
-            ops.pdq(simplejpeg.decode_jpeg(jpeg, "GRAY")[..., 0]) for jpeg in jpegs
-        ],
-        "limit: grey decode alone": grey,
-        "limit: RGB decode alone": rgb,
-        "pdqhash, RGB decode by simplejpeg": lambda: [
-            pdqhash.compute(simplejpeg.decode_jpeg(jpeg, "RGB")) for jpeg in jpegs
-        ],
-        "pdqhash, Pillow": lambda: [
-            pdqhash.compute(np.array(Image.open(io.BytesIO(jpeg)).convert("RGB"))) for jpeg in jpegs
-        ],
-        "imagehash phash, Pillow": lambda: [imagehash.phash(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs],
-    }
-    rates = interleave(functions, len(jpegs), repeats=5)
-    core = {rate.name: rate.per_core for rate in rates}
-    limit = core["limit: grey decode alone"]
-    peer = max(core[name] for name in core if name.startswith("pdqhash"))
-    notes = [
-        f"{np.mean([len(jpeg) for jpeg in jpegs]) / 1e3:.0f} KB on average",
-        f"wanted 0.6 of the grey decode: {rates[0].per_core / limit:.2f}",
-        f"wanted 4 x the fastest other way to PDQ: {rates[0].per_core / peer:.1f} x; "
-        f"the decode alone leaves room for {limit / peer:.1f} x",
-    ]
-    return table(f"JPEG to hash, {kind}", "pictures", rates, notes)
+    return "\n".join([scan(1), joins(jpegs, 1), threads()])
 
 
 def as_bytes(codes: np.ndarray) -> np.ndarray:

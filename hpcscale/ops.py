@@ -88,33 +88,26 @@ def normalize(pixels: NDArray[np.uint8], mirror: NDArray[np.uint8], out: NDArray
 
 # --- perceptual hashes: cpp/include/hpcscale/phash.hpp
 
-Luma = NDArray[np.float32] | NDArray[np.uint8]
 Codes = NDArray[np.uint64]
 
 
-def pdq(picture: Luma) -> tuple[Codes, int]:
+def pdq(picture: NDArray[np.uint8]) -> tuple[Codes, int]:
     """PDQ's 256 bits and its quality, 0 to 100, as Meta's implementation gives them  # (4,)
 
-    picture: luma (h, w) in [0, 255], or RGB (h, w, 3) uint8, which saves the array that `luma` would make.
-    Convert 16-bit and transparent pictures first (Pillow: `convert("RGB")`). If a side is below 5, code and
-    quality are 0. Meta's text form is `"".join(f"{word:016x}" for word in code)`. Raises ValueError if luma
-    is outside [0, 255].
+    picture: luma (h, w) or RGB (h, w, 3). Convert 16-bit and transparent pictures first (Pillow:
+    `convert("RGB")`). If a side is below 5, code and quality are 0. Meta's text form is
+    `"".join(f"{word:016x}" for word in code)`.
     """
     return _ops.pdq(picture)
 
 
-def pdq_dihedral(picture: Luma) -> tuple[Codes, int]:
+def pdq_dihedral(picture: NDArray[np.uint8]) -> tuple[Codes, int]:
     """The codes of a picture and its seven turned and mirrored forms, from one transform  # (8, 4)
 
     In the order of pdqhash.compute_dihedral: unchanged; turned by 90, 180, 270 degrees anticlockwise;
     mirrored top to bottom, left to right, at the main diagonal (transposed), at the other diagonal.
     """
     return _ops.pdq_dihedral(picture)
-
-
-def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(299 R + 587 G + 114 B) / 1000, PDQ's luma, rounded once  # (h, w, 3) -> (h, w)"""
-    return _ops.luma(rgb)
 
 
 def phash(grey: NDArray[np.uint8]) -> int:
@@ -135,7 +128,7 @@ def dhash(grey: NDArray[np.uint8]) -> int:
 Pairs = NDArray[np.int64]
 
 
-# arguments: those of C++, each of which means something by itself
+# arguments: the two sets and the radius, and by keyword where pairs go and how they are found
 def search(
     a: Codes,
     b: Codes,

@@ -54,6 +54,16 @@ TASK = ("box", "caption", "class", "crop", "hierarch", "image", "label", "logit"
 APART = {"architecture", "ci", "conftest", "fuzz", "limits", "live"}
 
 
+# What is imported by another name than it is installed by.
+MODULES = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "nvidia": "nvidia-dali-cuda130",
+    "pydantic_core": "pydantic",
+    "skimage": "scikit-image",
+}
+
+
 def imports(text: str) -> set[str]:
     """Full names of all that a file imports, inside functions too; `from a import b` gives a and a.b."""
     names = set()
@@ -108,6 +118,13 @@ def task_words(text: str) -> set[str]:
     return {word for word in words if word.lower().startswith(TASK)}
 
 
+def undeclared(text: str) -> set[str]:
+    """Packages that a file imports and setup.py does not name."""
+    known = re.findall(r'"([a-z][a-z0-9-]*)[><=]=', (ROOT / "setup.py").read_text())
+    names = {name.partition(".")[0] for name in imports(text)} - sys.stdlib_module_names - {"hpcscale"}
+    return {name for name in names if MODULES.get(name, name) not in known}
+
+
 def broken_links(file: Path) -> list[str]:
     """Relative links of a Markdown file that lead nowhere."""
     links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", file.read_text())
@@ -136,6 +153,7 @@ def test_imports_point_one_way_and_foreign_things_have_one_file(file: Path) -> N
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert not wrong_way(part, file.read_text())
     assert not misplaced(str(file.relative_to(ROOT)), file.read_text())
+    assert not undeclared(file.read_text())
 
 
 @pytest.mark.parametrize("file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS)))
@@ -197,6 +215,7 @@ def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
     assert mirrors("test_files.py")
     assert not mirrors("data_sets/test_store.py")
     assert not mirrors("test_store.py")
+    assert undeclared("def f():\n    import psutil, somewhere.inside\nimport json") == {"somewhere"}
     page = tmp_path / "page.md"
     page.write_text("[a](page.md#x) [b](https://x.org) [c](gone.md) ![d](gone.png)")
     assert broken_links(page) == ["gone.md", "gone.png"]

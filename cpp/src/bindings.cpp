@@ -168,18 +168,11 @@ std::span<const T> values(const py::array& array) {
     return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
 }
 
-// Call `hash` with the pixels of (height, width) float32 or uint8 luma or (height, width, 3) uint8 RGB.
-template <typename Hash>
-auto hash_picture(const py::array& picture, const Hash& hash) {
-    if (py::isinstance<py::array_t<float>>(picture)) {
-        expect<float>(picture, "picture", 2);
-        const py::gil_scoped_release release;
-        return hash(values<float>(picture), Sides(picture));
-    }
+// The bytes of (height, width) luma or (height, width, 3) RGB.
+std::span<const std::uint8_t> luma_or_rgb(const py::array& picture) {
     const bool rgb = picture.ndim() == 3 && picture.shape(2) == 3;
     expect<std::uint8_t>(picture, "picture", rgb ? 3 : 2);
-    const py::gil_scoped_release release;
-    return hash(values<std::uint8_t>(picture), Sides(picture));
+    return values<std::uint8_t>(picture);
 }
 
 std::uint64_t hash_grey(const py::array& grey,
@@ -192,34 +185,31 @@ std::uint64_t hash_grey(const py::array& grey,
 
 void bind_hashes(py::module_& m) {
     m.def("pdq", [](const py::array& picture) {
-        const auto [code, quality] = hash_picture(picture, [](auto pixels, Sides sides) {
-            return hpcscale::pdq(pixels, sides.height, sides.width);
-        });
-        return py::make_tuple(words(code), quality);
+        const auto pixels = luma_or_rgb(picture);
+        const Sides sides(picture);
+        hpcscale::Pdq result;
+        {
+            const py::gil_scoped_release release;
+            result = hpcscale::pdq(pixels, sides.height, sides.width);
+        }
+        return py::make_tuple(words(result.code), result.quality);
     });
     m.def("pdq_dihedral", [](const py::array& picture) {
-        const auto result = hash_picture(picture, [](auto pixels, Sides sides) {
-            return hpcscale::pdq_dihedral(pixels, sides.height, sides.width);
-        });
+        const auto pixels = luma_or_rgb(picture);
+        const Sides sides(picture);
+        hpcscale::PdqDihedral result;
+        {
+            const py::gil_scoped_release release;
+            result = hpcscale::pdq_dihedral(pixels, sides.height, sides.width);
+        }
         return py::make_tuple(py::array_t<std::uint64_t>({8, 4}, result.codes[0].data()), result.quality);
     });
     m.def("pdq_variants", &hpcscale::pdq_variants);
     m.def("pdq_by", [](const std::string& variant, const py::array& picture) {
-        const bool rgb = picture.ndim() == 3 && picture.shape(2) == 3;
-        expect<std::uint8_t>(picture, "picture", rgb ? 3 : 2);
+        const auto pixels = luma_or_rgb(picture);
         const Sides sides(picture);
-        const auto [code, quality] =
-            hpcscale::pdq_by(variant, values<std::uint8_t>(picture), sides.height, sides.width);
+        const auto [code, quality] = hpcscale::pdq_by(variant, pixels, sides.height, sides.width);
         return py::make_tuple(words(code), quality);
-    });
-    m.def("luma", [](const py::array& rgb) {
-        expect<std::uint8_t>(rgb, "rgb", 3);
-        if (rgb.shape(2) != 3) throw py::value_error("rgb: needs (height, width, 3), found " + describe(rgb));
-        py::array_t<float> out({rgb.shape(0), rgb.shape(1)});
-        const std::span to(out.mutable_data(), static_cast<std::size_t>(out.size()));
-        const py::gil_scoped_release release;
-        hpcscale::luma(values<std::uint8_t>(rgb), to);
-        return out;
     });
     m.def("phash", [](const py::array& grey) { return hash_grey(grey, hpcscale::phash); });
     m.def("dhash", [](const py::array& grey) { return hash_grey(grey, hpcscale::dhash); });
@@ -242,7 +232,7 @@ py::array pairs(std::span<const hpcscale::Pair> found) {
     return out;
 }
 
-// b: None for a set with itself. found and progress: functions or None.
+// b: None for a set with itself. found and progress: functions or None. Eight arguments: those of ops.search.
 py::array search(const py::array& a, const py::object& b, int radius, int threads, int chunks,
                  const std::string& variant, const py::object& found, const py::object& progress) {
     const hpcscale::Codes first = codes(a, "a");

@@ -1,16 +1,14 @@
 #include "hpcscale/hamming.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
-#include <exception>
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "hamming_chunks.hpp"
+#include "hamming_columns.hpp"
 #include "hamming_kernels.hpp"
 
 namespace hpcscale {
@@ -20,100 +18,6 @@ constexpr std::size_t kQueries = 512;      // per task; they stay in cache, with
 constexpr std::size_t kCandidates = 2048;  // per call of the kernel
 constexpr std::size_t kHeld = 1 << 14;     // pairs that a thread holds back
 
-// --- threads
-
-// Call work(thread, task) for all tasks; the calling thread is thread 0. The first exception stops all
-// threads and is thrown.
-template <typename Work>
-void for_each(std::size_t tasks, int threads, const Work& work) {
-    std::atomic<std::size_t> next{0};
-    std::exception_ptr error;
-    std::mutex lock;
-    const auto run = [&](int thread) {
-        try {
-            for (std::size_t task; (task = next.fetch_add(1)) < tasks;) work(thread, task);
-        } catch (...) {
-            const std::lock_guard hold(lock);
-            if (!error) error = std::current_exception();
-            next = tasks;
-        }
-    };
-    std::vector<std::jthread> others;
-    for (int t = 1; t < threads && static_cast<std::size_t>(t) < tasks; ++t) others.emplace_back(run, t);
-    run(0);
-    others.clear();  // joins
-    if (error) std::rethrow_exception(error);
-}
-
-// Ranges of about equal size for for_each.
-struct Slices {
-    std::size_t count, parts;
-    std::size_t begin(std::size_t part) const { return count * part / parts; }
-};
-
-// --- codes by columns, sorted by the key of a chunk
-
-struct Side {
-    std::size_t count = 0, width = 0;   // codes, 32-bit words of a code
-    std::vector<std::uint32_t> words;   // columns
-    std::vector<std::uint32_t> ids;     // of the codes, in this order; empty: they are in order
-    std::vector<std::uint32_t> starts;  // of the buckets, and the end of the last
-    Columns from(std::size_t position) const { return {words.data() + position, count}; }
-    std::size_t id(std::size_t position) const { return ids.empty() ? position : ids[position]; }
-};
-
-// Codes [first, first + side.count), or those of side.ids; column w is 32-bit word w + turn, cyclically.
-void fill_columns(const Codes& codes, std::size_t first, std::size_t turn, int threads, Side& side) {
-    side.width = 2 * codes.words;
-    side.words.resize(side.width * side.count);
-    const Slices slices{side.count, side.count / 65536 + 1};
-    for_each(slices.parts, threads, [&](int, std::size_t part) {
-        constexpr std::size_t kAhead = 16;  // codes handled in the time of one random read of memory
-        const std::size_t end = slices.begin(part + 1);
-        for (std::size_t k = slices.begin(part); k < end; ++k) {
-            if (!side.ids.empty() && k + kAhead < end) {
-                __builtin_prefetch(codes.values.data() + side.ids[k + kAhead] * codes.words);
-            }
-            const std::uint64_t* const code = codes.values.data() + (first + side.id(k)) * codes.words;
-            for (std::size_t w = 0; w < side.width; ++w) {
-                const std::size_t from = (w + turn) % side.width;
-                side.words[w * side.count + k] =
-                    static_cast<std::uint32_t>(code[from / 2] >> (32 * (from % 2)));
-            }
-        }
-    });
-}
-
-// Counting sort; every thread counts and places its own slice, so that the order does not depend on chance.
-void sort_by_key(const Codes& codes, const Chunk& chunk, int threads, Side& side) {
-    const std::size_t buckets = std::size_t{1} << chunk.bits;
-    side.count = codes.count();
-    side.ids.resize(side.count);
-    side.starts.assign(buckets + 1, 0);
-    const Slices slices{side.count, static_cast<std::size_t>(threads)};
-    std::vector<std::vector<std::uint32_t>> counts(slices.parts);
-    for_each(slices.parts, threads, [&](int, std::size_t part) {
-        counts[part].assign(buckets, 0);
-        for (std::size_t k = slices.begin(part); k < slices.begin(part + 1); ++k) {
-            ++counts[part][key(codes.values.data() + k * codes.words, chunk)];
-        }
-    });
-    std::uint32_t sum = 0;
-    for (std::size_t bucket = 0; bucket < buckets; ++bucket) {
-        side.starts[bucket] = sum;
-        for (auto& count : counts) sum += std::exchange(count[bucket], sum);
-    }
-    side.starts[buckets] = sum;
-    for_each(slices.parts, threads, [&](int, std::size_t part) {
-        for (std::size_t k = slices.begin(part); k < slices.begin(part + 1); ++k) {
-            const std::uint32_t bucket = key(codes.values.data() + k * codes.words, chunk);
-            side.ids[counts[part][bucket]++] = static_cast<std::uint32_t>(k);
-        }
-    });
-    // The key's own words come last: they say least about a candidate.
-    fill_columns(codes, 0, (chunk.first + chunk.bits - 1) / 32 + 1, threads, side);
-}
-
 // --- the search
 
 int distance(const std::uint64_t* a, const std::uint64_t* b, std::size_t words, const Chunk& chunk) {
@@ -121,6 +25,12 @@ int distance(const std::uint64_t* a, const std::uint64_t* b, std::size_t words, 
     for (std::size_t w = 0; w < words; ++w) different[w] = a[w] ^ b[w];
     return std::popcount(key(different, chunk));
 }
+
+// Positions [begin, end) of a side; ids of its codes count from `first`.
+struct Range {
+    const Side& side;
+    std::size_t begin, end, first = 0;
+};
 
 class Search {
   public:
@@ -165,7 +75,7 @@ class Search {
                 // A set with itself: only candidates from the first query on.
                 const std::size_t from =
                     self_ ? std::clamp(begin, first, first + candidates.count) - first : 0;
-                compare(thread, queries, begin, end, candidates, from, candidates.count, first, {});
+                compare(thread, {queries, begin, end}, {candidates, from, candidates.count, first}, {});
                 report(thread,
                        static_cast<double>(block * tasks + task + 1) / static_cast<double>(blocks * tasks));
             });
@@ -197,7 +107,7 @@ class Search {
                         const std::size_t to = candidates.starts[other + 1];
                         const std::size_t from = self_ && mask == 0 ? begin : candidates.starts[other];
                         if (from < to)
-                            compare(thread, sorted_a, begin, end, candidates, from, to, 0, earlier);
+                            compare(thread, {sorted_a, begin, end}, {candidates, from, to}, earlier);
                     }
                     begin = end;
                 }
@@ -210,27 +120,27 @@ class Search {
     }
 
   private:
-    // Compare positions [begin, end) of `queries` with [from, to) of `candidates`, whose ids count from
-    // `first`. Pairs that one of the `earlier` chunks finds are left to that chunk.
-    void compare(int thread, const Side& queries, std::size_t begin, std::size_t end, const Side& candidates,
-                 std::size_t from, std::size_t to, std::size_t first, std::span<const Chunk> earlier) {
+    // Pairs that one of the `earlier` chunks finds are left to that chunk.
+    void compare(int thread, const Range& queries, Range candidates, std::span<const Chunk> earlier) {
         std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
-        for (; from < to; from += kCandidates) {
-            const std::size_t n = std::min(kCandidates, to - from);
-            kernel_(queries.from(begin), end - begin, candidates.from(from), n, radius_, hits);
-            if (!hits.empty()) keep(thread, queries, begin, candidates, from, first, earlier);
+        const Columns columns = queries.side.from(queries.begin);
+        for (; candidates.begin < candidates.end; candidates.begin += kCandidates) {
+            const std::size_t n = std::min(kCandidates, candidates.end - candidates.begin);
+            kernel_(columns, queries.end - queries.begin, candidates.side.from(candidates.begin), n, radius_,
+                    hits);
+            if (!hits.empty()) keep(thread, queries, candidates, earlier);
         }
     }
 
-    void keep(int thread, const Side& queries, std::size_t begin, const Side& candidates, std::size_t from,
-              std::size_t first, std::span<const Chunk> earlier) {
+    void keep(int thread, const Range& queries, const Range& candidates, std::span<const Chunk> earlier) {
         std::vector<Hit>& hits = hits_[static_cast<std::size_t>(thread)];
         std::vector<Pair>& held = held_[static_cast<std::size_t>(thread)];
+        // Within one bucket of one set, both (x, y) and (y, x) are computed: take one, by position.
+        const bool same = self_ && &queries.side == &candidates.side;
         for (const Hit& hit : hits) {
-            // Within one bucket of one set, both (x, y) and (y, x) are computed: take one, by position.
-            const bool same = self_ && &queries.words == &candidates.words;
-            if (same && begin + hit.query >= from + hit.candidate) continue;
-            std::size_t i = queries.id(begin + hit.query), j = first + candidates.id(from + hit.candidate);
+            const std::size_t query = queries.begin + hit.query, candidate = candidates.begin + hit.candidate;
+            if (same && query >= candidate) continue;
+            std::size_t i = queries.side.id(query), j = candidates.first + candidates.side.id(candidate);
             if (self_ && !same && i >= j) continue;
             const std::uint64_t* const x = a_.values.data() + i * a_.words;
             const std::uint64_t* const y = b_.values.data() + j * b_.words;

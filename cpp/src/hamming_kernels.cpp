@@ -1,9 +1,8 @@
 #include "hamming_kernels.hpp"
 
-#include <immintrin.h>
-
 #include <bit>
-#include <cstring>
+
+#include "x86.hpp"
 
 namespace hpcscale {
 namespace {
@@ -50,6 +49,8 @@ void portable(const Columns& a, std::size_t queries, const Columns& b, std::size
               std::vector<Hit>& hits) {
     scalar_body<W, E>(a, queries, b, candidates, radius, hits);
 }
+#ifdef HPCSCALE_X86
+
 template <int W, int E>
 __attribute__((target("popcnt"))) void popcnt(const Columns& a, std::size_t queries, const Columns& b,
                                               std::size_t candidates, int radius, std::vector<Hit>& hits) {
@@ -143,11 +144,14 @@ AVX512 void avx512(const Columns& a, std::size_t queries, const Columns& b, std:
     }
 }
 
+#endif
+
 }  // namespace
 
 std::vector<Kernels> kernels() {
     std::vector<Kernels> here = {
         {"portable", portable<2, 2>, portable<8, 8>, portable<8, 5>, portable<8, 3>}};
+#ifdef HPCSCALE_X86
     if (__builtin_cpu_supports("popcnt"))
         here.push_back({"popcnt", popcnt<2, 2>, popcnt<8, 8>, popcnt<8, 5>, popcnt<8, 3>});
     if (__builtin_cpu_supports("avx2"))
@@ -155,6 +159,7 @@ std::vector<Kernels> kernels() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq")) {
         here.push_back({"avx512vpopcntdq", avx512<2, 2>, avx512<8, 8>, avx512<8, 5>, avx512<8, 3>});
     }
+#endif
     return here;
 }
 

@@ -16,47 +16,26 @@ const PdqKernels& fastest() {
     return best;
 }
 
-[[noreturn]] void refuse(std::size_t size, std::size_t height, std::size_t width) {
-    throw std::invalid_argument("pdq: a picture of " + std::to_string(height) + " x " +
-                                std::to_string(width) + " needs " + std::to_string(height * width) +
-                                " luma values (or three times as many bytes of RGB), found " +
-                                std::to_string(size));
-}
-
-struct Picture {
-    const void* pixels;
-    std::size_t row_bytes, height, width;
-    Row row;
-};
-
-Picture picture(const PdqKernels& variant, std::span<const float> pixels, std::size_t height,
-                std::size_t width) {
-    if (pixels.size() != height * width) refuse(pixels.size(), height, width);
-    bool fine = true;  // no early exit from the loop, so that it runs on vectors
-    for (const float value : pixels) fine &= value >= 0.0f && value <= 255.0f;
-    if (!fine) {
-        const float bad = *std::find_if_not(pixels.begin(), pixels.end(),
-                                            [](float value) { return value >= 0.0f && value <= 255.0f; });
-        throw std::invalid_argument("pdq: luma must be in [0, 255], found " + std::to_string(bad));
-    }
-    return {pixels.data(), width * sizeof(float), height, width, variant.float_row};
-}
-
-Picture picture(const PdqKernels& variant, std::span<const std::uint8_t> pixels, std::size_t height,
-                std::size_t width) {
+Pixels rows_of(const PdqKernels& variant, std::span<const std::uint8_t> pixels, std::size_t height,
+               std::size_t width) {
     const bool rgb = pixels.size() == 3 * height * width;
-    if (!rgb && pixels.size() != height * width) refuse(pixels.size(), height, width);
+    if (!rgb && pixels.size() != height * width) {
+        throw std::invalid_argument("pdq: a picture of " + std::to_string(height) + " x " +
+                                    std::to_string(width) + " needs " + std::to_string(height * width) +
+                                    " luma values (or three times as many bytes of RGB), found " +
+                                    std::to_string(pixels.size()));
+    }
     return {pixels.data(), rgb ? 3 * width : width, height, width, rgb ? variant.rgb_row : variant.grey_row};
 }
 
-int transform(const PdqKernels& variant, const Picture& in, bool skip_blur, Band& out) {
+int transform(const PdqKernels& variant, const Pixels& in, bool skip_blur, Band& out) {
     Small small;
     if (skip_blur) {
         for (std::size_t y = 0; y < kSmall; ++y) {
-            in.row(static_cast<const std::uint8_t*>(in.pixels) + y * in.row_bytes, kSmall, small[y]);
+            in.to_luma(in.first + y * in.row_bytes, kSmall, small[y]);
         }
     } else {
-        variant.shrink(in.pixels, in.row_bytes, in.row, in.height, in.width, small);
+        variant.shrink(in, small);
     }
     variant.frequencies(small, out);
     return variant.quality(small);
@@ -74,7 +53,7 @@ Code256 bits(const Band& band) {
     return code;
 }
 
-Pdq whole(const PdqKernels& variant, const Picture& in) {
+Pdq whole(const PdqKernels& variant, const Pixels& in) {
     if (std::min(in.height, in.width) < kLeast) return {};
     Band band;
     const int quality = transform(variant, in, in.height == kSmall && in.width == kSmall, band);
@@ -83,7 +62,7 @@ Pdq whole(const PdqKernels& variant, const Picture& in) {
 
 // Mirroring a picture changes the sign of its odd frequencies along that side. Index 0 is frequency 1, so odd
 // frequencies have even indices.
-PdqDihedral dihedral(const PdqKernels& variant, const Picture& in) {
+PdqDihedral dihedral(const PdqKernels& variant, const Pixels& in) {
     if (std::min(in.height, in.width) < kLeast) return {};
     Band band;
     PdqDihedral result{{}, transform(variant, in, false, band)};
@@ -110,25 +89,11 @@ PdqDihedral dihedral(const PdqKernels& variant, const Picture& in) {
 
 }  // namespace
 
-Pdq pdq(std::span<const float> pixels, std::size_t height, std::size_t width) {
-    return whole(fastest(), picture(fastest(), pixels, height, width));
-}
 Pdq pdq(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width) {
-    return whole(fastest(), picture(fastest(), pixels, height, width));
-}
-PdqDihedral pdq_dihedral(std::span<const float> pixels, std::size_t height, std::size_t width) {
-    return dihedral(fastest(), picture(fastest(), pixels, height, width));
+    return whole(fastest(), rows_of(fastest(), pixels, height, width));
 }
 PdqDihedral pdq_dihedral(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width) {
-    return dihedral(fastest(), picture(fastest(), pixels, height, width));
-}
-
-void luma(std::span<const std::uint8_t> rgb, std::span<float> out) {
-    if (rgb.size() != 3 * out.size()) {
-        throw std::invalid_argument("luma: " + std::to_string(rgb.size()) + " bytes of RGB for " +
-                                    std::to_string(out.size()) + " luma values");
-    }
-    fastest().rgb_row(rgb.data(), out.size(), out.data());
+    return dihedral(fastest(), rows_of(fastest(), pixels, height, width));
 }
 
 std::vector<std::string_view> pdq_variants() {
@@ -140,7 +105,7 @@ std::vector<std::string_view> pdq_variants() {
 Pdq pdq_by(std::string_view name, std::span<const std::uint8_t> pixels, std::size_t height,
            std::size_t width) {
     for (const PdqKernels& variant : pdq_kernels()) {
-        if (variant.name == name) return whole(variant, picture(variant, pixels, height, width));
+        if (variant.name == name) return whole(variant, rows_of(variant, pixels, height, width));
     }
     throw std::invalid_argument("pdq: no variant '" + std::string(name) + "' on this processor");
 }

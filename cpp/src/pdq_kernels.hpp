@@ -15,14 +15,18 @@ using Small = float[kSmall][kSmall];
 using Band = float[kBand][kBand];
 
 // A row of pixels to `width` floats of luma.
-using Row = void (*)(const void* pixels, std::size_t width, float* out);
+using Row = void (*)(const std::uint8_t* pixels, std::size_t width, float* out);
+
+struct Pixels {
+    const std::uint8_t* first;
+    std::size_t row_bytes, height, width;  // rows are `row_bytes` apart
+    Row to_luma;
+};
 
 struct PdqKernels {
     std::string_view name;
-    Row float_row, grey_row, rgb_row;
-    // Blur, and keep 64 x 64. Rows of pixels are `row_bytes` apart; height and width are at least 5.
-    void (*shrink)(const void* pixels, std::size_t row_bytes, Row row, std::size_t height, std::size_t width,
-                   Small& out);
+    Row grey_row, rgb_row;
+    void (*shrink)(const Pixels& pixels, Small& out);  // blur, and keep 64 x 64; height and width at least 5
     void (*frequencies)(const Small& small, Band& out);
     int (*quality)(const Small& small);
 };

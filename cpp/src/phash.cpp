@@ -7,12 +7,17 @@
 #include <string>
 #include <utility>
 
+#include "x86.hpp"
+
 namespace hpcscale {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
 // --- Pillow's resampling of bytes
+//
+// Pillow's own gives the same bytes, but hashing a JPEG would then cost half as much again, decoding
+// included: benchmarks/records/2026-11-28-resample.md.
 
 constexpr int kPoint = 22;  // bits behind the point of a coefficient
 constexpr std::int32_t kHalf = 1 << (kPoint - 1);
@@ -96,19 +101,37 @@ std::uint8_t rounded(std::int32_t sum) {
     }
 }
 
-#define AVX2 __attribute__((target("avx2")))
 void rows_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
     rows_body(in, h, w, by, out);
 }
 void columns_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
     columns_body(in, h, w, by, out);
 }
+#ifdef HPCSCALE_X86
+#define AVX2 __attribute__((target("avx2")))
 AVX2 void rows_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
     rows_body(in, h, w, by, out);
 }
 AVX2 void columns_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by,
                        std::uint8_t* out) {
     columns_body(in, h, w, by, out);
+}
+#endif
+
+struct Resampling {
+    decltype(&rows_plain) rows = rows_plain;
+    decltype(&columns_plain) columns = columns_plain;
+};
+
+const Resampling& fastest() {
+    static const Resampling best = [] {
+        Resampling chosen;
+#ifdef HPCSCALE_X86
+        if (__builtin_cpu_supports("avx2")) chosen = {rows_avx2, columns_avx2};
+#endif
+        return chosen;
+    }();
+    return best;
 }
 
 Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width, std::size_t rows,
@@ -118,20 +141,19 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
                                     std::to_string(width) + " needs as many bytes and at least one, found " +
                                     std::to_string(grey.size()));
     }
-    static const bool avx2 = __builtin_cpu_supports("avx2") != 0;
     Bytes picture;  // empty: still `grey`; like Pillow, leave a side that fits as it is
     const auto now = [&] { return picture.empty() ? grey.data() : picture.data(); };
     const auto across = [&] {
         if (width == columns) return;
         Bytes out(height * columns);
-        (avx2 ? rows_avx2 : rows_plain)(now(), height, width, taps(width, columns), out.data());
+        fastest().rows(now(), height, width, taps(width, columns), out.data());
         picture = std::move(out);
         width = columns;
     };
     const auto down = [&] {
         if (height == rows) return;
         Bytes out(rows * width);
-        (avx2 ? columns_avx2 : columns_plain)(now(), height, width, taps(height, rows), out.data());
+        fastest().columns(now(), height, width, taps(height, rows), out.data());
         picture = std::move(out);
         height = rows;
     };

@@ -1,10 +1,10 @@
 #include "hpcscale/pixels.hpp"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+
+#include "x86.hpp"
 
 namespace hpcscale {
 namespace {
@@ -28,6 +28,7 @@ void reverse_plain(const std::uint8_t* in, std::size_t width, std::uint8_t* out)
     }
 }
 
+#ifdef HPCSCALE_X86
 // Five pixels at a time, from the end of the row. Each store writes one byte too many; the next one
 // overwrites it.
 __attribute__((target("ssse3"))) void reverse_ssse3(const std::uint8_t* in, std::size_t width,
@@ -59,6 +60,7 @@ __attribute__((target("avx2"))) void run_avx2(const std::uint8_t* in, std::size_
     }
     run_plain(in + i, count - i, out + i);
 }
+#endif
 
 struct Variant {
     std::string_view name;
@@ -69,7 +71,9 @@ struct Variant {
 
 constexpr Variant kVariants[] = {
     {"plain", run_plain, reverse_plain, [] { return true; }},
+#ifdef HPCSCALE_X86
     {"avx2", run_avx2, reverse_ssse3, [] { return __builtin_cpu_supports("avx2") != 0; }},
+#endif
 };
 
 void normalize_with(const Variant& variant, std::span<const std::uint8_t> pixels,
@@ -100,7 +104,9 @@ void normalize_with(const Variant& variant, std::span<const std::uint8_t> pixels
         }
         variant.run(in, picture, out.data() + i * picture);
     }
+#ifdef HPCSCALE_X86
     _mm_sfence();  // the stores that passed the cache are visible to other threads from here on
+#endif
 }
 
 const Variant& fastest() {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #include "hpcscale/phash.hpp"
@@ -124,15 +123,11 @@ TEST(Pdq, FlatPicturesHangOnRoundingAndStillAgree) {
     }
 }
 
-TEST(Pdq, RgbFloatAndGreyAgree) {
-    const auto rgb = noise(100 * 140 * 3);
-    std::vector<float> values(100 * 140);
-    luma(rgb, values);
-    EXPECT_EQ(pdq(values, 100, 140).code, pdq(rgb, 100, 140).code);
-    EXPECT_FLOAT_EQ(values[7], static_cast<float>(0.299 * rgb[21] + 0.587 * rgb[22] + 0.114 * rgb[23]));
+TEST(Pdq, GreyIsRgbOfThreeEqualChannels) {
     const auto grey = noise(100 * 140);
-    const std::vector<float> same(grey.begin(), grey.end());
-    EXPECT_EQ(pdq(grey, 100, 140).code, pdq(same, 100, 140).code);
+    std::vector<std::uint8_t> rgb;
+    for (const std::uint8_t value : grey) rgb.insert(rgb.end(), 3, value);
+    EXPECT_EQ(pdq(grey, 100, 140).code, pdq(rgb, 100, 140).code);
 }
 
 TEST(Pdq, DihedralCodesAreThoseOfTheMirroredPicture) {
@@ -166,20 +161,10 @@ TEST(Pdq, DihedralCodesAreThoseOfTheMirroredPicture) {
 }
 
 TEST(Pdq, RefusesWhatIsNoPicture) {
-    const std::vector<float> values(64, 1.0f);
-    EXPECT_THROW(pdq(values, 8, 9), std::invalid_argument);
     EXPECT_THROW(pdq(noise(64), 8, 9), std::invalid_argument);
-    for (const float bad :
-         {-1.0f, 256.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-        std::vector<float> with = values;
-        with[63] = bad;
-        EXPECT_THROW(pdq(with, 8, 8), std::invalid_argument) << bad;
-        EXPECT_THROW(pdq_dihedral(with, 8, 8), std::invalid_argument) << bad;
-    }
-    std::vector<float> three(3);
-    EXPECT_THROW(luma(noise(8), three), std::invalid_argument);
+    EXPECT_THROW(pdq_dihedral(noise(64), 8, 9), std::invalid_argument);
     EXPECT_THROW(pdq_by("quantum", noise(64), 8, 8), std::invalid_argument);
-    EXPECT_EQ(pdq(std::vector<float>(), 0, 7).quality, 0);
+    EXPECT_EQ(pdq(noise(0), 0, 7).quality, 0);
 }
 
 TEST(Phash, KnownPictures) {

@@ -182,11 +182,12 @@ def _has_setuid(program: Path) -> bool:
     return False
 
 
-def fuse(program: Path, setuid: bool, device: Path = Path("/dev/fuse")) -> Finding:
+def fuse(program: Path, setuid: bool) -> Finding:
     """Can an image be mounted? If not, every rank has to unpack it."""
     if setuid:
         return Finding("fuse", "ok", "not needed: Apptainer is installed setuid")
     slow = "without, every rank unpacks the whole image first, which takes minutes and gigabytes"
+    device = "/dev/fuse"
     if not os.access(device, os.R_OK | os.W_OK):
         return Finding("fuse", "warning", f"{device} cannot be opened", f"ask the site for it; {slow}")
     beside = program.resolve().parents[1] / "libexec" / "apptainer" / "bin"

@@ -135,13 +135,9 @@ class Order:
         keys = _mix(_words(self.seed ^ EPOCH) + epochs.view(np.uint64) * np.uint64(GOLDEN))
         return self._parts(permute(indices, self.length, keys)), epochs
 
-    def held_out_samples(self, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
-        """Ids of the held-out samples [start, stop) in a fixed random order  # (stop - start,) int64
-
-        Every range is a random part of the held-out samples; ask for ranges if memory cannot hold all.
-        """
-        start, stop, _ = slice(start, stop).indices(self.held_out_length)
-        return self._parts(np.arange(self.length + start, self.length + max(start, stop), dtype=np.int64))
+    def held_out_samples(self) -> NDArray[np.int64]:
+        """Ids of the held-out samples in a fixed random order  # (held_out_length,) int64"""
+        return self._parts(np.arange(self.length, self.length + self.held_out_length, dtype=np.int64))
 
     def _parts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices below `length` are the training part, those above the held-out part, both without gaps."""

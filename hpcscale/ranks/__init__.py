@@ -184,14 +184,14 @@ def sum_(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
-def broadcast(tensors: Iterable["Tensor"], root: int = 0) -> None:
-    """Overwrite tensors, of any strides, with those of rank `root`, in place (collective)."""
+def broadcast(tensors: Iterable["Tensor"]) -> None:
+    """Overwrite tensors, of any strides, with those of rank 0, in place (collective)."""
     if _horovod is None:
         return
     with _lost_rank():
         for number, tensor in enumerate(tensors):
             sent = tensor.detach().contiguous()  # Horovod does not count channels_last as contiguous
-            _horovod.broadcast_(sent, root, name=f"hpcscale.broadcast.{number}")
+            _horovod.broadcast_(sent, 0, name=f"hpcscale.broadcast.{number}")
             if sent.data_ptr() != tensor.data_ptr():
                 tensor.detach().copy_(sent)
 
@@ -209,18 +209,18 @@ def gather(array: "NDArray[Any]") -> "NDArray[Any]":
     return joined
 
 
-def broadcast_object(value: Any, root: int = 0) -> Any:
-    """The value of rank `root`, on all ranks (collective). Sent as JSON, so that nothing is unpickled."""
+def broadcast_object(value: Any) -> Any:
+    """The value of rank 0, on all ranks (collective). Sent as JSON, so that nothing is unpickled."""
     if _horovod is None:
         return value
     import torch
 
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     length = torch.tensor([len(text)])
-    broadcast([length], root)
-    if rank() != root:
+    broadcast([length])
+    if rank() != 0:
         text = torch.empty(int(length), dtype=torch.uint8)
-    broadcast([text], root)
+    broadcast([text])
     return json.loads(bytes(text.numpy()))
 
 

@@ -227,7 +227,7 @@ def _peer(layout: Layout, environment: Environment) -> str:
 def interface_towards(peer: str, layout: Layout, environment: Environment) -> tuple[str, str]:
     """The network interface through which packets leave for `peer`, or that of HPCSCALE_INTERFACE; and its
     address."""
-    import psutil  # Horovod needs it too
+    import psutil
 
     addresses = {
         name: [entry.address for entry in entries if entry.family == socket.AF_INET]

@@ -4,7 +4,6 @@ The W3C's WebDriver commands are JSON over HTTP, so the standard library is enou
 chromium, chromium-driver.
 """
 
-import base64
 import json
 import os
 import re
@@ -104,9 +103,6 @@ class Browser:
             actions += [{"type": "keyDown", "value": part} for part in held]
             actions += [{"type": "keyUp", "value": part} for part in reversed(held)]
         self.post("/actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
-
-    def screenshot(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.call("GET", self.session + "/screenshot")))
 
     def downloaded(self, name: str) -> Path:
         """A download that has ended."""

@@ -220,16 +220,6 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def down_nodes() -> list[str]:
-    """Nodes that Slurm gives no work."""
-    lines = login("sinfo", "--noheader", "--Node", "--partition=batch", "--format=%N %T").splitlines()
-    return [
-        line.split()[0]
-        for line in lines
-        if line.split()[1] not in ("idle", "mixed", "allocated", "completing")
-    ]
-
-
 def all_idle(seconds: float = 60) -> None:
     """Wait until every node is free: a drill begins with a healthy cluster."""
     wait_for("idle nodes", seconds, lambda: set(login("sinfo", "-h", "-o", "%T").split()) == {"idle"} or None)

@@ -75,10 +75,10 @@ assert ranks.gather(np.arange(rank * 2).reshape(-1, 2) + rank).tolist() == [[1, 
 assert ranks.gather(np.zeros((0, 3), np.float32)).shape == (0, 3)
 frozen = np.frombuffer(b"ab", np.uint8)
 assert ranks.gather(frozen).tobytes() == b"ababab"
-assert ranks.broadcast_object({"who": rank, "what": [None, "x" * 1000]}, root=1)["who"] == 1
-weights = torch.full((2, 3, 4, 4), float(rank)).contiguous(memory_format=torch.channels_last)
-counter, view = torch.tensor(rank), torch.arange(6.0).reshape(2, 3).t() * rank
-ranks.broadcast([weights, counter, view], root=2)
+assert ranks.broadcast_object({"who": rank, "what": [None, "x" * 1000 * (1 + rank)]})["who"] == 0
+weights = torch.full((2, 3, 4, 4), float(rank + 2)).contiguous(memory_format=torch.channels_last)
+counter, view = torch.tensor(rank + 2), torch.arange(6.0).reshape(2, 3).t() * (rank + 2)
+ranks.broadcast([weights, counter, view])
 assert torch.all(weights == 2) and weights.is_contiguous(memory_format=torch.channels_last)
 assert counter == 2 and torch.equal(view, torch.arange(6.0).reshape(2, 3).t() * 2)
 assert (ranks.size(), ranks.local_rank(), ranks.local_size()) == (3, rank, 3)

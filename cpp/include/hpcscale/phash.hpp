@@ -13,7 +13,7 @@ namespace hpcscale {
 // --- PDQ (Meta, 2019): 256 bits and a quality from 0 to 100
 //
 // clang-format off
-// 1. Luma in [0, 255] as float. RGB becomes (299 R + 587 G + 114 B) / 1000, rounded once.
+// 1. Luma as float. RGB becomes (299 R + 587 G + 114 B) / 1000, rounded once.
 // 2. Blur: a box filter along the rows and one along the columns, and both once more (a tent filter in all).
 //    A box is ceil(size / 128) wide and cut at the borders; its mean is a running sum over its pixels, divided
 //    by their number.
@@ -48,15 +48,10 @@ struct PdqDihedral {
     int quality;
 };
 
-// pixels: height * width luma values, or height * width * 3 values of RGB (uint8 only), row after row.
-// Throws std::invalid_argument if the size does not fit, or if a luma value is not in [0, 255].
-Pdq pdq(std::span<const float> pixels, std::size_t height, std::size_t width);
+// pixels: height * width bytes of luma, or height * width * 3 of RGB, row after row. Throws
+// std::invalid_argument if the size does not fit.
 Pdq pdq(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
-PdqDihedral pdq_dihedral(std::span<const float> pixels, std::size_t height, std::size_t width);
 PdqDihedral pdq_dihedral(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
-
-// Step 1 alone: 3 * n bytes of RGB to n floats.
-void luma(std::span<const std::uint8_t> rgb, std::span<float> out);
 
 // For tests and benchmarks: the variants that this processor can run, slowest first, and PDQ by one of them.
 std::vector<std::string_view> pdq_variants();
