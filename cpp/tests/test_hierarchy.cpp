@@ -5,20 +5,10 @@
 #include <string>
 
 #include "hpcscale/hierarchy.hpp"
+#include "lists.hpp"
 
 namespace hpcscale {
 namespace {
-
-using Ids = std::vector<std::int32_t>;
-
-OwnedLists lists(const std::vector<Ids>& each) {
-    OwnedLists result;
-    for (const Ids& ids : each) {
-        result.ids.insert(result.ids.end(), ids.begin(), ids.end());
-        result.offsets.push_back(static_cast<std::int64_t>(result.ids.size()));
-    }
-    return result;
-}
 
 Ids at(const OwnedLists& lists, std::size_t i) {
     const auto list = lists.view()[i];

@@ -6,20 +6,10 @@
 #include <string>
 
 #include "hpcscale/targets.hpp"
+#include "lists.hpp"
 
 namespace hpcscale {
 namespace {
-
-using Ids = std::vector<std::int32_t>;
-
-OwnedLists lists(const std::vector<Ids>& each) {
-    OwnedLists result;
-    for (const Ids& ids : each) {
-        result.ids.insert(result.ids.end(), ids.begin(), ids.end());
-        result.offsets.push_back(static_cast<std::int64_t>(result.ids.size()));
-    }
-    return result;
-}
 
 // Classes: 0 animal, 1 dog, 2 cat, 3 wet. Dog and cat are animals.
 // Tags: 0 -> dog, 1 -> cat, 2 -> nothing, 3 -> wet, 4 -> dog too, 5 -> animal.
