@@ -55,7 +55,7 @@ def ingest(
     part: tuple[int, int] | None,
     **packing: Any,
 ) -> None:
-    """Pack the pictures and tags of SOURCE into the data-set folder OUT.
+    """Pack the pictures and tags of SOURCE into the data set OUT.
 
     SOURCE is one of: a folder of pictures with a manifest (JSON lines such as {"image": "a/b.jpg", "tags":
     ["tench"]}, or CSV or TSV); a folder with one folder per class; a folder of .tar files as webdataset and
@@ -166,7 +166,7 @@ def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem
 )
 @AS_JSON
 def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
-    """Draw a contact sheet of the data set OUT: pictures and their tags."""
+    """Draw a contact sheet of the data set OUT: pictures and tags."""
     from hpcscale.data import sheet as sheets
     from hpcscale.data.store import open_data
     from hpcscale.files import PNG, check_output, marked

@@ -127,7 +127,7 @@ def search(
     threads: int | None,
     part: tuple[int, int] | None,
 ) -> None:
-    """Print all pairs of near-duplicates between A and B, or within A.
+    """Print all pairs of near-duplicates of A and B, or within A.
 
     A and B are files of `dedup hash`, or both of `dedup embed`. Printed are all pairs of a picture in A and
     one in B within the radius; without B, all pairs within A. Each line has name in A, name in B, and
@@ -176,7 +176,7 @@ def search(
 @click.option("--pooling", type=click.Choice(["rmac", "mean"]), default="rmac", show_default=True)
 @click.option("--batch", type=click.IntRange(1, 65536), default=32, show_default=True, metavar="N")
 def embed(source: Path, out: Path, checkpoint: Path, pooling: str, batch: int) -> None:
-    """Write a network's features of all pictures of a data set to OUT.
+    """Write a network's features of all pictures of a set to OUT.
 
     SOURCE is the data set. Pictures are cropped as in the run's evaluation. After an interruption or a kill,
     type the same command again: it goes on where it was. Pictures that cannot be decoded are listed in OUT

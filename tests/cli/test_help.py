@@ -1,10 +1,12 @@
 """Help texts: what a group prints of its commands can be read on a terminal of 80 columns."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from hpcscale.cli import main
 
@@ -27,7 +29,9 @@ def test_the_groups_are_found() -> None:
 
 @pytest.mark.parametrize("group", GROUPS, ids=" ".join)
 def test_a_group_describes_each_command_in_one_whole_line(group: tuple[str, ...]) -> None:
-    printed = CliRunner().invoke(main, [*group, "--help"], env={"COLUMNS": "80"}).output
+    command = [sys.executable, "-m", "hpcscale", *group, "--help"]  # click's CliRunner is two columns wider
+    environment = os.environ | {"COLUMNS": "80"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     lines = printed.partition("\nCommands:\n")[2].splitlines()
     assert lines
     assert [line for line in lines if line.endswith("...")] == []
