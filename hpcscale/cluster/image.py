@@ -22,7 +22,7 @@ import hpcscale
 from hpcscale.cluster import records, sbom, source
 from hpcscale.cluster.mirror import debian_mirror
 from hpcscale.cluster.storage import BUILD
-from hpcscale.files import Told, aside, check_output, commit, marked, remove_asides, write_file
+from hpcscale.files import Told, check_output, marked, remove_asides, replacing, write_file
 from hpcscale.progress import Say
 
 # Lines of a build's output that are shown: the steps of install/image.sh, and of apptainer.
@@ -271,15 +271,11 @@ def _bill_of(image: Path, labels: dict[str, str]) -> dict[str, Any]:
 def _publish(image: Path, out: Path, record: dict[str, Any], bill: dict[str, Any]) -> None:
     """Give a finished image its name, with its record and its bill of materials beside it."""
     remove_asides(out)
-    temporary = aside(out)
-    try:
+    with replacing(out) as temporary:
         shutil.move(image, temporary)  # from another disk, perhaps
         write_file(_bill(out), (json.dumps(bill, indent=1) + "\n").encode())
         # For a moment the record is newer than the image; a job that starts just then is refused.
         write_file(_record(out), (json.dumps(record, indent=1) + "\n").encode())
-        commit(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _temporary() -> str:

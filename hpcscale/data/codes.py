@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from hpcscale.data.manifest import DataError
 from hpcscale.data.shard import WRITTEN, mapped_array, mapped_file, place
-from hpcscale.files import aside, commit, remove_asides
+from hpcscale.files import remove_asides, replacing
 
 FORMAT = 2
 WORDS = {"pdq": 4, "phash": 1, "dhash": 1}  # uint64 words of a code
@@ -129,40 +129,39 @@ def _write(file: Path, head: Codes, parts: Callable[[], Iterable[Codes]]) -> Non
              "quality": (rows,), "quarantine": (quarantine_bytes,), "digests": (pictures, 16)}  # fmt: skip
     states = {name: hashlib.blake2b(digest_size=16) for name in dtypes}
     ends = dict.fromkeys(dtypes, 0)
-    temporary = aside(file)
-    with h5py.File(temporary, "w", **WRITTEN) as target:
-        # Give every dataset its place in the file here; later, places would depend on which part comes first
-        # that has bytes for it.
-        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        for name, dtype in dtypes.items():
-            target.create_dataset(name, sizes[name], dtype, fill_time="never", dcpl=early)
+    with replacing(file) as temporary:
+        with h5py.File(temporary, "w", **WRITTEN) as target:
+            # Give every dataset its place in the file here; later, places would depend on which part comes
+            # first that has bytes for it.
+            early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            for name, dtype in dtypes.items():
+                target.create_dataset(name, sizes[name], dtype, fill_time="never", dcpl=early)
 
-        def put(name: str, values: NDArray[Any]) -> None:
-            values = np.ascontiguousarray(values, dtypes[name])
-            target[name][ends[name] : ends[name] + len(values)] = values
-            states[name].update(values.data if values.size else b"")
-            ends[name] += len(values)
+            def put(name: str, values: NDArray[Any]) -> None:
+                values = np.ascontiguousarray(values, dtypes[name])
+                target[name][ends[name] : ends[name] + len(values)] = values
+                states[name].update(values.data if values.size else b"")
+                ends[name] += len(values)
 
-        put("name_offsets", np.zeros(1, np.int64))
-        for part in parts():
-            names = _packed(part.names)
-            begin = ends["names"]
-            put("names", names.content)
-            put("name_offsets", names.offsets[1:] + begin)
-            put(table, part.codes)
-            put("quality", part.quality)
-            put("quarantine", part.quarantine)
-            put("digests", part.digests)
-        stated = {key: getattr(head, key) for key in keys}
-        digest = _digest(stated, states)
-        target.attrs["format"] = FORMAT
-        # Of fixed length, in the checksummed header: in a damaged heap of strings HDF5 may loop for ever.
-        for key, value in {**stated, "digest": digest}.items():
-            content = str(value).encode()
-            target.attrs[key] = np.array(content, f"S{max(1, len(content))}")
-    read_codes(temporary)
-    commit(temporary, file)
+            put("name_offsets", np.zeros(1, np.int64))
+            for part in parts():
+                names = _packed(part.names)
+                begin = ends["names"]
+                put("names", names.content)
+                put("name_offsets", names.offsets[1:] + begin)
+                put(table, part.codes)
+                put("quality", part.quality)
+                put("quarantine", part.quarantine)
+                put("digests", part.digests)
+            stated = {key: getattr(head, key) for key in keys}
+            digest = _digest(stated, states)
+            target.attrs["format"] = FORMAT
+            # Of fixed length, in the checksummed header: in a damaged heap of strings HDF5 may loop for ever.
+            for key, value in {**stated, "digest": digest}.items():
+                content = str(value).encode()
+                target.attrs[key] = np.array(content, f"S{max(1, len(content))}")
+        read_codes(temporary)
 
 
 def _layout(method: str) -> tuple[str, dict[str, str], tuple[str, ...]]:

@@ -29,7 +29,7 @@ from hpcscale.data.parts import locked
 from hpcscale.data.shard import OLD_DTYPES, Shard, jpeg_place, open_shard, write_shard
 from hpcscale.data.store import listed_shard, open_data
 from hpcscale.data.verify import check_shard, entry_of
-from hpcscale.files import aside, commit, open_regular, write_file
+from hpcscale.files import open_regular, replacing, write_file
 from hpcscale.progress import Progress, none
 
 
@@ -64,8 +64,7 @@ def upgrade(folder: Path, progress: Progress = none) -> int:
 def _write_anew(folder: Path, plan: Plan, index: int, shard: Shard) -> Entry:
     """Write a shard of format 1 in format 2; its line."""
     file = folder / shard_name(index)
-    temporary = aside(file)
-    try:
+    with replacing(file) as temporary:
         with open_regular(file) as jpeg:
             jpeg.seek(jpeg_place(file))
             write_shard(temporary, plan, index, jpeg, _columns(file, shard))
@@ -74,9 +73,6 @@ def _write_anew(folder: Path, plan: Plan, index: int, shard: Shard) -> Entry:
             raise DataError(f"{folder / str(problem)}; `hpcscale data verify {folder}` tells more")
         entry = entry_of(file, temporary, new)
         write_file(folder / entry_name(index), entry.model_dump_json().encode())
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
     return entry
 
 

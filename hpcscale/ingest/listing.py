@@ -22,7 +22,7 @@ from hpcscale.data.manifest import (
 )
 from hpcscale.data.shard import open_shard
 from hpcscale.data.verify import checked_shard, entry_of
-from hpcscale.files import aside, commit, open_regular, read_bytes, write_file
+from hpcscale.files import open_regular, read_bytes, replacing, write_file
 from hpcscale.ingest.tars import LOST
 
 
@@ -87,11 +87,9 @@ def _append(out: Path, entries: dict[int, Entry], listed: int) -> int:
 
 def finish(out: Path, plan: Plan) -> None:
     """Write the quarantine of all shards, which is the last file of an ingest; remove what tasks left."""
-    gathered = aside(out / "quarantine.jsonl")
-    with gathered.open("wb") as stream:
+    with replacing(out / "quarantine.jsonl") as gathered, gathered.open("wb") as stream:
         for index in range(plan.shards):
             stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
-    commit(gathered, out / "quarantine.jsonl")
     for index in range(plan.shards):
         (out / entry_name(index)).unlink(missing_ok=True)
 

@@ -40,7 +40,7 @@ from hpcscale.data.manifest import (
 from hpcscale.data.parts import Part, check_part, locked, part_of
 from hpcscale.data.shard import write_shard
 from hpcscale.data.verify import checked_shard, entry_of
-from hpcscale.files import Usage, aside, commit, read_bytes, remove_asides, write_file, write_once
+from hpcscale.files import Usage, read_bytes, remove_asides, replacing, write_file, write_once
 from hpcscale.ingest.columns import Columns
 from hpcscale.ingest.exchanged import exchanged_since
 from hpcscale.ingest.listing import finish, finished, leave, lister
@@ -282,13 +282,8 @@ def _pack(work: Work, missing: list[int], entries: dict[int, Entry], keep: Calla
 def _write(out: Path, plan: Plan, index: int, rows: Columns) -> Entry:
     """Write one shard aside, read it back, and give it its name."""
     file = out / shard_name(index)
-    temporary = aside(file)
-    try:
+    with replacing(file) as temporary:
         with rows.spool:
             rows.spool.seek(0)
             write_shard(temporary, plan, index, rows.spool, rows.columns())
-        entry = entry_of(file, temporary, checked_shard(temporary, plan, index))
-        commit(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return entry
+        return entry_of(file, temporary, checked_shard(temporary, plan, index))
