@@ -194,13 +194,13 @@ def read_manifest(folder: Path) -> list[Entry]:
     """
     file = folder / "manifest.jsonl"
     try:
-        lines = read_bytes(file).split(b"\n")[:-1]
+        content = read_bytes(file)
     except FileNotFoundError:
-        lines = []
+        content = b""
     except (OSError, FileError) as error:
         raise DataError(str(error)) from None
     entries: list[Entry] = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(content.split(b"\n")[:-1]):
         try:
             entry = Entry.model_validate_json(line)
         except ValidationError as error:
@@ -210,8 +210,12 @@ def read_manifest(folder: Path) -> list[Entry]:
         if entry.file != shard_name(number):
             raise DataError(f"{file}:{number + 1}: names {entry.file}, expected {shard_name(number)}")
         size = file_size(folder / entry.file)
-        if size != entry.bytes and (other := line_beside(folder, number)) and size == other.bytes:
-            entry = other
+        if size != entry.bytes:
+            other = line_beside(folder, number)
+            if other is not None and size == other.bytes:
+                entry = other
+            elif read_bytes(file) != content:  # an upgrade has ended meanwhile
+                return read_manifest(folder)
         entries.append(entry)
     return entries
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from places import GOLDEN
 
 from hpcscale.cli import main
+from hpcscale.data import manifest
 from hpcscale.data import upgrade as module
 from hpcscale.data.manifest import entry_name, read_manifest, read_plan
 from hpcscale.data.parts import Busy, locked
@@ -101,6 +102,7 @@ def test_an_older_manifest_gets_its_digests(old: Path, new: Path) -> None:
 
 KILLED = """
 import os, pathlib, signal, sys
+from hpcscale.data import manifest
 from hpcscale.data import upgrade as module
 passed, moment = 0, 0
 def may_die(function):
@@ -235,3 +237,19 @@ def test_the_command(old: Path) -> None:
     (old / "plan.json").write_bytes((GOLDEN / "format-1" / "plan.json").read_bytes())
     done = CliRunner().invoke(main, ["data", "upgrade", str(old)])
     assert (done.exit_code, "the ingest has not ended" in done.stderr) == (1, True)
+
+
+def test_a_reader_that_was_overtaken_by_the_end_of_an_upgrade_reads_again(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the old manifest, and the lines beside the shards are gone when it looks for them."""
+    before, wanted = (old / "manifest.jsonl").read_bytes(), open_data(old).digest
+    upgrade(old)
+    real, reads = manifest.read_bytes, [before]
+
+    def overtaken(file: Path, *most: int) -> bytes:
+        return reads.pop() if file.name == "manifest.jsonl" and reads else real(file, *most)
+
+    monkeypatch.setattr(manifest, "read_bytes", overtaken)
+    assert open_data(old).digest == wanted
+    assert not reads
