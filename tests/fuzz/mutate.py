@@ -144,10 +144,15 @@ def document(random: Random, content: str) -> bytes:
         return text(random, content)
     try:
         whole = json.dumps(value(random, json.loads(content)))
+    except RecursionError:  # it was made deep before
+        return text(random, content)
     except ValueError:
         lines = content.splitlines()
         at = random.randrange(len(lines))
-        lines[at] = json.dumps(value(random, json.loads(lines[at])))
+        try:
+            lines[at] = json.dumps(value(random, json.loads(lines[at])))
+        except RecursionError:
+            return text(random, content)
         whole = "\n".join(lines) + "\n"
     if random.random() < 0.1:
         deep = random.choice(("[" * 5000 + "]" * 5000, "9" * 5000, '{"a":' * 2000 + "1" + "}" * 2000))
