@@ -7,6 +7,7 @@ themselves run as root on the host, which sees the processes of all machines.
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -75,15 +76,28 @@ def submit(*words: str | Path) -> str:
 # ---- jobs
 
 
+def asked(*words: str) -> str:
+    """What Slurm answers. On a machine under load its controller may hang up on a client, which then ends with
+    SIGPIPE and no word: it is asked again, twice at most."""
+    for more in (2, 1, 0):
+        try:
+            return login(*words)
+        except Failed as error:
+            if not more or f"exit code {-signal.SIGPIPE}" not in str(error):
+                raise
+            time.sleep(1)
+    raise AssertionError
+
+
 def state(job: str) -> str:
     """PENDING, RUNNING, COMPLETED, ...; of an array that which is not COMPLETED, if there is one."""
-    found = set(login("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").split())
+    found = set(asked("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").split())
     return next(iter(sorted(found - {"COMPLETED"}) or found), "UNKNOWN")
 
 
 def facts(job: str) -> dict[str, str]:
     """What `scontrol show job` tells."""
-    words = login("scontrol", "--oneliner", "show", "job", job).splitlines()[0].split()
+    words = asked("scontrol", "--oneliner", "show", "job", job).splitlines()[0].split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 

@@ -81,3 +81,20 @@ def test_nothing_is_left(moment: str | None) -> None:
     finally:
         subprocess.run([rig.HERE / "down"], env=variables, check=True)
         subprocess.run(["rm", "-rf", folder, clone.parents[1]], check=True)
+
+
+def test_slurm_is_asked_again_when_its_controller_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [-13, -13]
+    monkeypatch.setattr(rig.time, "sleep", lambda seconds: None)
+
+    def login(*words: str) -> str:
+        if codes:
+            raise rig.Failed(f"login squeue: exit code {codes.pop()}\n")
+        return "RUNNING\n"
+
+    monkeypatch.setattr(rig, "login", login)
+    assert rig.state("7") == "RUNNING"
+    for failures in ([1], [-13, -13, -13]):
+        codes[:] = failures
+        with pytest.raises(rig.Failed):
+            rig.state("7")
