@@ -77,8 +77,8 @@ def submit(*words: str | Path) -> str:
 
 
 def asked(*words: str) -> str:
-    """What Slurm answers. On a machine under load its controller may hang up on a client, which then ends with
-    SIGPIPE and no word: it is asked again, twice at most."""
+    """What Slurm answers. On a machine under load its controller may hang up on a client, which then ends
+    with SIGPIPE and no word: it is asked again, twice at most."""
     for more in (2, 1, 0):
         try:
             return login(*words)
