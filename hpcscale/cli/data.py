@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcscale.cli.terminal import FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
+from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hpcscale.progress import Progress
 
 SHOWN = 10  # kinds of losses that are listed
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()

@@ -11,7 +11,7 @@ from typing import cast
 
 import click
 
-from hpcscale.cli.terminal import FILE, FOLDER, OUT, SOURCE, progress_bar, stop
+from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, SOURCE, progress_bar, stop
 from hpcscale.config import SETS
 
 SHOWN = 20  # missing pictures and disputed pairs that are listed on stderr
@@ -91,7 +91,7 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 @click.option("--test", "side", type=click.Choice(["a", "b", "either"]),
               help="The column of the test set, if the names do not tell; either: whichever of the two names "
                    "is in the test set.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@AS_JSON
 def audit(
     run: Path, pairs: Path, which: str | None, decisions: Path | None, side: str | None, as_json: bool
 ) -> None:

@@ -11,7 +11,7 @@ DALI pipeline then goes on with otherwise the same batches, mended as mending.py
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ def undecodable(
 
 
 def _batches(
-    reading: Reading, waiting: Iterable[Crops], mender: Mender, most: int
+    reading: Reading, waiting: Iterator[Crops], mender: Mender, most: int
 ) -> Generator[Batch, None, None]:
     """Decode batches of at most `most` rows; what cannot be decoded is the mender's matter."""
     data, input, device = reading
@@ -122,7 +122,7 @@ def _batches(
     buffer = torch.empty((most, input.crop, input.crop, 3), device=device)
     under_way: deque[tuple[Crops, Any]] = deque()  # keeps alive what DALI reads without a copy
 
-    def feed(waiting: Iterable[Crops]) -> Iterator[tuple[Any, ...]]:
+    def feed(waiting: Iterator[Crops]) -> Iterator[tuple[Any, ...]]:
         for crops in waiting:
             mended = mender.known(crops)
             if len(mended.samples):
