@@ -19,10 +19,11 @@ TESTS = ROOT / "tests"
 ROWS = (
     ("__main__", "demo", "selftest"),
     ("cli",),
-    ("train", "dedup"),
+    ("train", "dedup", "review"),
     ("report", "cluster"),
     ("evaluate",),
     ("inputs", "ingest"),
+    ("samples",),
     ("models", "data"),
     ("labels",),
     ("ops", "ranks"),

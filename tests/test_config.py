@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 35
+    assert len(numbers()) == 44
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 

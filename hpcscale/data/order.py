@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 ROUNDS = 10
 GOLDEN = 0x9E3779B97F4A7C15
 # Separate the streams that come from one seed.
-SPLIT, EPOCH, DRAW = 0x53504C4954, 0x45504F4348, 0x44524157
+SPLIT, EPOCH, DRAW, IDENTITY = 0x53504C4954, 0x45504F4348, 0x44524157, 0x4944
 
 
 def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -157,6 +157,15 @@ def draws(seed: int, epochs: NDArray[np.int64], samples: NDArray[np.int64], coun
     states = _mix(states + samples.view(np.uint64))
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
     return (_mix(states[:, None] + steps) >> np.uint64(32)).astype(np.uint32)
+
+
+def identities(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:
+    """A keyed hash of each picture, from the digest of its original file  # (n, 16) -> (n,) uint64
+
+    The same wherever the picture lies, and uniform: who takes all below a bound takes that share of them.
+    """
+    halves = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2).astype(np.uint64, copy=False)
+    return _mix(_mix(halves[:, 0] + _mix(_words(seed ^ IDENTITY))) ^ halves[:, 1])
 
 
 def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""Pages on which people look at labelled pictures: how noisy are the labels?"""

@@ -1,0 +1,1 @@
+"""What a run trains on: which samples, with which labels, how often."""
