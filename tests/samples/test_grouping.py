@@ -1,4 +1,4 @@
-"""samples/grouping.py: counts, the rarest class of a row and the rows of a class, as plain Python finds them."""
+"""samples/grouping.py: counts, the rarest class of a row, the rows of a class, as plain Python finds them."""
 
 import numpy as np
 import pytest
