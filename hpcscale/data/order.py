@@ -27,10 +27,16 @@ GOLDEN = 0x9E3779B97F4A7C15
 SPLIT, EPOCH, DRAW, IDENTITY = 0x53504C4954, 0x45504F4348, 0x44524157, 0x4944
 
 
-def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint64]) -> NDArray[np.int64]:
+def permute(
+    indices: NDArray[np.int64],
+    samples: int,
+    key: int | NDArray[np.uint64],
+    ends: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """A keyed bijection of range(samples), evaluated at `indices`  # (n,) int64 -> (n,) int64
 
-    `key` is one number, or one per index (n,). Work and memory depend on n alone.
+    `key` is one number, or one per index (n,). Work and memory depend on n alone. With `ends` (n,), at most
+    `samples` and above their indices, each index has its own range(end), where it is a bijection too.
     Raises ValueError for indices outside the range and TypeError for indices that are not int64.
     """
     if indices.dtype != np.int64:
@@ -42,11 +48,12 @@ def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint
     keys = _mix((_words(key) if isinstance(key, int) else key) + _TURNS)
     values = _feistel(indices.view(np.uint64), bits, keys)
     # At least half of the domain lies inside the range, so each pass halves what is left, on average.
-    outside = np.flatnonzero(values >= samples)
+    limits = np.full(1, samples, np.uint64) if ends is None else ends.view(np.uint64)
+    outside = np.flatnonzero(values >= limits)
     while outside.size:
         walked = _feistel(values[outside], bits, keys if keys.shape[1] == 1 else keys[:, outside])
         values[outside] = walked
-        outside = outside[walked >= samples]
+        outside = outside[walked >= (limits if ends is None else limits[outside])]
     return values.view(np.int64)
 
 
@@ -157,6 +164,11 @@ def draws(seed: int, epochs: NDArray[np.int64], samples: NDArray[np.int64], coun
     states = _mix(states + samples.view(np.uint64))
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
     return (_mix(states[:, None] + steps) >> np.uint64(32)).astype(np.uint32)
+
+
+def subkeys(keys: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """An independent key for each (key, number)  # both of shapes that broadcast together"""
+    return _mix(_mix(keys) + numbers.view(np.uint64) * np.uint64(GOLDEN))
 
 
 def identities(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:

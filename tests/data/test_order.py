@@ -13,6 +13,7 @@ from PIL import Image
 from places import GOLDEN
 
 from hpcscale.config import Config, check
+from hpcscale.data.blocks import blockwise
 from hpcscale.data.drop import dropped_samples, order_of
 from hpcscale.data.order import Order, below, draws, inverse, permute
 from hpcscale.data.store import DataError, open_data
@@ -222,6 +223,10 @@ def golden() -> dict[str, list[int]]:
             0
         ].tolist(),
         "draws seed 42": draws(42, epochs, samples, 3).ravel().tolist(),
+        "blockwise 53 key 1": blockwise(np.arange(53), 53, 1, 5, 4).tolist(),
+        "blockwise 3.5e9, last 8": blockwise(
+            np.arange(3_499_999_992, 3_500_000_000), 3_500_000_000, 42, 1000, 64
+        ).tolist(),
     }
 
 
