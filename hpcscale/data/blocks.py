@@ -46,4 +46,5 @@ def blockwise(
     whole = np.minimum(mixed // block, blocks - 1)  # what fills no block stays at the end of the ring
     placed = mixed + (permute(whole, blocks, of_blocks) - whole) * block
     placed = np.where(mixed < blocks * block, placed, mixed)
-    return (placed + (turn % np.uint64(samples)).view(np.int64)) % samples
+    turned: NDArray[np.int64] = (placed + (turn % np.uint64(samples)).view(np.int64)) % samples
+    return turned

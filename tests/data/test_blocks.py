@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_order import assert_uniform
 
+from benchmarks import shuffle
 from hpcscale.data.blocks import blockwise
 from hpcscale.data.order import permute
 
@@ -93,3 +94,30 @@ def test_memory_is_constant() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(("block", "window"), [(100, 40), (20, 40), shuffle.FULL])
+def test_neighbours_of_the_source_meet_in_a_batch_as_often_as_theory_says(block: int, window: int) -> None:
+    samples, batch, keys = 100_000, 400, range(4)
+    met = dict.fromkeys((1, 5, 9), 0.0)
+    for key in keys:
+        batch_of = np.empty(samples, np.int64)
+        batch_of[whole(samples, block, window, key)] = np.arange(samples) // batch
+        for distance in met:
+            met[distance] += (batch_of[distance:] == batch_of[:-distance]).mean() / len(keys)
+    for distance, found in met.items():
+        assert found == pytest.approx(shuffle.expected(samples, batch, block, window, distance), rel=0.08)
+
+
+def test_the_measure_of_the_documentation_agrees_with_theory() -> None:
+    source = shuffle.Source(400, np.full(100, 1000))
+    for block, window in [(100, 40), (1000, 4), shuffle.FULL]:
+        found = shuffle.mixed(source, block, window, batches=250)
+        pairs = {distance: 2 * (shuffle.SERIES - distance) / shuffle.SERIES for distance in range(1, 10)}
+        companions = sum(
+            share * shuffle.expected(source.samples, source.batch, block, window, distance)
+            for distance, share in pairs.items()
+        )
+        assert found.companions == pytest.approx(companions, rel=0.08)
+    classes = 100 * (1 - (1 - 1 / 100) ** 400)  # of 400 draws
+    assert found.classes == pytest.approx(classes, rel=0.01)
