@@ -88,13 +88,13 @@ def test_row_07_among_the_kept_classes_the_same_ancestors_hold(data):
 
 
 def test_row_07_a_longer_list_of_the_most_frequent_contains_every_shorter_one():
-    flat = ANIMALS._replace(parents=((),) * 6, counts=(7, 9, 7, 8, 7, 1))
+    flat = ANIMALS._replace(parents=((),) * 6, counts=(7, 7, 9, 7, 8, 1))
     assert most_frequent(flat, [5], 0) == (5,)
-    assert most_frequent(flat, [5], 1) == (1, 5)
-    assert most_frequent(flat, [5], 3) == (0, 1, 3, 5)
+    assert most_frequent(flat, [5], 1) == (2, 5)
+    assert most_frequent(flat, [5], 3) == (1, 2, 4, 5)
     lists = [set(most_frequent(flat, [5], most)) for most in range(7)]
     assert [flat.classes[c] for most in range(1, 6) for c in lists[most] - lists[most - 1]] == [
-        "animal", "dog", "entity", "pet", "terrier",
+        "pet", "terrier", "animal", "dog", "entity",
     ]  # fmt: skip
     assert lists[5] == lists[6] == set(range(6))
 
@@ -102,7 +102,7 @@ def test_row_07_a_longer_list_of_the_most_frequent_contains_every_shorter_one():
 def test_restricted_needs_classes_that_there_are():
     with pytest.raises(VocabularyError, match="no class is left"):
         restricted(ANIMALS, [])
-    with pytest.raises(IndexError, match="classes 2.*6 outside"):
+    with pytest.raises(IndexError, match=r"classes 2\.\.6 outside"):
         restricted(ANIMALS, [2, 6])
 
 
