@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from places import GOLDEN
 
 from hpcscale.data.blocks import blockwise
-from hpcscale.data.order import Whole, below, draws, inverse, permute
+from hpcscale.data.order import Whole, below, draws, inverse, permute, within
 
 ORDERS = GOLDEN / "order.json"
 
@@ -193,6 +193,15 @@ def test_draws_are_uniform_and_independent_of_their_neighbours() -> None:
     for one, two in pairs:
         joint = below(one.ravel(), 8) * 8 + below(two.ravel(), 8)
         assert_uniform(np.bincount(joint, minlength=64), joint.size / 64)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1)), max_size=20))
+def test_within_is_the_upper_word_of_the_product(pairs: list[tuple[int, int]]) -> None:
+    draw = np.array([word for word, _ in pairs], np.uint64)
+    limits = np.array([limit for _, limit in pairs], np.int64)
+    expected = [word * limit >> 64 for word, limit in pairs]
+    assert within(draw, limits).tolist() == expected
+    assert within(draw, 10**12).tolist() == [word * 10**12 >> 64 for word, _ in pairs]
 
 
 def test_draws_are_a_pure_function_of_seed_epoch_and_sample() -> None:
