@@ -1,8 +1,8 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field here; an unknown key is an error. Recipes are files in `configs/`; their
-headers state the command and the expected result. Lengths are in steps and batch sizes are global (over all
-ranks), so that a recipe means the same with any number of ranks.
+Every key is a commented field, here or (those of `[selection]`) in catalogue.py; an unknown key is an error.
+Recipes are files in `configs/`; their headers state the command and the expected result. Lengths are in steps
+and batch sizes are global (over all ranks), so that a recipe means the same with any number of ranks.
 """
 
 import json
@@ -12,9 +12,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict, model_validator
 
-from hpcscale import files
+from hpcscale import catalogue, files
+from hpcscale.catalogue import Selection as Selection
 from hpcscale.files import FileError
-from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, check, override_into, read_toml
+from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, Seed, check, override_into, read_toml
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 
 RECIPES = Path(__file__).parent / "configs"
@@ -26,7 +27,6 @@ COUNT = 1_000_000
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class Data(Section):
@@ -56,24 +56,6 @@ class Data(Section):
     window: int = Field(16, ge=1, le=COUNT)
     # File from `dedup drop`, one name a line: samples of `train` to leave out, of the held-out part too.
     drop: Annotated[Place | None, MAY_CHANGE] = None
-
-
-class Selection(Section):
-    # Which samples of a packed set are used. Nothing is copied. The samples are chosen by a keyed hash of the
-    # original picture file, so that they are the same in whatever shards they lie, on every machine.
-    # How many: those with the smallest hashes, so a smaller selection lies within a larger one. Copies of a
-    # picture come together. Of what is trained on only, not of what is held out.
-    size: int | None = Field(None, ge=1, le=1 << 53)
-    # The same as a share.
-    share: float | None = Field(None, gt=0.0, le=1.0)
-    # Key of the hash: another one is an independent draw.
-    seed: Seed = 0
-    # The samples that `size`, `share` and `names` leave out, instead.
-    complement: bool = False
-    # File of classes, one name, tag or wnid a line: the vocabulary is restricted to them.
-    classes: Annotated[Place | None, MAY_CHANGE] = None
-    # File of names of samples, one a line, as `dedup drop` writes them: only these.
-    names: Annotated[Place | None, MAY_CHANGE] = None
 
 
 class Noise(Section):
@@ -243,18 +225,28 @@ class Config(Section):
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML recipe, apply `section.key=value` overrides and check everything.
+    """Read a TOML recipe, apply `section.key=value` overrides, look names up in the catalogue (catalogue.py)
+    and check everything.
 
     A plain file name that does not exist here is searched among the recipes of the package. Values of
     overrides are TOML; other text is taken as a string, so that paths need no quotes. Raises ConfigError with
     every problem found, each with its place.
     """
+    return load_from(file, overrides)[0]
+
+
+def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Config, list[Path]]:
+    """`load`, and the user's files that it read: the recipe, unless it is the package's, and the catalogue,
+    if it was needed."""
+    read = [file]
     if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
-        file = RECIPES / file.name
+        file, read = RECIPES / file.name, []
     values = read_toml(file)
     for override in overrides:
         override_into(values, override)
-    return check(Config, values, str(file))
+    if (used := catalogue.fill(values)) is not None:
+        read.append(used)
+    return check(Config, values, str(file)), read
 
 
 def samples_of_rank(settings: Config, ranks: int) -> int:
