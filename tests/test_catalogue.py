@@ -30,6 +30,15 @@ selection.share = 0.5
 
 ["web-10k"]
 data = "web"
+
+[train-CUB-6k-200]
+data = "cub/train"
+[val-CUB-6k-200]
+data = "cub/val"
+[test-COCO-20k-80]
+data = "coco"
+[test-COCO-10k-80]
+data = "coco"
 """
 RECIPE = """
 [schedule]
@@ -71,7 +80,7 @@ def test_row_05_a_recipe_names_its_data() -> None:
     ("key", "text", "folder"),
     [("train", "IG-940M-1k", "packed/ig"), ("train", "IN-1k", "/sets/in-train"),
      ("train", "ImageNet-1k", "/sets/in-train"), ("validation", "IN-50k-1k", "/sets/in-val"),
-     ("train", "web-10k", "web")],
+     ("train", "CUB-200", "cub/train"), ("validation", "CUB-200", "cub/val"), ("train", "web-10k", "web")],
 )  # fmt: skip
 def test_row_05_what_a_name_leaves_out_is_found(key: str, text: str, folder: str) -> None:
     other = {"validation": 'train = "there"', "train": 'validation = "there"'}[key]
@@ -134,6 +143,7 @@ def test_without_a_catalogue_only_a_role_makes_a_name() -> None:
          r"catalogue catalogue\.toml; near it are train-IG-940M-1\.5k.*write \./train-IG-950M-1\.5k"),
         ('train = "IG-17k"\nvalidation = "val-IN-1k"', r"data\.validation: 'val-IN-1k' may be each of "
          r"val-IN-50k-1k, val-IN-25k-1k in catalogue\.toml"),
+        ('train = "COCO-80"', r"data\.train: 'COCO-80' may be each of test-COCO-20k-80, test-COCO-10k-80"),
         ('train = "IG-17k"\nvalidation = "val-IN-25k-1k"',
          r'data\.validation: \["val-IN-25k-1k"\] of catalogue\.toml has a selection, but validation data is'),
         ('train = "web-10k"', r"recipe\.toml: 1 problem\(s\)\n  data\.vocabulary: missing"),
