@@ -76,6 +76,13 @@ def find() -> Path | None:
     return Path(FILE) if Path(FILE).exists() else None
 
 
+def needed() -> Path:
+    """The same; ConfigError where there is none."""
+    if (file := find()) is None:
+        raise ConfigError(f"there is no catalogue: ${VARIABLE} is not set, and here is no {FILE}")
+    return file
+
+
 def read(file: Path) -> Catalogue:
     """Raises ConfigError, which names file, entry and key."""
     entries = {}

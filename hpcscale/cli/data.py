@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.catalogue import list_
 from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
 from hpcscale.text import shown as shown_name
 
@@ -23,6 +24,9 @@ SHOWN = 10  # kinds of losses that are listed
 @click.group()
 def data() -> None:
     """Build, inspect and verify data sets."""
+
+
+data.add_command(list_)
 
 
 @data.command()

@@ -56,6 +56,13 @@ def restricted(vocabulary: Vocabulary, classes: Collection[int]) -> Vocabulary:
     )
 
 
+def never(part: Vocabulary) -> list[str]:
+    """Names of classes that no picture can have: no tag selects them, nor a class below them."""
+    tree = part.hierarchy()
+    held = {a for c in set(part.tags.values()) for a in (c, *tree.ancestors(c))}
+    return [name for c, name in enumerate(part.classes) if c not in held]
+
+
 def read_classes(file: Path, vocabulary: Vocabulary) -> tuple[int, ...]:
     """Ids of the classes that a list names, rising, each once. VocabularyError where one is unknown."""
     found, missing = look_up(file, vocabulary)
