@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.catalogue import list_
 from hpcscale.cli.terminal import (
     ANY,
     AS_JSON,
@@ -41,6 +42,9 @@ SHOWN = 10  # kinds of losses that are listed
 @click.group()
 def data() -> None:
     """Build, inspect and verify data sets."""
+
+
+data.add_command(list_)
 
 
 @data.command()
