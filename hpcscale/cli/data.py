@@ -276,7 +276,7 @@ def _selected(
     from hpcscale.samples.selection import Selected, read
 
     opened = open_data(out)
-    chosen = read(Path(selection)) if selection is not None else Selection()
+    chosen = read(selection) if selection is not None else Selection()
     with progress_bar() as progress:
         labels = load(vocabulary) if vocabulary is not None else None
         yield opened, Selected(opened, chosen, labels, progress=progress)
