@@ -22,7 +22,7 @@ FORMATS = (1, 2)  # that are read
 FORMAT: Literal[2] = 2  # that is written
 MOST = 16 << 30  # bytes of a tag table
 PRIME, BASE = (1 << 127) - 1, 0x5851F42D4C957F2D14057B7EF767814F  # of `chain`
-FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|shard-\d{5,}\.(h5|json)"
+FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|survey\.jsonl|shard-\d{5,}\.(h5|json)"
 
 
 Dtype = Literal["u1", "<i4", "<i8", "<f4", "<f8"]
