@@ -1,4 +1,4 @@
-"""hpcscale data: ingest, info, verify, show, upgrade. Parse, call one function of hpcscale.data, print."""
+"""hpcscale data: ingest, info, verify, show, plan, upgrade. Parse, call one function, print."""
 
 import json
 import os
@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
+from hpcscale.cli.terminal import (
+    ANY,
+    AS_JSON,
+    FILE,
+    FOLDER,
+    OUT,
+    OUT_FOLDER,
+    PART,
+    SOURCE,
+    Number,
+    progress_bar,
+    stop,
+)
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
@@ -181,6 +193,45 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.start(tile.tags)}"
         click.echo(shown_name(line))
     click.echo(sheet)
+
+
+@data.command()
+@click.argument("file", metavar="RECIPE", type=ANY)
+@click.option("--ranks", "count", required=True, type=click.IntRange(1, 100_000), help="Ranks of the run.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
+)
+@click.option("--steps", type=click.IntRange(1, 1_000_000), help="Steps to plan.  [default: 100]")
+@click.option("--bandwidth", type=Number(min=0, min_open=True), metavar="MB",
+              help="MB/s that all ranks get together, for seconds.")  # fmt: skip
+@AS_JSON
+def plan(
+    file: Path,
+    overrides: tuple[str, ...],
+    count: int,
+    steps: int | None,
+    bandwidth: float | None,
+    as_json: bool,
+) -> None:
+    """Show what each rank of a run by RECIPE will read. No shard is opened.
+
+    The first 100 steps are planned, or an epoch if that is shorter. Bytes are those of the samples, by the
+    mean of their shards.
+    """
+    from hpcscale import config
+    from hpcscale.data.drop import order_of
+    from hpcscale.data.store import open_data
+    from hpcscale.inputs.plan import lines, reads
+
+    settings = config.load(file, overrides)
+    config.samples_of_rank(settings, count)
+    opened = open_data(settings.data.train)
+    found = reads(settings, opened, order_of(settings, opened), count, steps, bandwidth)
+    if as_json:
+        click.echo(json.dumps(found._asdict() | {"ranks": [rank._asdict() for rank in found.ranks]}))
+        return
+    for name, value in lines(found):
+        click.echo(f"{name:<24}{value}")
 
 
 @data.command()

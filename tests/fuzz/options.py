@@ -19,6 +19,7 @@ CALLS = (
     "data info data",
     "data verify data",
     "data show data --out NEW.png",
+    "data plan recipe.toml --ranks 2 --steps 2",
     "data upgrade old",
     "labels build NEW.json --data data --parents tree.tsv",
     "labels show vocabulary.json apple",
