@@ -1,7 +1,7 @@
 """What each rank of a run will read, before it runs: bytes, shards, blocks, seconds at a bandwidth.
 
-In: a recipe's order of samples and its data set, of which the manifest is enough: no shard is opened. Out:
-`Reads`, from the very places that training reads. Bytes are the mean of a sample's shard.
+In: a recipe's order of samples and its data set, of which the manifest is enough. Out: `Reads`, from the very
+places that training reads. Bytes are the mean of a sample's shard.
 """
 
 import statistics

@@ -7,10 +7,11 @@ import pytest
 
 from hpcscale.config import Config, ConfigError, check
 from hpcscale.data.manifest import Entry, Plan
-from hpcscale.data.order import Order
+from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet
 from hpcscale.inputs import plan
 from hpcscale.inputs.crops import Steps
+from hpcscale.samples.orders import Listed, Range
 
 SAMPLES = (70, 0, 130, 5, 95)  # of each shard
 SIZES = (700, 64, 26_000, 50, 950)  # bytes
@@ -48,7 +49,7 @@ def test_every_rank_reads_what_training_reads(
     data: DataSet, batch: int, ranks: int, steps: int, block: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "AT_ONCE", 30)  # a few steps at a time
-    order = Order(data.samples, 3, held_out=0.1)
+    order = Listed(Range(270), 3, block, 4) if block else Whole(data.samples, 3, held_out=0.1)
     found = plan.reads(recipe(batch, block=block), data, order, ranks, steps, bandwidth=5)
     together = 0
     for rank, one in enumerate(found.ranks):
@@ -77,14 +78,14 @@ def test_every_rank_reads_what_training_reads(
 
 
 def test_an_epoch_is_planned_if_it_is_shorter_than_the_steps_of_a_plan(data: DataSet) -> None:
-    found = plan.reads(recipe(60), data, Order(data.samples, 3), 3)
+    found = plan.reads(recipe(60), data, Whole(data.samples, 3), 3)
     assert (found.steps, found.shards, found.seconds) == (5, 4, None)
     assert [one.seconds for one in found.ranks] == [None] * 3
     # 300 places: each sample once, so every byte once
     assert found.bytes == pytest.approx(sum(SIZES) - SIZES[1], abs=3)
-    assert plan.reads(recipe(1), data, Order(data.samples, 3), 1).steps == plan.STEPS
+    assert plan.reads(recipe(1), data, Whole(data.samples, 3), 1).steps == plan.STEPS
 
 
 def test_ranks_that_cannot_share_a_batch_are_told_what_can(data: DataSet) -> None:
     with pytest.raises(ConfigError, match="choose a multiple of 7"):
-        plan.reads(recipe(12), data, Order(data.samples, 3), 7)
+        plan.reads(recipe(12), data, Whole(data.samples, 3), 7)
