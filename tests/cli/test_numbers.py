@@ -15,6 +15,7 @@ DIGITS = "1" * 5000
 OPTIONS = {
     "data ingest in out": ("--resize", "--workers", "--shard-samples", "--quality", "--part"),
     "data show in": ("--count",),
+    "data plan file": ("--ranks", "--steps", "--bandwidth"),
     "dedup hash in out": ("--workers", "--part"),
     "dedup search file": ("--radius", "--min-quality", "--cosine", "--neighbours", "--threads", "--part"),
     "dedup embed in out --checkpoint in": ("--batch",),

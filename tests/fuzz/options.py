@@ -20,6 +20,7 @@ CALLS = (
     "data list",
     "data verify data",
     "data show data --out NEW.png",
+    "data plan recipe.toml --ranks 2 --steps 2",
     "data upgrade old",
     "labels build NEW.json --data data --parents tree.tsv",
     "labels classes vocabulary.json --with classes.txt --most 1 --out NEW.txt",
