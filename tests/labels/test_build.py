@@ -6,7 +6,7 @@ import pytest
 from places import GOLDEN, PHOTOGRAPHS
 from small_wordnet import WNIDS, WORDS, data, held, wnid
 
-from hpcscale.labels import build, canonical, hierarchy, wordnet
+from hpcscale.labels import build, canonical, hierarchy, hypernyms, wordnet
 from hpcscale.labels.build import Choice
 from hpcscale.labels.vocabulary import VocabularyError, find, tag_classes
 
@@ -58,7 +58,7 @@ def test_parents_of_an_ambiguous_word_are_what_all_its_senses_share(folder):
     for word in ("beast", "crane"):
         assert held(vocabulary, find(vocabulary, word)) == ["entity"]
     synsets = wordnet.read(folder)
-    parents = build._with_hypernyms
+    parents = hypernyms.with_hypernyms
     both = canonical.Concept((wnid(12), wnid(13)))  # a bear and a bird
     assert parents([both], synsets, set())[both] == (canonical.Concept((wnid(10),)),)
     nested = canonical.Concept((wnid(11), wnid(12)))  # if one sense is above the other, it holds either way
