@@ -37,18 +37,20 @@ class with which the new pictures reach `enough`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.labels import wordnet
+from hpcscale.files import read_bytes, write_file
+from hpcscale.labels import hypernyms, wordnet
 from hpcscale.labels.build import Choice, Lexicon, Records, assemble, look_up, pictures
 from hpcscale.labels.canonical import Concept, canonical_order, sense_order
 from hpcscale.labels.relations import ABOVE, EXACT, Relations, Tie
-from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise
+from hpcscale.labels.vocabulary import Finished, Vocabulary, VocabularyError, normalise, save
 
 # Why a class was left out.
 CUT, OTHER, GENERAL, NONE = "limit reached", "mostly means something else", "too general", "no pictures"
@@ -88,6 +90,7 @@ class Line(NamedTuple):
 
 class Engineered(NamedTuple):
     vocabulary: Vocabulary
+    targets: tuple[str, ...]  # names, in the order of the wish
     lines: list[Line]  # by rank, then those left out
 
 
@@ -132,17 +135,19 @@ def engineer(
     size = wish.budget or 1 + int(np.searchsorted(np.cumsum(new), wish.enough or 0))
     chosen = [each.concept for each in wanted[:size]]
     vocabulary = assemble(lexicon, chosen, tags, records, strict=True)
-
-    targets = [lexicon.synsets[wnid].lemmas[0] for wnid in wish.targets]
+    targets = hypernyms.names(
+        [Concept((t,)) for t in wish.targets], [()] * len(wish.targets), lexicon.synsets
+    )
     names = {tag: vocabulary.classes[c] for tag, c in vocabulary.tags.items()}
-    lines = [_line(each, names, lexicon, targets) for each in wanted]
-    ranked = [
-        line._replace(new=n, rank=place if place <= size else 0, left_out="" if place <= size else CUT)
-        for place, (line, n) in enumerate(zip(lines, new.tolist(), strict=True), 1)
+    lines = [
+        _line(each, names, lexicon, targets)._replace(new=n)
+        for each, n in zip(wanted, new.tolist(), strict=True)
     ]
+    chosen_lines = [line._replace(rank=rank) for rank, line in enumerate(lines[:size], 1)]
+    cut = [line._replace(left_out=CUT) for line in lines[size:]]
     left_out = [_line(each, names, lexicon, targets) for each in found if each.left_out]
-    lines = [*ranked, *left_out, *_without_pictures(found, relations, targets)]
-    return Engineered(vocabulary._replace(about=vocabulary.about | wish.about()), lines)
+    lines = [*chosen_lines, *cut, *left_out, *_without_pictures(found, relations, targets)]
+    return Engineered(vocabulary._replace(about=vocabulary.about | wish.about()), targets, lines)
 
 
 def _candidates(lexicon: Lexicon, relations: Relations, up: int, folder: Path) -> list[_Candidate]:
@@ -224,30 +229,61 @@ def _without_pictures(
             yield Line(0, name, "exact", (name,), "1 of 1", 1.0, 0, 0, bits, 0.0, NONE, words)
 
 
-# the table
+# for people
 
 COLUMNS = Line._fields
+MARK = "\t".join(COLUMNS).encode()  # of a table's file
 SHOWN = 100  # classes that a table lists for each reason to leave them out
 SERVED = 3  # targets that a line of a table names
 
 
-def table(lines: Iterable[Line]) -> str:
-    """TSV for people: `lines` with a head; of those left out, for each reason the first SHOWN."""
+def summary(found: Engineered, wish: Wish) -> dict[str, Any]:
+    """What was chosen, as plain values. unserved: names of targets that no class serves."""
+    chosen = [line for line in found.lines if not line.left_out]
+    relations = Counter(line.relation.split()[0] for line in chosen)
+    served = {name for line in chosen for name in line.serves}
+    cut = [line for line in found.lines if line.left_out == CUT and line.relation == "exact"]
+    return {
+        "targets": len(wish.targets),
+        "classes": len(chosen),
+        "exact": relations["exact"],
+        "below": relations["below"],
+        "above": relations["above"],
+        "pictures": sum(line.new for line in chosen),
+        "samples": found.vocabulary.samples,
+        "left_out": dict(Counter(line.left_out for line in found.lines if line.left_out)),
+        "exact_left_out": len(cut),
+        "unserved": [name for name in found.targets if name not in served],
+    }
+
+
+def write(found: Engineered, out: Path, table: Path, force: bool = False) -> None:
+    """Write the vocabulary and its table. Finished files with other contents are replaced only with `force`,
+    and if one of them stays, both do."""
+    text = tsv(found.lines).encode()
+    if not force and table.exists() and read_bytes(table) not in (b"", text):
+        raise Finished(f"{table} exists and differs; choose another name, or replace it with --force")
+    save(found.vocabulary, out, force)
+    write_file(table, text)
+
+
+def tsv(lines: Iterable[Line]) -> str:
+    """The table: `lines` with a head; of those left out, for each reason the first SHOWN."""
     rows = ["\t".join(COLUMNS)]
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for line in lines:
-        seen[line.left_out] = seen.get(line.left_out, 0) + 1
+        seen[line.left_out] += 1
         if line.left_out and seen[line.left_out] > SHOWN:
             continue
-        served = ", ".join(line.serves[:SERVED])
         more = len(line.serves) - SERVED
-        cells = line._replace(
-            rank=line.rank or "-",
-            serves=f"{served} and {more} more" if more > 0 else served,
-            share=f"{line.share:.2f}",
-            bits=f"{line.bits:.1f}",
-            score=f"{line.score:.3f}",
-            tags=", ".join(line.tags),
-        )
-        rows.append("\t".join(map(str, cells)))
+        served = ", ".join(line.serves[:SERVED]) + (f" and {more} more" if more > 0 else "")
+        cells: dict[str, Any] = line._asdict() | {
+            "rank": line.rank or "-",
+            "serves": served,
+            "share": f"{line.share:.2f}",
+            "bits": f"{line.bits:.1f}",
+            "score": f"{line.score:.3f}",
+            "tags": ", ".join(line.tags),
+        }
+        rows.append("\t".join(map(str, cells.values())))
     return "\n".join(rows) + "\n"

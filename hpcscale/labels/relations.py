@@ -89,10 +89,8 @@ def read_targets(file: Path, synsets: Mapping[str, Synset]) -> list[str]:
         name = line.strip()
         if not name:
             continue
-        if wnid := re.match(r"n\d{8}\b", name):
-            senses = (wnid[0],) if wnid[0] in synsets else ()
-        else:
-            senses = meanings.get(normalise(name), ())
+        wnid = re.match(r"n\d{8}\b", name)
+        senses = meanings.get(normalise(name), ()) if wnid is None else tuple({wnid[0]} & synsets.keys())
         where = f"line {number}, {name!r:.80}"
         if len(senses) == 1:
             found += senses

@@ -159,6 +159,64 @@ def test_wordnet(folder):
     assert load(folder / "v.json").tags["tincatinca"] == load(folder / "v.json").tags["tench"]
 
 
+@pytest.mark.skipif(not (wordnet.FOLDER / "data.noun").exists(), reason="wordnet-base is not installed")
+def test_engineer(folder):
+    records = [["#BrownBear"], ["grizzly"], ["bear", "bruin"], ["animal"], ["tench"]]
+    (folder / "source").mkdir()
+    for number in range(len(records)):
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(folder / f"source/{number}.jpg")
+    write(
+        folder / "source/manifest.jsonl",
+        [{"image": f"{number}.jpg", "tags": tags} for number, tags in enumerate(records)],
+    )
+    ingest(folder / "source", folder / "data")
+    (folder / "target.txt").write_text("brown bear\nn02510455 giant panda\n")
+
+    def engineer(*more, out="v.json"):
+        fixed = ("--data", folder / "data", "--target", folder / "target.txt", "--out", folder / out)
+        return run("engineer", *fixed, *more)
+
+    result = engineer("--budget", 10, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "file": str(folder / "v.json"), "table": str(folder / "v.tsv"),
+        "targets": 2, "classes": 4, "exact": 2,
+        "below": 1, "above": 1, "pictures": 3, "samples": 5, "left_out": {"too general": 1, "no pictures": 1},
+        "exact_left_out": 0, "unserved": ["giant_panda"],
+    }  # fmt: skip
+    assert "no class serves 1 of the 2 targets: giant_panda" in result.stderr
+    vocabulary = load(folder / "v.json")
+    selected = [vocabulary.classes[vocabulary.tags[tag]] for tag in ("ursusarctos", "bruin", "bear")]
+    assert selected == ["brown_bear", "bruin", "bear"]
+    assert vocabulary.labelled == 3
+    assert len((folder / "v.tsv").read_text().splitlines()) == 1 + 4 + 2
+
+    few = engineer("--pictures", 1)
+    assert few.exit_code == 2
+    assert "v.tsv exists and differs" in few.stderr
+    few = engineer("--pictures", 1, "--force")
+    assert "1 of 5 pictures" in few.stdout
+    assert "exact classes that the limit leaves out: 1" in few.stderr
+    many = engineer("--pictures", 9, "--up", 0, "--table", folder / "t.tsv", out="w.json")
+    assert "there are no 9 pictures for this target, only 3" in many.stderr
+    assert (folder / "t.tsv").exists()
+
+    for arguments, message in (
+        ([], "either --budget or --pictures"),
+        (["--budget", 1, "--pictures", 1], "either --budget or --pictures"),
+        (["--budget", 1, "--table", folder / "v.json"], "is the vocabulary too"),
+        (["--budget", 1, "--table", folder / "target.txt"], "target.txt: is an input of this command"),
+        (["--budget", 1, "--table", folder / "tree.tsv"], "not what this command writes"),
+    ):
+        wrong = engineer(*arguments, "--force")
+        assert wrong.exit_code == 2
+        assert message in wrong.stderr
+    (folder / "target.txt").write_text("brown baer\n")
+    unknown = engineer("--budget", 1)
+    assert unknown.exit_code == 2
+    assert "line 1, 'brown baer' (did you mean 'brownbear'" in unknown.stderr
+
+
 def test_show(folder):
     build(folder)
     result = run("show", folder / "v.json", "FRUIT", "--json")

@@ -150,8 +150,9 @@ def test_a_users_hierarchy(tmp_path):
     assert flat.counts == (0, 1, 3, 0, 0, 1, 0, 0)
 
 
-def test_the_selection_of_the_ilsvrc_synsets_builds_the_golden_classes(real):
-    """The same through the whole pipeline, on data in which every noun occurs."""
+def test_the_three_vocabularies_of_the_paper(real):
+    """1.5k, 8.5k and 17k, through the whole pipeline on data in which every noun occurs: the 1,000 synsets
+    build the golden classes, and all nouns but 'entity' and numbers 77,216."""
     synsets, _ = real
     tags, records = data([[tag] for tag in canonical.sense_sets(synsets)])
     chosen = (GOLDEN / "ilsvrc2012_wnids.txt").read_text().split()
@@ -159,6 +160,10 @@ def test_the_selection_of_the_ilsvrc_synsets_builds_the_golden_classes(real):
     assert len(flat.classes) == 1284
     assert len(flat.tags) == flat.labelled == sum(flat.counts) == 1804
     assert not any(flat.parents)
+    assert len(build.from_wordnet(tags, records, Choice(ancestors=False)).classes) == 77_216
+    most = build.from_wordnet(tags, records, Choice(top=8500, ancestors=False))
+    assert len(most.classes) == 8500
+    assert min(most.counts) == 2  # a class of two words occurs twice here
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the 500 pictures of shared/data are not here")
