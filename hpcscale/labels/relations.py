@@ -19,6 +19,7 @@ from hpcscale.labels.vocabulary import normalise
 from hpcscale.labels.wordnet import Synset
 
 EXACT, BELOW, ABOVE = range(3)
+WNID = re.compile(r"n\d{8}\b")
 MOST = 5  # problems that a message lists
 
 
@@ -81,15 +82,15 @@ def read_targets(file: Path, synsets: Mapping[str, Synset]) -> list[str]:
     A name must have one sense in WordNet. Raises Usage for names of none or several, with what to write
     instead, and FileError for a file without targets.
     """
-    meanings = sense_sets(synsets)
+    lines = [line.strip() for line in read_text(file).removeprefix("\ufeff").split("\n")]
+    meanings = sense_sets(synsets) if not all(map(WNID.match, filter(None, lines))) else {}
     found: list[str] = []
     unknown: list[str] = []
     several: list[str] = []
-    for number, line in enumerate(read_text(file).removeprefix("\ufeff").split("\n"), 1):
-        name = line.strip()
+    for number, name in enumerate(lines, 1):
         if not name:
             continue
-        wnid = re.match(r"n\d{8}\b", name)
+        wnid = WNID.match(name)
         senses = meanings.get(normalise(name), ()) if wnid is None else tuple({wnid[0]} & synsets.keys())
         where = f"line {number}, {name!r:.80}"
         if len(senses) == 1:
