@@ -1,4 +1,4 @@
-"""`hpcscale labels build | engineer | show`: from a data set's tags to a vocabulary, and what is in it."""
+"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it."""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-<<<<<<< HEAD
-from hpcscale.cli.terminal import ANY, AS_JSON, FILE, FOLDER, OUT, progress_bar
-=======
+from hpcscale.cli.engineer import engineer
 from hpcscale.cli.lists import classes
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
->>>>>>> main
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ def labels() -> None:
 
 
 labels.add_command(classes)
+labels.add_command(engineer)
 
 
 @labels.command()
@@ -91,76 +89,6 @@ def build(
     save(vocabulary, out, force)
     _report(vocabulary, tags)
     _print_summary(summary(vocabulary), out)
-
-
-@labels.command()
-@click.option("--data", type=FOLDER, required=True, help="Data set that `data ingest` wrote.")
-@click.option("--target", type=FILE, required=True, help="Classes of the target task: a wnid or name a line.")
-@click.option("--budget", type=click.IntRange(1, 2**31 - 1), help="At most this many classes.")
-@click.option("--pictures", type=click.IntRange(1, 2**53), help="Classes until this many pictures have one.")
-@click.option("--out", type=OUT, required=True, help="The vocabulary file.")
-@click.option("--table", type=OUT, help="Why each class is in, or not.  [--out, ending in .tsv]")
-@click.option("--up", type=click.IntRange(0, 20), default=2, show_default=True,
-              help="Most hypernyms from a target to a class above it; 0 takes none.")  # fmt: skip
-@click.option("--use", type=click.Choice(["wnids", "tags", "both"]), help="As in `labels build`.")
-@click.option("--wordnet", type=ANY, help="Folder of WordNet.  [/usr/share/wordnet]")
-@click.option("--ancestors/--no-ancestors", default=False, help="Make classes of hypernyms too.  [no]")
-@click.option("--force", is_flag=True, help="Replace finished files, even ones that differ.")
-@AS_JSON
-# arguments: click gives one for each option
-def engineer(
-    data: Path,
-    target: Path,
-    budget: int | None,
-    pictures: int | None,
-    out: Path,
-    table: Path | None,
-    wordnet: Path | None,
-    up: int,
-    use: Any,
-    ancestors: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Choose the tags to pretrain on for a target task.
-
-    Takes the tags that mean a class of the target, then those below it in WordNet, then those little above
-    it, up to --budget or until --pictures. Writes them as a vocabulary for recipes, and beside it a table
-    that says why each class is in or was left out.
-    """
-    if (budget is None) == (pictures is None):
-        raise click.UsageError("name either --budget or --pictures")
-    table = table or out.with_suffix(".tsv")
-    if table == out:
-        raise click.UsageError(f"--table: {table} is the vocabulary too; choose another")
-
-    from hpcscale.data.store import open_data
-    from hpcscale.files import check_output, marked
-    from hpcscale.labels import wordnet as nouns
-    from hpcscale.labels.build import Choice, walk
-    from hpcscale.labels.engineer import MARK, Wish, summary, write
-    from hpcscale.labels.engineer import engineer as choose
-    from hpcscale.labels.relations import read_targets
-    from hpcscale.labels.vocabulary import FORMAT
-
-    folder = wordnet or nouns.FOLDER
-    check_output(out, [data, target], marked(FORMAT.encode()))
-    check_output(table, [data, target, out], marked(MARK))
-    wish = Wish(read_targets(target, nouns.read(folder)), budget, pictures, up)
-    source = open_data(data)
-    with progress_bar() as progress:
-        records = walk(source, progress)
-        found = choose(source.tags, records, wish, Choice(use=use, ancestors=ancestors), folder=folder)
-    write(found, out, table, force)
-    told = {"file": str(out), "table": str(table)} | summary(found, wish)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else _engineered(told))
-    if told["exact_left_out"]:
-        click.echo(f"exact classes that the limit leaves out: {told['exact_left_out']}", err=True)
-    if pictures and told["pictures"] < pictures:
-        click.echo(f"there are no {pictures} pictures for this target, only {told['pictures']}", err=True)
-    if bare := told["unserved"]:
-        listed = ", ".join(map(shown_name, bare[:5])) + (", ..." if len(bare) > 5 else "")
-        click.echo(f"no class serves {len(bare)} of the {told['targets']} targets: {listed}", err=True)
 
 
 @labels.command()
@@ -245,17 +173,6 @@ def _print_summary(found: dict[str, Any], file: Path) -> None:
     click.echo(f"  {found['labels_per_sample']:.2f} classes in each of those, with ancestors")
     about = ", ".join(f"{key}: {value}" for key, value in found["about"].items())
     click.echo(f"  built with {shown_name(about)}")
-
-
-def _engineered(told: dict[str, Any]) -> str:
-    by_relation = ", ".join(f"{told[each]} {each}" for each in ("exact", "below", "above"))
-    return "\n".join([
-        f"{told['file']}",
-        f"  {told['classes']} classes for {told['targets']} targets: {by_relation}",
-        f"  {told['pictures']} of {told['samples']} pictures have one of them",
-        *(f"  {classes} left out: {reason}" for reason, classes in told["left_out"].items()),
-        f"  why: {told['table']}",
-    ])  # fmt: skip
 
 
 def _print_class(found: dict[str, Any]) -> None:
