@@ -48,6 +48,5 @@ def classes(file: Path, listed: Path | None, skip_missing: bool, most: int, out:
         click.echo(f"{file}: there are only {found} other classes, not {most}", err=True)
     if never:
         few = f"{len(never)} of the classes, such as {never[0]!r:.80}"
-        why = "no tag selects them, and classes below them, which could, are not in the list"
-        click.echo(f"{out}: no picture can have {few}: {why}", err=True)
+        click.echo(f"{out}: no picture can have {few}: no tag selects them or a class below them", err=True)
     click.echo(f"{out}: {len(chosen)} classes of {len(vocabulary.classes)}, {len(ids)} of them listed")

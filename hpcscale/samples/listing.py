@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcscale.catalogue import Catalogue, Entry, Selection
+from hpcscale.catalogue import Catalogue, Entry
+from hpcscale.choice import Selection
 from hpcscale.data.manifest import read_manifest, read_plan
 from hpcscale.files import FileError
 from hpcscale.labels import restrict
