@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.engineer import engineer
 from hpcscale.cli.lists import classes
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
@@ -26,6 +27,7 @@ def labels() -> None:
 
 
 labels.add_command(classes)
+labels.add_command(engineer)
 
 
 @labels.command()
