@@ -26,9 +26,7 @@ def plan(
 ) -> None:
     """Show what each rank of a run will read.
 
-    It plans the run of a recipe, from the places that it would read.
-
-    The first 100 steps are planned, or an epoch if that is shorter. Bytes are those of the samples, by the
+    The first 100 steps of the recipe are planned, or an epoch if that is shorter. Bytes are those of the samples, by the
     mean of their shards, since no picture is looked at. A block is data.block consecutive samples; without
     that key, a sample.
     """
