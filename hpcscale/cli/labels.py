@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -22,6 +23,9 @@ def labels() -> None:
 
     A vocabulary also says which class is a parent of which.
     """
+
+
+labels.add_command(precision)
 
 
 @labels.command()
