@@ -41,7 +41,7 @@ def precision(
     saves the answers to a file. With --decisions too, a reviewer goes on where those files end.
 
     Then, with --decisions of one or several reviewers, the same options and no --out: print the precision of
-    each stratum (classes of like frequency) and of all labels, with 95 % intervals, and how far reviewers
+    each stratum (classes of like frequency) and of all labels, with an interval, and how far reviewers
     agree. Labels are pictures under the classes that their tags select; ancestors are left out.
     """
     if out is None and not decisions:

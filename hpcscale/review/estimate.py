@@ -3,7 +3,7 @@
 In: counts of answers in each stratum of a draw. Out: estimates for the whole data. Pure functions.
 
 A stratum: exact limits from the hypergeometric distribution, as Clopper and Pearson (1934) from the binomial.
-They hold at least the confidence that they state, and know that the data is finite: where every label was
+They hold the truth at least as often as they state, and know that the data is finite: where every label was
 looked at, nothing is open.
 
 All strata: the precision of each, weighted by its labels. Its limits lie as far away as the limits of the
@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-CONFIDENCE = 0.95
+# Of 100 intervals that hold their truth with 95 %, fewer than 95 do every third time. With this, so few are
+# rare; the price is a width of 14 %.
+CONFIDENCE = 0.975
 
 
 class Interval(NamedTuple):

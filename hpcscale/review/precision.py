@@ -20,7 +20,7 @@ from hpcscale.labels import vocabulary as vocabularies
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.pairs import Decision, string, views
 from hpcscale.review.draw import Draw, Stratum, draw, walk
-from hpcscale.review.estimate import Interval, agreement, alpha, combine, exact, kappa
+from hpcscale.review.estimate import CONFIDENCE, Interval, agreement, alpha, combine, exact, kappa
 from hpcscale.text import shown
 
 VERDICTS = ("yes", "no", "unsure")
@@ -165,6 +165,7 @@ def as_json(found: Measured) -> dict[str, Any]:
         "drawn": sum(row.stratum.drawn for row in found.rows),
         **_counts(found.rows),
         **_limits(found.precision),
+        "confidence": CONFIDENCE,
         "unsure_share": found.unsure,
         "precision_if_unsure_wrong": found.if_wrong,
         "precision_if_unsure_right": found.if_right,
@@ -189,7 +190,7 @@ def _limits(found: Interval | None) -> dict[str, float | None]:
 
 def as_text(found: Measured) -> str:
     head = f"{'samples a class':<20}{'classes':>9}{'labels':>15}{'drawn':>7}{'yes':>6}{'no':>6}{'unsure':>8}"
-    lines = [f"{head}  precision, 95 % interval"]
+    lines = [f"{head}  precision, {CONFIDENCE:.1%} interval"]
     for row in found.rows:
         stratum = row.stratum
         name = f"{stratum.least:,} to {stratum.below - 1:,}"

@@ -1,4 +1,4 @@
-"""Which labels are drawn: strata, parts, every label alike, spread over classes, a pure function of the seed."""
+"""Which labels are drawn: strata, their parts, every label alike, spread over classes, by the seed alone."""
 
 from collections import Counter
 

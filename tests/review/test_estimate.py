@@ -8,33 +8,34 @@ from sklearn.metrics import cohen_kappa_score
 
 from hpcscale.pairs import Decision
 from hpcscale.review.draw import Draw, draw
-from hpcscale.review.estimate import Interval, agreement, alpha, combine, exact, kappa
+from hpcscale.review.estimate import CONFIDENCE, Interval, agreement, alpha, combine, exact, kappa
 from hpcscale.review.precision import of_answers
 
 SIZES = [4000, 1500, 900, 400, 250, 120, *[60] * 8, *[12] * 25, *[4] * 40]
 TRIALS = 100
+ERROR = (1 - CONFIDENCE) / 2  # of each side
 
 
 @pytest.mark.parametrize(("labels", "drawn"), [(40, 15), (61, 60), (30, 1), (25, 25)])
-def test_exact_limits_hold_95_percent_whatever_the_truth(labels, drawn):
+def test_exact_limits_hold_the_truth_as_often_as_they_state_whatever_it_is(labels, drawn):
     found = [exact(yes, drawn, labels) for yes in range(drawn + 1)]
     for right in range(labels + 1):
         held = [each.low <= right / labels <= each.high for each in found]
         chances = stats.hypergeom.pmf(np.arange(drawn + 1), labels, right, drawn)
-        assert chances[held].sum() >= 0.95 - 1e-12
+        assert chances[held].sum() >= CONFIDENCE - 1e-12
     for yes, each in enumerate(found):  # and no limit could be closer
         low, high = round(each.low * labels), round(each.high * labels)
         if low > yes:
-            assert stats.hypergeom.sf(yes - 1, labels, low - 1, drawn) <= 0.025
+            assert stats.hypergeom.sf(yes - 1, labels, low - 1, drawn) <= ERROR
         if high < labels - (drawn - yes):
-            assert stats.hypergeom.cdf(yes, labels, high + 1, drawn) <= 0.025
+            assert stats.hypergeom.cdf(yes, labels, high + 1, drawn) <= ERROR
 
 
 def test_of_billions_the_limits_are_those_of_clopper_and_pearson():
     for yes, drawn in ((0, 30), (17, 20), (160, 200), (8001, 10_000), (50, 50)):
         found = exact(yes, drawn, 3_500_000_000)
-        low = stats.beta.ppf(0.025, yes, drawn - yes + 1) if yes else 0
-        high = stats.beta.ppf(0.975, yes + 1, drawn - yes) if yes < drawn else 1
+        low = stats.beta.ppf(ERROR, yes, drawn - yes + 1) if yes else 0
+        high = stats.beta.ppf(1 - ERROR, yes + 1, drawn - yes) if yes < drawn else 1
         assert found == pytest.approx((yes / drawn, low, high), abs=1e-6)
 
 
@@ -79,11 +80,9 @@ def test_a_planted_noise_of_20_percent_lies_in_its_interval_in_95_of_100_trials(
         widths.append(found.high - found.low)
     strata = [row.stratum for row in measured.rows]
     assert len(strata) == 4
-    variance = sum(
-        (s.labels / len(labels)) ** 2 * 0.16 / s.drawn * (1 - s.drawn / s.labels) for s in strata
-    )
+    variance = sum((s.labels / len(labels)) ** 2 * 0.16 / s.drawn * (1 - s.drawn / s.labels) for s in strata)
     assert held >= 95
-    assert np.mean(widths) < 1.1 * 2 * 1.96 * np.sqrt(variance)
+    assert np.mean(widths) < 1.1 * 2 * stats.norm.ppf(1 - ERROR) * np.sqrt(variance)
 
 
 def test_the_estimate_has_no_bias_where_rare_classes_are_noisier(rows):
