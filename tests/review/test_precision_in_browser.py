@@ -264,5 +264,5 @@ def test_nothing_is_loaded_and_no_error_is_raised(tmp_path, chromium):
     assert chromium.run("return document.querySelectorAll('img[src=x]').length") == 0
     fetched = chromium.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [name for name in fetched if not re.match("data:|blob:", name)] == []
-    saved = chromium.downloaded(f"labels-{re.sub(r'[^\w-]+', '_', odd)}.jsonl")
+    saved = chromium.downloaded("labels-" + re.sub(r"[^\w-]+", "_", odd) + ".jsonl")
     assert measure(asked, [saved]).reviewers == {odd: 4}
