@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hpcscale.cli.terminal import ANY, AS_JSON, FILE, FOLDER, OUT, progress_bar, stop
+from hpcscale.cli.terminal import ANY, AS_JSON, FILE, FOLDER, OUT, SELECTION, progress_bar, stop
 
 SHOWN = 20  # missing pictures that are listed on stderr
 
@@ -20,6 +20,7 @@ SHOWN = 20  # missing pictures that are listed on stderr
               help="Labels to draw.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), default=0, show_default=True,
               help="Another one draws other labels.")  # fmt: skip
+@SELECTION
 @click.option("--out", type=OUT, help="Write the page for reviewers here (HTML).")
 @click.option("--decisions", type=FILE, multiple=True, help="Answers of a reviewer (JSONL); may be repeated.")
 @click.option("--wordnet", type=ANY, help="Folder of WordNet, for definitions.  [/usr/share/wordnet]")
@@ -29,6 +30,7 @@ def precision(
     vocabulary: Path,
     sample: int,
     seed: int,
+    selection: str | None,
     out: Path | None,
     decisions: tuple[Path, ...],
     wordnet: Path | None,
@@ -52,9 +54,11 @@ def precision(
     from hpcscale.review import page
     from hpcscale.review import precision as measuring
 
-    asked = measuring.Asked(data, vocabulary, sample, seed)
+    chosen = None if selection is None else Path(selection)
+    asked = measuring.Asked(data, vocabulary, sample, seed, chosen)
     if out is None:
-        found = measuring.measure(asked, decisions)
+        with progress_bar() as progress:
+            found = measuring.measure(asked, decisions, progress)
         click.echo(json.dumps(measuring.as_json(found)) if as_json else measuring.as_text(found))
         return
     with progress_bar() as progress:

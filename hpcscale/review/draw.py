@@ -1,6 +1,6 @@
 """The draw: of which labels of a data set people are asked whether they are right.
 
-In: a data set, walked twice in chunks, and a vocabulary. Out: `Draw`: strata, and the drawn labels. A label
+In: samples and their own classes, walked twice in chunks. Out: `Draw`: strata, and the drawn labels. A label
 is a sample under one of its own classes: those that its tags select, without ancestors.
 
 Strata are classes of like frequency. Each gets a part of the draw that goes with the square root of its
@@ -10,8 +10,8 @@ every k-th is drawn from a random start (systematic sampling). So every label of
 same probability, exactly drawn / labels, and the draw is spread over the classes as their labels are: of a
 class that holds 2.5 drawn ones on average, 2 or 3 are drawn. Which of a class is random.
 
-The draw is a pure function of seed, data and vocabulary. Memory: the drawn labels, a number for each class
-and a chunk of the data.
+The draw is a pure function of seed, data, vocabulary and selection. Memory: the drawn labels, a number for
+each class and a chunk of the data.
 """
 
 import heapq
@@ -24,19 +24,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale import ops
 from hpcscale.data.order import permute
-from hpcscale.data.store import DataSet
 from hpcscale.files import FileError, Usage
-from hpcscale.labels.build import CHUNK
-from hpcscale.labels.hierarchy import csr
-from hpcscale.labels.vocabulary import Vocabulary, tag_classes
+from hpcscale.ops import Ids, Offsets
 from hpcscale.samples.grouping import by_class, count
 
 # Samples of a class at which the next stratum begins; the first two bound the long tail of `labels stats`.
 EDGES = (20, 100, *(10**power for power in range(3, 13)))
 # Walks the samples in chunks: ids (n,) int64, then their own classes in CSR form.
-Walk = Callable[[], Iterable[tuple[NDArray[np.int64], ops.Offsets, ops.Ids]]]
+Walk = Callable[[], Iterable[tuple[NDArray[np.int64], Offsets, Ids]]]
 
 
 class Stratum(NamedTuple):
@@ -57,18 +53,6 @@ class Draw(NamedTuple):
     id: str  # of the page: says how it was drawn, and identifies strata and labels
     strata: list[Stratum]  # the rarest classes first
     labels: list[Label]  # in random order: those that a reviewer comes to first are a smaller draw
-
-
-def walk(data: DataSet, vocabulary: Vocabulary) -> Walk:
-    """All samples of a data set."""
-    closure = ops.Closure(tag_classes(vocabulary, data.tags), *csr([()] * len(vocabulary.classes)))
-
-    def chunks() -> Iterator[tuple[NDArray[np.int64], ops.Offsets, ops.Ids]]:
-        for start in range(0, data.samples, CHUNK):
-            samples = np.arange(start, min(start + CHUNK, data.samples))
-            yield samples, *closure.labels(*data.tag_rows(samples))
-
-    return chunks
 
 
 def draw(chunks: Walk, names: Sequence[str], digest: str, total: int, seed: int = 0) -> Draw:

@@ -48,11 +48,11 @@ def write(
     """Draw, and write the page `out`.
 
     decisions: answers given before; a reviewer sees those with the own name. lexicon: WordNet's folder, for
-    definitions; by default the usual one, if it is there. Raises DataError, VocabularyError, PairsError and
+    definitions; by default the usual one, if it is there. Raises what `Asked.draw` does, PairsError and
     WordNetError; then nothing is written. Memory: the draw and a block of pictures.
     """
-    check_output(out, [asked.data, asked.vocabulary, *decisions], marked(MARK))
-    data, vocabulary, drawn = asked.draw()
+    check_output(out, [asked.data, asked.vocabulary, asked.selection, *decisions], marked(MARK))
+    data, vocabulary, drawn = asked.draw(progress)
     answers = read_answers(decisions, drawn, vocabulary.classes)
     samples = np.array(list(dict.fromkeys(label.sample for label in drawn.labels)), np.int64)
     number = {sample: index for index, sample in enumerate(samples.tolist())}

@@ -8,19 +8,23 @@ time may be left out. Yes: what the label says is in the picture. Of a label, wh
 reviewers say counts; without such a majority nobody can say. Labels without an answer count as not drawn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hpcscale.config import Selection
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.labels import vocabulary as vocabularies
-from hpcscale.labels.vocabulary import Vocabulary
+from hpcscale.labels.vocabulary import Vocabulary, load
+from hpcscale.ops import Ids, Offsets
 from hpcscale.pairs import Decision, string, views
-from hpcscale.review.draw import Draw, Stratum, draw, walk
+from hpcscale.progress import Progress, none
+from hpcscale.review.draw import Draw, Stratum, draw
 from hpcscale.review.estimate import CONFIDENCE, Interval, agreement, alpha, combine, exact, kappa
+from hpcscale.samples.selection import Selected, read
 from hpcscale.text import shown
 
 VERDICTS = ("yes", "no", "unsure")
@@ -35,11 +39,20 @@ class Asked(NamedTuple):
     vocabulary: Path
     sample: int  # labels to draw
     seed: int = 0
+    selection: Path | None = None
 
-    def draw(self) -> tuple[DataSet, Vocabulary, Draw]:
-        data, vocabulary = open_data(self.data), vocabularies.load(self.vocabulary)
-        chunks = walk(data, vocabulary)
-        return data, vocabulary, draw(chunks, vocabulary.classes, data.digest, self.sample, self.seed)
+    def draw(self, progress: Progress = none) -> tuple[DataSet, Vocabulary, Draw]:
+        """The data set, the classes that the selection leaves, and the draw. Raises DataError,
+        VocabularyError and ConfigError."""
+        data, chosen = open_data(self.data), read(self.selection) if self.selection else Selection()
+        selected = Selected(data, chosen, load(self.vocabulary), progress=progress)
+
+        def chunks() -> Iterator[tuple[NDArray[np.int64], Offsets, Ids]]:
+            for rows in selected.chunks():
+                yield rows.samples, rows.offsets, rows.classes
+
+        names = selected.vocabulary.classes
+        return data, selected.vocabulary, draw(chunks, names, data.digest, self.sample, self.seed)
 
 
 class Row(NamedTuple):
@@ -75,10 +88,10 @@ class Measured(NamedTuple):
     couples: list[Couple]
 
 
-def measure(asked: Asked, files: Sequence[Path]) -> Measured:
+def measure(asked: Asked, files: Sequence[Path], progress: Progress = none) -> Measured:
     """The precision of the labels. Raises PairsError, which names the line of an answer that is malformed or
     about another draw."""
-    _, vocabulary, drawn = asked.draw()
+    _, vocabulary, drawn = asked.draw(progress)
     return of_answers(drawn, read_answers(files, drawn, vocabulary.classes))
 
 
@@ -92,7 +105,7 @@ def read_answers(files: Iterable[Path], drawn: Draw, names: Sequence[str]) -> An
         if (page := string(values, "page")) != drawn.id:
             raise ValueError(
                 f"an answer to page {page!r:.80}, but this draw is {drawn.id}: give the data, vocabulary, "
-                "--sample and --seed that the page was drawn with"
+                "--selection, --sample and --seed that the page was drawn with"
             )
         sample, label = values.get("sample"), string(values, "label")
         if not isinstance(sample, int) or (sample, label) not in places:

@@ -208,6 +208,25 @@ def test_answers_to_another_draw_are_refused(tmp_path, asked):
         assert "this draw is sample-" in done.stderr
 
 
+def test_a_selection_narrows_what_is_drawn(tmp_path, asked):
+    (tmp_path / "classes.txt").write_text("cat\ncar\n")
+    (tmp_path / "names.txt").write_text("1.jpg\n2.jpg\n3.jpg\n")
+    (tmp_path / "s.toml").write_text(f'classes = "{tmp_path}/classes.txt"\nnames = "{tmp_path}/names.txt"\n')
+    out = tmp_path / "page.html"
+    assert run(asked, "--selection", tmp_path / "s.toml", "--out", out).exit_code == 0
+    page = json.loads(Reader(out).texts["page"])
+    shown = {(page["names"][name], page["classes"][c]["name"]) for name, c in page["labels"]}
+    assert shown == {("2.jpg", "cat"), ("3.jpg", "cat")}
+    chosen = asked._replace(selection=tmp_path / "s.toml")
+    _, vocabulary, drawn = chosen.draw()
+    (tmp_path / "a.jsonl").write_text(answer(drawn, vocabulary.classes, 0, "yes"))
+    assert measure(chosen, [tmp_path / "a.jsonl"]).precision.value == 1
+    assert "this draw is" in run(asked, "--decisions", tmp_path / "a.jsonl").stderr
+    assert (
+        "is an input" in run(asked, "--selection", tmp_path / "s.toml", "--out", tmp_path / "s.toml").stderr
+    )
+
+
 def test_neither_page_nor_answers_is_wrong_usage(asked):
     assert "--out to draw a page, or --decisions to measure" in run(asked).stderr
     assert run(asked).exit_code == 2
