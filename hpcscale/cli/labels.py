@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.lists import classes
 from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
@@ -25,7 +26,8 @@ def labels() -> None:
     """
 
 
-labels.add_command(precision)
+for command in (classes, precision):
+    labels.add_command(command)
 
 
 @labels.command()

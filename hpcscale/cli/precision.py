@@ -54,8 +54,7 @@ def precision(
     from hpcscale.review import page
     from hpcscale.review import precision as measuring
 
-    chosen = None if selection is None else Path(selection)
-    asked = measuring.Asked(data, vocabulary, sample, seed, chosen)
+    asked = measuring.Asked(data, vocabulary, sample, seed, selection)
     if out is None:
         with progress_bar() as progress:
             found = measuring.measure(asked, decisions, progress)

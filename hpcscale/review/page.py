@@ -51,7 +51,8 @@ def write(
     definitions; by default the usual one, if it is there. Raises what `Asked.draw` does, PairsError and
     WordNetError; then nothing is written. Memory: the draw and a block of pictures.
     """
-    check_output(out, [asked.data, asked.vocabulary, asked.selection, *decisions], marked(MARK))
+    selection = Path(asked.selection) if asked.selection else None
+    check_output(out, [asked.data, asked.vocabulary, selection, *decisions], marked(MARK))
     data, vocabulary, drawn = asked.draw(progress)
     answers = read_answers(decisions, drawn, vocabulary.classes)
     samples = np.array(list(dict.fromkeys(label.sample for label in drawn.labels)), np.int64)

@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     vocabulary: Path
     sample: int  # labels to draw
     seed: int = 0
-    selection: Path | None = None
+    selection: str | None = None  # a file, or a name of the catalogue
 
     def draw(self, progress: Progress = none) -> tuple[DataSet, Vocabulary, Draw]:
         """The data set, the classes that the selection leaves, and the draw. Raises DataError,

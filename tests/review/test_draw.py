@@ -73,6 +73,14 @@ def test_every_label_of_a_stratum_is_drawn_as_often(rows):
         assert spread / stratum.labels < 1 + 5 * np.sqrt(2 / stratum.labels), index
 
 
+def test_a_rare_class_is_drawn_as_often_as_its_labels_are():
+    rows = [[0]] * 19 + [[1]]
+    times = sum(
+        any(label.c for label in draw(walk_of(rows), "ab", "", 2, seed).labels) for seed in range(900)
+    )
+    assert abs(times / 900 - 2 / 20) < 4 * np.sqrt(0.1 * 0.9 / 900)
+
+
 def test_the_draw_is_spread_over_the_classes(rows):
     for seed in range(20):
         found = drawn_of(rows, 150, seed)

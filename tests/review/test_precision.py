@@ -217,7 +217,7 @@ def test_a_selection_narrows_what_is_drawn(tmp_path, asked):
     page = json.loads(Reader(out).texts["page"])
     shown = {(page["names"][name], page["classes"][c]["name"]) for name, c in page["labels"]}
     assert shown == {("2.jpg", "cat"), ("3.jpg", "cat")}
-    chosen = asked._replace(selection=tmp_path / "s.toml")
+    chosen = asked._replace(selection=str(tmp_path / "s.toml"))
     _, vocabulary, drawn = chosen.draw()
     (tmp_path / "a.jsonl").write_text(answer(drawn, vocabulary.classes, 0, "yes"))
     assert measure(chosen, [tmp_path / "a.jsonl"]).precision.value == 1

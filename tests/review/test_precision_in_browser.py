@@ -248,8 +248,10 @@ def test_a_missing_picture_is_not_answered(tmp_path, chromium, asked, monkeypatc
 def test_nothing_is_loaded_and_no_error_is_raised(tmp_path, chromium):
     odd = "<img src=x onerror=alert(1)>\u2028\"'&amp;<!--"
     asked = packed(tmp_path, {odd + ".jpg": [odd, "constructor"], "2.jpg": ["__proto__", odd]})
+    asked = asked._replace(data=asked.data.rename(tmp_path / f"<b>{odd}"))
     pages.write(asked, tmp_path / "page.html")
     chromium.open(tmp_path / "page.html")
+    assert chromium.text("#title").startswith("<b><img src=x onerror=alert(1)>\\u2028")
     chromium.run("window.broken = []; addEventListener('error', e => broken.push(e.message))")
     chromium.type("#reviewer", odd)
     chromium.click("#begin")
