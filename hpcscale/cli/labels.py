@@ -10,6 +10,7 @@ import click
 
 from hpcscale.cli.engineer import engineer
 from hpcscale.cli.lists import classes
+from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -26,8 +27,8 @@ def labels() -> None:
     """
 
 
-labels.add_command(classes)
-labels.add_command(engineer)
+for command in (classes, engineer, precision):
+    labels.add_command(command)
 
 
 @labels.command()
