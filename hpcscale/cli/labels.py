@@ -1,4 +1,7 @@
-"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it."""
+"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it.
+
+`labels stats` and `labels noise` are in classes.py.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli import classes
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -22,6 +26,10 @@ def labels() -> None:
 
     A vocabulary also says which class is a parent of which.
     """
+
+
+for command in (classes.stats,):
+    labels.add_command(command)
 
 
 @labels.command()

@@ -22,6 +22,7 @@ CALLS = (
     "data upgrade old",
     "labels build NEW.json --data data --parents tree.tsv",
     "labels show vocabulary.json apple",
+    "labels stats vocabulary.json --data data --out NEW",
     "dedup hash pictures NEW.h5 --workers 1",
     "dedup print a.h5",
     "dedup search a.h5 b.h5 --out NEW.tsv",
