@@ -118,9 +118,9 @@ def _ends(title: str, found: Mapping[str, Any]) -> str:
     return f"{title}; {below}:\n\n{table(['class', 'samples', ''], rows)}"
 
 
-def _histogram(title: str, axis: str, histograms: Mapping[str, list[list[int]]]) -> str:
+def _histogram(title: str, axis: str, histograms: Mapping[str, list[tuple[int, int]]]) -> str:
     """Counts of several histograms side by side, the long end summed up."""
-    columns = {name: {value: number for value, number in pairs} for name, pairs in histograms.items()}
+    columns = {name: dict(pairs) for name, pairs in histograms.items()}
     values = sorted({value for counts in columns.values() for value in counts})
     shown, beyond = values[:ROWS], values[ROWS:]
     rows: list[list[Any]] = [
