@@ -12,6 +12,7 @@ and all draws use the finaliser of SplitMix64 (Steele, Lea, Flood 2014). Golden 
 both from drifting between releases: a drift would change every recipe's result.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -153,10 +154,20 @@ def draws(seed: int, epochs: NDArray[np.int64], samples: NDArray[np.int64], coun
 
     A pure function. The first columns stay the same when `count` grows.
     """
-    states = _mix(_mix(_words(seed ^ DRAW)) + epochs.view(np.uint64))
-    states = _mix(states + samples.view(np.uint64))
+    found = words(seed ^ DRAW, (epochs.view(np.uint64), samples.view(np.uint64)), count)
+    return (found >> np.uint64(32)).astype(np.uint32)
+
+
+def words(key: int, numbers: Iterable[NDArray[np.uint64]], count: int) -> NDArray[np.uint64]:
+    """Uniform 64-bit random words of what `numbers` say together, each (n,)  # -> (n, count) uint64
+
+    A pure function. The first columns stay the same when `count` grows. `key` separates streams.
+    """
+    states = _mix(_words(key))
+    for each in numbers:
+        states = _mix(states + each)
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
-    return (_mix(states[:, None] + steps) >> np.uint64(32)).astype(np.uint32)
+    return _mix(states[:, None] + steps)
 
 
 def identities(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:
@@ -171,6 +182,19 @@ def identities(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:
 def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:
     """Uniform integers in [0, limit) from 32-bit draws; the bias is under limit / 2**32."""
     return (draw.astype(np.uint64) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
+
+
+def within(draw: NDArray[np.uint64], limits: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """Uniform integers in [0, limit) from 64-bit draws; the bias is under limit / 2**64  # (n,) -> (n,)
+
+    They are the upper words of the products, which are made from halves, since NumPy has only the lower ones.
+    """
+    half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
+    factors = np.asarray(limits, np.int64).view(np.uint64)
+    high, low, top, rest = draw >> half, draw & mask, factors >> half, factors & mask
+    left = high * rest + (low * rest >> half)
+    right = low * top + (left & mask)
+    return (high * top + (left >> half) + (right >> half)).view(np.int64)
 
 
 def _feistel(
