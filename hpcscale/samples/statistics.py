@@ -20,6 +20,7 @@ from hpcscale.labels.hierarchy import Hierarchy, csr, depths, fan_outs
 from hpcscale.labels.vocabulary import Vocabulary, tag_classes
 from hpcscale.ops import Ids, Offsets
 from hpcscale.progress import Progress, none
+from hpcscale.samples.sampling import classes_seen, entropy
 
 # Walks samples in chunks: row i of a chunk is the own classes of a sample, in CSR form, each once.
 Rows = Callable[[], Iterable[tuple[Offsets, Ids]]]
@@ -114,56 +115,20 @@ def count(rows: Rows, tree: Hierarchy) -> Counts:
     return Counts(samples, samples - int(sizes[0, 0]), holds[0], holds[1], sizes[0], sizes[1])
 
 
-def occurrences(offsets: Offsets, own: Ids, values: NDArray[np.float64], method: str) -> NDArray[np.float64]:
-    """How often each class is seen when each of these samples is seen as often as its classes make it be.
-
-    values (classes,). repeat: the largest value of a sample's classes; two-stage: their sum.  # (classes,)
-    """
-    lengths = np.diff(offsets)
-    filled = np.flatnonzero(lengths)
-    if not filled.size:
-        return np.zeros(values.size)
-    fold = np.maximum if method == "repeat" else np.add
-    times = fold.reduceat(values[own], offsets[filled])
-    return np.bincount(own, np.repeat(times, lengths[filled]), values.size).astype(np.float64, copy=False)
-
-
-def entropy(shares: NDArray[np.float64]) -> float:
-    """In bits; shares (classes,) that sum to 1, or all 0."""
-    found = shares[shares > 0]
-    return max(0.0, -float((found * np.log2(found)).sum()))
-
-
 def _second_walk(
     rows: Rows, counts: Counts, sampling: config.Sampling, most: NDArray[np.int64]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
     """How often each class is seen under every sampling, and together with which other of `most`."""
-    values = {name: _values(counts, sampling.model_copy(update={"name": name})) for name in SAMPLINGS}
+    samplings = {name: sampling.model_copy(update={"name": name}) for name in SAMPLINGS}
     seen = {name: np.zeros(counts.own.size) for name in SAMPLINGS}
     places = np.full(counts.own.size, -1, np.int64)
     places[most] = np.arange(most.size)
     together = np.zeros((most.size, most.size), np.int64)
     for offsets, own in rows():
         for name in SAMPLINGS:
-            seen[name] += occurrences(offsets, own, values[name], sampling.method)
+            seen[name] += classes_seen(samplings[name], counts.own, counts.labelled, offsets, own)
         _add_pairs(offsets, places[own], together)
     return seen, together + together.T
-
-
-def _values(counts: Counts, sampling: config.Sampling) -> NDArray[np.float64]:
-    """What each class adds to how often its samples are seen; see `occurrences`  # (classes,)"""
-    own = counts.own.astype(np.float64)
-    there = own > 0
-    if sampling.method == "two-stage":
-        # A class is drawn with probability p, and then one of its n samples: each of them with p / n.
-        chance = {"natural": own, "sqrt": np.sqrt(own), "uniform": there * 1.0}[sampling.name]
-        values: NDArray[np.float64] = np.divide(chance, own, out=np.zeros_like(own), where=there)
-        return values
-    frequency = own / max(1, counts.labelled)
-    threshold = sampling.threshold or (float(np.median(frequency[there])) if there.any() else 1.0)
-    times = np.divide(threshold, frequency, out=np.ones_like(own), where=there)
-    return {"natural": np.ones_like(own), "sqrt": np.maximum(1, np.sqrt(times)),
-            "uniform": np.maximum(1, times)}[sampling.name]  # fmt: skip
 
 
 def _add_pairs(offsets: Offsets, places: NDArray[np.int64], found: NDArray[np.int64]) -> None:
@@ -205,7 +170,7 @@ def _distribution(shares: NDArray[np.float64]) -> dict[str, float]:
     """How even a distribution is. head, tail: the share of labels that the most frequent 1 % of the classes
     that occur have, and the rarer half of them."""
     rising = np.sort(shares[shares > 0])
-    bits = entropy(shares)
+    bits = entropy(shares) / np.log(2)
     return {
         "entropy": bits,
         "effective_classes": 2.0**bits if rising.size else 0.0,

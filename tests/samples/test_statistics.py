@@ -108,10 +108,10 @@ def seen(lists, classes: int, name: str, method: str, threshold: float | None):
     threshold = threshold or np.median([n / labelled for n in own.values()])
     share = {c: threshold * labelled / n for c, n in own.items()}
     factor = {"natural": lambda x: 1.0, "sqrt": lambda x: max(1, x**0.5), "uniform": lambda x: max(1, x)}
-    chance = {"natural": lambda n: n, "sqrt": lambda n: n**0.5, "uniform": lambda n: 1.0}
+    chance = {"sqrt": lambda n: n**0.5, "uniform": lambda n: 1.0}
     times = [0.0] * classes
     for row in filter(None, lists):
-        if method == "repeat":
+        if method == "repeat" or name == "natural":  # which comes as it comes, whatever the method
             often = max(factor[name](share[c]) for c in row)
         else:
             often = sum(chance[name](own[c]) / own[c] for c in row)
