@@ -51,7 +51,6 @@ DEV = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "networkx>=3",
-    "scikit-learn>=1.5",
     "imagehash>=4.3",
     "pdqhash>=0.2.8",
     "ruff>=0.9",
@@ -60,7 +59,6 @@ DEV = [
 ]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
-    "scikit-learn>=1.5",
     "scipy>=1.13",
     "opencv-python-headless>=4.10",
 ]
@@ -74,7 +72,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hpcscale", "hpcscale.*"]),
-    package_data={"hpcscale": ["configs/*.toml", "dedup/*.html", "py.typed"]},
+    package_data={"hpcscale": ["configs/*.toml", "dedup/*.html", "review/*.html", "py.typed"]},
     ext_modules=[Extension("hpcscale._ops", sources=[])],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithTemplates},
     install_requires=[
@@ -90,6 +88,7 @@ setup(
         "pydantic>=2.8",
         "rich>=13.7",
         "safetensors>=0.4.5",
+        "scikit-learn>=1.5",
         "simplejpeg>=1.8",
         "torch>=2.13,<2.14",
     ],

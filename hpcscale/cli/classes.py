@@ -9,7 +9,11 @@ from typing import Any
 
 import click
 
-from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT_FOLDER, Number, progress_bar
+from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, Number, progress_bar
+from hpcscale.config import SETS
+from hpcscale.text import shown
+
+SHOWN = 20  # pictures and classes that are named on stderr
 
 
 @click.command()
@@ -48,3 +52,42 @@ def stats(vocabulary: Path, data: Path, out: Path | None, as_json: bool, **sampl
     click.echo(json.dumps(found.summary, ensure_ascii=False) if as_json else classes.text(found.summary))
     if out is not None and not as_json:
         click.echo(f"\n{out / 'stats.md'}")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--set", "which", type=click.Choice(SETS), default="train", show_default=True)
+@click.option("--class", "names", multiple=True, metavar="CLASS",
+              help="A class by name, tag or wnid; repeatable.  [default: the 20 most frequent]")  # fmt: skip
+@click.option("--classes", "file", type=FILE, help="File of classes, one name, tag or wnid a line.")
+@click.option("--clusters", type=click.IntRange(1, 100), default=5, show_default=True, metavar="K",
+              help="Clusters of a class.")  # fmt: skip
+@click.option("--bins", type=click.IntRange(1, 100), default=5, show_default=True, metavar="B",
+              help="Bins of distance, of equally many pictures.")  # fmt: skip
+@click.option("--tiles", type=click.IntRange(1, 1000), default=12, show_default=True, metavar="N",
+              help="Pictures shown of a bin.")  # fmt: skip
+@click.option("--most", type=click.IntRange(1, 10_000), default=500, show_default=True, metavar="N",
+              help="Pictures used of a class.")  # fmt: skip
+@click.option("--out", type=OUT, required=True, help="The page to write.")
+def noise(run: Path, out: Path, which: Any, names: tuple[str, ...], file: Path | None, **look: int) -> None:
+    """Write a page of each class's pictures, typical to odd.
+
+    Features from the newest checkpoint of RUN, k-means within each class, and bins of the distance to the
+    nearest centroid, as figure 2 of Sun et al. 2017: where labels are wrong, the last bins show it. Open the
+    page in a browser; it is one file and needs no server.
+    """
+    from hpcscale.review.clusters import Look
+    from hpcscale.review.noise import browse
+
+    if names and file is not None:
+        raise click.UsageError("name classes with --class or in a file with --classes, not both")
+    with progress_bar() as progress:
+        page = browse(run, out, which, file or names, Look(**look), progress)
+    for bad in page.bad[:SHOWN]:
+        click.echo(shown(f"{bad.name}: {bad.reason}"), err=True)
+    if page.bad:
+        click.echo(f"{len(page.bad)} pictures cannot be decoded and are left out", err=True)
+    if page.too_few:
+        few = ", ".join(page.too_few[:SHOWN]) + (", ..." if len(page.too_few) > SHOWN else "")
+        click.echo(f"left out, too few pictures: {shown(few)}", err=True)
+    click.echo(f"{out}: {len(page.classes)} classes, {page.pictures} pictures")

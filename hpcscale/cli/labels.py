@@ -28,7 +28,7 @@ def labels() -> None:
     """
 
 
-for command in (classes.stats,):
+for command in (classes.stats, classes.noise):
     labels.add_command(command)
 
 
