@@ -177,7 +177,11 @@ def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path
 def test_what_may_change_is_marked_where_it_is_defined() -> None:
     """How a run reports, where things lie, how fast it is, what it does about trouble; nothing that it
     computes."""
-    sections = {"data": {"train", "vocabulary", "validation", "drop"}, "input": {"threads", "prefetch"}}
+    sections = {
+        "data": {"train", "vocabulary", "validation", "drop", "index"},
+        "selection": {"classes", "names"},
+        "input": {"threads", "prefetch"},
+    }
     train = {"threads", "log_every", "checkpoint_every", "keep", "evaluate_every", "tensorboard"}
     trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}
     trouble |= {f"watchdog.{key}" for key in Config.model_fields["watchdog"].annotation.model_fields}

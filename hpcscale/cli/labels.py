@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcscale.cli import classes
+from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -28,7 +29,7 @@ def labels() -> None:
     """
 
 
-for command in (classes.stats, classes.noise):
+for command in (classes.stats, classes.noise, precision):
     labels.add_command(command)
 
 
