@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.sheet import spread
-
 FEW = 4  # pictures for each cluster and for each bin: classes with fewer are left out
 
 
@@ -22,7 +20,7 @@ class Look(NamedTuple):
 
     clusters: int = 5
     bins: int = 5
-    tiles: int = 12  # of each bin that are shown, evenly spread over it
+    tiles: int = 12  # of each bin that are shown, from its nearest picture to its farthest
     most: int = 500  # pictures of a class that are used: those with the smallest digests of their files
 
     @property
@@ -70,7 +68,7 @@ def sheet(name: str, total: int, samples: NDArray[np.int64], found: Clustered, l
     columns: list[dict[str, Any]] = []
     sizes = np.bincount(found.clusters, minlength=look.clusters).tolist()
     for rows in bins(found.distances, samples, look.bins):
-        tiles = rows[spread(len(rows), look.tiles)]
+        tiles = rows[np.linspace(0, len(rows) - 1, min(look.tiles, len(rows))).round().astype(np.int64)]
         columns.append({
             "pictures": len(rows),
             "from": float(found.distances[rows[0]]),

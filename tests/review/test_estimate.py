@@ -79,9 +79,7 @@ def test_a_planted_noise_of_20_percent_lies_in_its_interval_in_95_of_100_trials(
         widths.append(found.high - found.low)
     strata = [row.stratum for row in measured.rows]
     assert len(strata) == 4
-    variance = sum(
-        (s.labels / len(labels)) ** 2 * 0.16 / s.drawn * (1 - s.drawn / s.labels) for s in strata
-    )
+    variance = sum((s.labels / len(labels)) ** 2 * 0.16 / s.drawn * (1 - s.drawn / s.labels) for s in strata)
     assert held >= 95
     assert np.mean(widths) < 1.1 * 2 * 1.96 * np.sqrt(variance)
 
