@@ -57,6 +57,14 @@ class Data(Section):
     # File from `dedup drop`, one name a line: samples of `train` to leave out, of the held-out part too.
     drop: Annotated[Place | None, MAY_CHANGE] = None
 
+    @model_validator(mode="after")
+    def consistent(self) -> "Data":
+        if self.stratified and not self.held_out:
+            raise ValueError("'stratified' needs 'held_out', the share of each class")
+        if self.held_out_per_class is not None and (self.held_out or self.stratified):
+            raise ValueError("'held_out_per_class' stands instead of 'held_out' and 'stratified'")
+        return self
+
 
 class Selection(Section):
     # Which samples of a packed set are used. Nothing is copied. The samples are chosen by a keyed hash of the
@@ -74,6 +82,14 @@ class Selection(Section):
     classes: Annotated[Place | None, MAY_CHANGE] = None
     # File of names of samples, one a line, as `dedup drop` writes them: only these.
     names: Annotated[Place | None, MAY_CHANGE] = None
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Selection":
+        if self.size is not None and self.share is not None:
+            raise ValueError("'size' and 'share' say the same in two ways; give one")
+        if self.complement and self.size is None and self.share is None and self.names is None:
+            raise ValueError("'complement' of everything is nothing; it needs 'size', 'share' or 'names'")
+        return self
 
 
 class Noise(Section):
@@ -95,6 +111,14 @@ class Sampling(Section):
     # repeat only: classes that fewer than this share of the samples have are repeated; without it, the median
     # of all classes.
     threshold: float | None = Field(None, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Sampling":
+        if self.threshold is not None and (self.name == "natural" or self.method != "repeat"):
+            raise ValueError(
+                "'threshold' is about classes that are repeated: 'sqrt' or 'uniform' by 'repeat'"
+            )
+        return self
 
 
 class Input(Section):
@@ -229,6 +253,8 @@ class Divergence(Section):
 class Config(Section):
     data: Data
     selection: Selection = Selection()
+    # Which samples of data.validation are used.
+    validation: Selection = Selection()
     noise: Noise = Noise()
     sampling: Sampling = Sampling()
     input: Input = Input()
@@ -240,6 +266,19 @@ class Config(Section):
     train: Train
     divergence: Divergence = Divergence()
     watchdog: Watchdog = Watchdog()
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Config":
+        if self.data.block is not None and self.sampling.name != "natural":
+            raise ValueError(
+                f"data.block: samples in blocks come as they lie, which sampling.name = "
+                f"'{self.sampling.name}' does not allow; leave one of the two out"
+            )
+        if self.validation != Selection() and self.data.validation is None:
+            raise ValueError("validation: needs data.validation, of which it selects")
+        if self.validation.classes is not None:
+            raise ValueError("validation.classes: the classes are those of the selection that is trained on")
+        return self
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:

@@ -42,7 +42,7 @@ FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
 ONLY = {
     "horovod": "hpcscale/ranks/",
     "nvidia": "hpcscale/inputs/decoder.py",
-    "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py",
+    "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }

@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 44
+    assert len(numbers()) == 47
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 
@@ -180,6 +180,7 @@ def test_what_may_change_is_marked_where_it_is_defined() -> None:
     sections = {
         "data": {"train", "vocabulary", "validation", "drop", "index"},
         "selection": {"classes", "names"},
+        "validation": {"classes", "names"},
         "input": {"threads", "prefetch"},
     }
     train = {"threads", "log_every", "checkpoint_every", "keep", "evaluate_every", "tensorboard"}

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "hpcscale/grouping.hpp"
 #include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
 #include "hpcscale/phash.hpp"
@@ -46,6 +47,13 @@ template <typename T>
 std::span<const T> read(const py::array& array, const char* name) {
     expect<T>(array, name, 1);
     return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
+}
+
+// mutable_data() throws ValueError if the array is read-only.
+template <typename T>
+std::span<T> write(py::array& array, const char* name) {
+    expect<T>(array, name, 1);
+    return {static_cast<T*>(array.mutable_data()), static_cast<std::size_t>(array.size())};
 }
 
 // A NumPy array that takes over the memory of a vector; nothing is copied.
@@ -123,6 +131,19 @@ void bind_labels(py::module_& m) {
             const unlocked release;
             rows.fill(tags);
         });
+}
+
+template <typename Id>
+void bind_scatter(py::module_& m, const char* name) {
+    m.def(name, [](const py::array& offsets, const py::array& classes, const py::array& ids, py::array next,
+                   py::array out) {
+        const hpcscale::Lists rows = lists(offsets, classes);
+        const auto each = read<Id>(ids, "ids");
+        const auto places = write<std::int64_t>(next, "next");
+        const auto to = write<Id>(out, "out");
+        const py::gil_scoped_release release;
+        hpcscale::scatter<Id>(rows, each, places, to);
+    });
 }
 
 // --- pictures
@@ -281,6 +302,8 @@ void bind_search(py::module_& m) {
 
 PYBIND11_MODULE(_ops, m) {
     bind_labels(m);
+    bind_scatter<std::uint32_t>(m, "scatter_32");
+    bind_scatter<std::uint64_t>(m, "scatter_64");
     bind_pixels(m);
     bind_hashes(m);
     bind_search(m);

@@ -3,19 +3,37 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, PART, SOURCE, progress_bar, stop
+from hpcscale.cli.terminal import (
+    ANY,
+    AS_JSON,
+    FILE,
+    FOLDER,
+    OUT,
+    OUT_FOLDER,
+    PART,
+    SELECTION,
+    SETTINGS,
+    SOURCE,
+    VOCABULARY,
+    progress_bar,
+    stop,
+)
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
     from collections import Counter
 
+    from hpcscale.data.store import DataSet
     from hpcscale.data.verify import Problem
     from hpcscale.progress import Progress
+    from hpcscale.samples.selection import Selected
 
 SHOWN = 10  # kinds of losses that are listed
 
@@ -93,12 +111,22 @@ def ingest(
 
 @data.command()
 @click.argument("out", type=FOLDER)
+@SELECTION
+@VOCABULARY
 @AS_JSON
-def info(out: Path, as_json: bool) -> None:
-    """Show how much is in the data set OUT."""
+def info(out: Path, selection: str | None, vocabulary: Path | None, as_json: bool) -> None:
+    """Show how much is in the data set OUT.
+
+    With a vocabulary, samples that it gives no class are left out, as training leaves them out, and counted.
+    """
     from hpcscale.data.verify import info as read_info
 
     found = read_info(out)
+    if selection is not None or vocabulary is not None:
+        from hpcscale.samples.selection import info as of_selection
+
+        with _selected(out, selection, vocabulary) as (opened, selected):
+            found |= of_selection(opened, selected)
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -163,16 +191,21 @@ def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem
 @click.option(
     "--count", type=click.IntRange(1, 400), default=48, show_default=True, help="Pictures, evenly chosen."
 )
+@SELECTION
+@VOCABULARY
 @AS_JSON
-def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
+def show(
+    out: Path, sheet: Path, count: int, selection: str | None, vocabulary: Path | None, as_json: bool
+) -> None:
     """Draw a contact sheet of the data set OUT: pictures and tags."""
     from hpcscale.data import sheet as sheets
-    from hpcscale.data.store import open_data
     from hpcscale.files import PNG, check_output, marked
+    from hpcscale.samples.selection import spread
 
     check_output(sheet, [out], marked(PNG))
-    opened = open_data(out)
-    picture, shown = sheets.contact_sheet(opened, sheets.spread(opened.samples, count))
+    with _selected(out, selection, vocabulary) as (opened, selected):
+        samples = spread(selected, count)
+    picture, shown = sheets.contact_sheet(opened, samples)
     sheets.save(picture, sheet)
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
@@ -181,6 +214,35 @@ def show(out: Path, sheet: Path, count: int, as_json: bool) -> None:
         line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.start(tile.tags)}"
         click.echo(shown_name(line))
     click.echo(sheet)
+
+
+@data.command()
+@click.argument("file", metavar="RECIPE", type=ANY)
+@click.argument("out", type=OUT)
+@SETTINGS
+@PART
+def index(file: Path, out: Path, overrides: tuple[str, ...], part: tuple[int, int] | None) -> None:
+    """Write the file OUT, which says what a recipe trains on.
+
+    A recipe that leaves samples out of more than ten million, or draws some more often than others, names it
+    as data.index. It holds ids of samples, four bytes each: those that are trained on, and those of every
+    class. Smaller sets do without: training finds the same out when it starts.
+
+    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, and write into OUT.parts. When they
+    have ended, the command without --part does what is left, and joins all parts to OUT. After an
+    interruption or a kill, type the same command again.
+    """
+    from hpcscale import config
+    from hpcscale.samples.make import make_index
+
+    settings = config.load(file, overrides)
+    with progress_bar() as progress:
+        made = make_index(settings, out, part, progress)
+    if made is None or part is not None:
+        return
+    click.echo(f"{out}: {made.samples.length} samples to train on, {made.held_out.length} held out")
+    if made.tally.unlabelled:
+        click.echo(f"{made.tally.unlabelled} samples have no class of the vocabulary", err=True)
 
 
 @data.command()
@@ -197,6 +259,23 @@ def upgrade(out: Path) -> None:
     with progress_bar() as progress:
         written = upgrade_data(out, progress)
     click.echo(f"{out}: format 2, {written} shards were written anew")
+
+
+@contextmanager
+def _selected(
+    out: Path, selection: str | None, vocabulary: Path | None
+) -> Iterator[tuple["DataSet", "Selected"]]:
+    """The data set, and the samples of it that the options select."""
+    from hpcscale.config import Selection
+    from hpcscale.data.store import open_data
+    from hpcscale.labels.vocabulary import load
+    from hpcscale.samples.selection import Selected, read
+
+    opened = open_data(out)
+    chosen = read(Path(selection)) if selection is not None else Selection()
+    with progress_bar() as progress:
+        labels = load(vocabulary) if vocabulary is not None else None
+        yield opened, Selected(opened, chosen, labels, progress=progress)
 
 
 def _size(count: int) -> str:

@@ -41,7 +41,7 @@ def read(words: Sequence[str], exists: bool) -> Command:
     if out is None:
         raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
     settings = None
-    if words[0] == "train":
+    if "overrides" in values:
         settings, own = _recipe(values, context)
         paths = [path for path in paths if path != values["file"]] + own
     return Command(

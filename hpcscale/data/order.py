@@ -13,8 +13,8 @@ both from drifting between releases: a drift would change every recipe's result.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,20 @@ from numpy.typing import NDArray
 ROUNDS = 10
 GOLDEN = 0x9E3779B97F4A7C15
 # Separate the streams that come from one seed.
-SPLIT, EPOCH, DRAW, IDENTITY = 0x53504C4954, 0x45504F4348, 0x44524157, 0x4944
+SPLIT, EPOCH, DRAW = 0x53504C4954, 0x45504F4348, 0x44524157
+SELECT, HOLD = 0x53454C454354, 0x484F4C44
 
 
-def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint64]) -> NDArray[np.int64]:
+def permute(
+    indices: NDArray[np.int64],
+    samples: int,
+    key: int | NDArray[np.uint64],
+    ends: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """A keyed bijection of range(samples), evaluated at `indices`  # (n,) int64 -> (n,) int64
 
-    `key` is one number, or one per index (n,). Work and memory depend on n alone.
+    `key` is one number, or one per index (n,). Work and memory depend on n alone. With `ends` (n,), at most
+    `samples` and above their indices, each index has its own range(end), where it is a bijection too.
     Raises ValueError for indices outside the range and TypeError for indices that are not int64.
     """
     if indices.dtype != np.int64:
@@ -43,11 +50,12 @@ def permute(indices: NDArray[np.int64], samples: int, key: int | NDArray[np.uint
     keys = _mix((_words(key) if isinstance(key, int) else key) + _TURNS)
     values = _feistel(indices.view(np.uint64), bits, keys)
     # At least half of the domain lies inside the range, so each pass halves what is left, on average.
-    outside = np.flatnonzero(values >= samples)
+    limits = np.full(1, samples, np.uint64) if ends is None else ends.view(np.uint64)
+    outside = np.flatnonzero(values >= limits)
     while outside.size:
         walked = _feistel(values[outside], bits, keys if keys.shape[1] == 1 else keys[:, outside])
         values[outside] = walked
-        outside = outside[walked >= samples]
+        outside = outside[walked >= (limits if ends is None else limits[outside])]
     return values.view(np.int64)
 
 
@@ -64,16 +72,28 @@ def inverse(values: NDArray[np.int64], samples: int, key: int) -> NDArray[np.int
     return indices.view(np.int64)
 
 
+class Order(Protocol):
+    """The endless global sequence of training samples, as a pure function of the position."""
+
+    @property
+    def length(self) -> int:
+        """Samples in one epoch."""
+
+    def samples_at(self, positions: NDArray[np.int64], /) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sample ids and turns at positions of the sequence  # (n,) int64 -> two (n,) int64
+
+        A turn is a number that differs each time a sample comes: it keys what is drawn for the sample then.
+        """
+
+
 @dataclass(frozen=True)
-class Order:
-    """The endless global sequence of training samples, and the samples that training never sees.
+class Whole:
+    """The order of a whole data set, but for a held-out share; nothing else is left out.
 
     samples: number of samples of the data set
     seed: key of the sequence
     held_out: the share to hold out, exactly round(held_out * samples) samples
     split_seed: chooses which samples; the held-out part does not depend on `seed`
-    dropped: rising ids, int64, of samples that are in neither part; they do not change which of the others
-        are held out, and cost up to 24 bytes each
 
     Raises ValueError if no sample is left to train on.
     """
@@ -82,71 +102,48 @@ class Order:
     seed: int
     held_out: float = 0.0
     split_seed: int = 0
-    dropped: NDArray[np.int64] = field(
-        default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"held_out is a share in [0, 1), found {self.held_out}")
-        ids = self.dropped
-        if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids) <= 0).any():
-            raise ValueError(
-                f"dropped must be rising int64 ids, found {ids.dtype} of {ids.ndim} dimension(s)"
-            )
-        if ids.size and not 0 <= ids[0] <= ids[-1] < self.samples:
-            raise ValueError(f"dropped ids {ids[0]}..{ids[-1]} outside 0..{self.samples - 1}")
         if self.length < 1:
-            found = f"{self.samples} samples, held_out {self.held_out}, {ids.size} dropped"
-            raise ValueError(f"no sample left to train on: {found}")
-
-    @cached_property
-    def length(self) -> int:
-        """Samples in one epoch: those neither held out nor dropped."""
-        return self._split - int(np.searchsorted(self._gaps, self._split))
-
-    @cached_property
-    def held_out_length(self) -> int:
-        """Samples held out and not dropped."""
-        return self.samples - self.dropped.size - self.length
+            raise ValueError(f"no sample left to train on: {self.samples} samples, held_out {self.held_out}")
 
     @property
-    def _split(self) -> int:
-        """Places below it are the training part, the others the held-out part; both with dropped samples."""
-        return self.samples - round(self.held_out * self.samples)
+    def length(self) -> int:
+        """Samples in one epoch: those that are not held out."""
+        return self.samples - self.held_out_length
 
-    @cached_property
-    def _gaps(self) -> NDArray[np.int64]:
-        """The places of the dropped samples, rising  # (dropped,) int64"""
-        if self._split == self.samples:
-            return self.dropped
-        return np.sort(inverse(self.dropped, self.samples, self.split_seed ^ SPLIT))
-
-    @cached_property
-    def _before(self) -> NDArray[np.int64]:
-        """Of each gap, the number of places before it that are not gaps  # (dropped,) int64"""
-        return self._gaps - np.arange(self._gaps.size)
+    @property
+    def held_out_length(self) -> int:
+        return round(self.held_out * self.samples)
 
     def samples_at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sample ids and epochs at positions of the global sequence  # (n,) int64 -> two (n,) int64
-
-        Position p is the (p % length)-th sample of epoch p // length; a batch may cross epochs.
-        """
+        """Position p is the (p % length)-th sample of epoch p // length, which is the turn of the sample; a
+        batch may cross epochs."""
         epochs, indices = np.divmod(positions, np.int64(self.length))
-        keys = _mix(_words(self.seed ^ EPOCH) + epochs.view(np.uint64) * np.uint64(GOLDEN))
-        return self._parts(permute(indices, self.length, keys)), epochs
+        return self.parts(permute(indices, self.length, epoch_keys(self.seed, epochs))), epochs
 
     def held_out_samples(self) -> NDArray[np.int64]:
         """Ids of the held-out samples in a fixed random order  # (held_out_length,) int64"""
-        return self._parts(np.arange(self.length, self.length + self.held_out_length, dtype=np.int64))
+        return self.parts(np.arange(self.length, self.samples, dtype=np.int64))
 
-    def _parts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices below `length` are the training part, those above the held-out part, both without gaps."""
-        if self._gaps.size:  # the k-th place that is not a gap is k + the number of gaps before it
-            indices = indices + np.searchsorted(self._before, indices, side="right")
-        if self._split == self.samples:
+    def holds_out(self, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these samples are held out  # (n,) int64 -> (n,)"""
+        if not self.held_out_length:
+            return np.zeros(len(samples), np.bool_)
+        return inverse(samples, self.samples, self.split_seed ^ SPLIT) >= self.length
+
+    def parts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices below `length` are the training part, those above the held-out part."""
+        if not self.held_out_length:
             return indices
         return permute(indices, self.samples, self.split_seed ^ SPLIT)
+
+
+def epoch_keys(seed: int, epochs: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Keys of the permutations of epochs  # (n,) int64 -> (n,)"""
+    return _mix(_words(seed ^ EPOCH) + epochs.view(np.uint64) * np.uint64(GOLDEN))
 
 
 def draws(seed: int, epochs: NDArray[np.int64], samples: NDArray[np.int64], count: int) -> NDArray[np.uint32]:
@@ -170,13 +167,20 @@ def words(key: int, numbers: Iterable[NDArray[np.uint64]], count: int) -> NDArra
     return _mix(states[:, None] + steps)
 
 
-def identities(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:
-    """A keyed hash of each picture, from the digest of its original file  # (n, 16) -> (n,) uint64
+def subkeys(keys: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """An independent key for each (key, number)  # both of shapes that broadcast together"""
+    return _mix(_mix(keys) + numbers.view(np.uint64) * np.uint64(GOLDEN))
 
-    The same wherever the picture lies, and uniform: who takes all below a bound takes that share of them.
-    """
+
+def identities(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """One word for each picture, from the digest of its original file, wherever it lies  # (n, 16) -> (n,)"""
     halves = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2).astype(np.uint64, copy=False)
-    return _mix(_mix(halves[:, 0] + _mix(_words(seed ^ IDENTITY))) ^ halves[:, 1])
+    return _mix(halves[:, 0] + np.uint64(GOLDEN)) ^ halves[:, 1]
+
+
+def keyed(identities: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """A keyed hash of identities, uniform: those below a bound are that share of them  # (n,) -> (n,)"""
+    return _mix(_mix(_words(seed)) + identities)
 
 
 def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:
@@ -194,7 +198,8 @@ def within(draw: NDArray[np.uint64], limits: NDArray[np.int64] | int) -> NDArray
     high, low, top, rest = draw >> half, draw & mask, factors >> half, factors & mask
     left = high * rest + (low * rest >> half)
     right = low * top + (left & mask)
-    return (high * top + (left >> half) + (right >> half)).view(np.int64)
+    found: NDArray[np.int64] = (high * top + (left >> half) + (right >> half)).view(np.int64)
+    return found
 
 
 def _feistel(

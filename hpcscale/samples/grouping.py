@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.ops import Ids, Offsets
+from hpcscale.ops import Ids, Offsets, scatter
 
 Id = TypeVar("Id", bound=np.integer)
 
@@ -40,8 +40,10 @@ def by_class(
 ) -> tuple[NDArray[np.int64], NDArray[Id]]:
     """The ids of the rows of each class, in the order of the rows  # (total + 1,) int64, (classes.size,)
 
-    ids (rows,): any integer type, kept. The ids of class c are `found[starts[c]:starts[c + 1]]`.
+    ids (rows,): of an integer type of 32 or 64 bits, which is kept. The ids of class c are
+    `found[starts[c]:starts[c + 1]]`. Rows that do not fit into memory at once: see `ops.scatter`.
     """
-    starts = np.zeros(total + 1, np.int64)
-    np.cumsum(np.bincount(classes, minlength=total), out=starts[1:])
-    return starts, np.repeat(ids, np.diff(offsets))[np.argsort(classes, kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(count(offsets, classes, total))])
+    found = np.empty(classes.size, ids.dtype)
+    scatter(offsets, classes, ids, starts[:-1].copy(), found)
+    return starts, found

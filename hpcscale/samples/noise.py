@@ -7,6 +7,8 @@ the tag to be replaced)": class i becomes j with probability f_j / (1 - f_i), f 
 of a class. All is done in integers, so every machine draws the same.
 """
 
+from bisect import bisect_left, insort
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ from hpcscale.data.order import within, words
 from hpcscale.ops import Ids, Offsets
 
 NOISE = 0x4E4F495345  # separates these draws from others of the same picture
-ATTEMPTS = 64  # of "resample"; a sample that needs more has nearly all labels that there are
+ATTEMPTS = 8  # of "resample", before the classes that are left are looked for one by one
 
 
 class Noise:
@@ -82,12 +84,13 @@ class Noise:
     ) -> NDArray[np.int64]:
         """Drawn classes that their row neither had (`keys`, rising) nor was given for another label.
 
-        Where two labels of a row draw the same class at once, the lower label gets it. A label for which
-        nothing is found keeps its first draw: the row then has a class less.
+        Where two labels of a row draw the same class at once, the lower label gets it. A label for which no
+        class is left keeps its first draw: the row then has a class less.
         """
-        drawn = first = self._drawn(states, before, 1)
-        waiting = np.arange(drawn.size)
-        for attempt in range(2, ATTEMPTS + 2):
+        drawn = np.empty(before.size, np.int64)
+        waiting = np.arange(before.size)
+        for attempt in range(1, ATTEMPTS + 1):
+            drawn[waiting] = self._drawn(states[waiting], before[waiting], attempt)
             wanted = rows[waiting] + drawn[waiting]
             new, places = np.unique(wanted, return_index=True)
             fresh = places[~np.isin(new, keys, assume_unique=True)]
@@ -96,10 +99,23 @@ class Noise:
             if not waiting.size:
                 return drawn
             keys = keys[np.isin(keys // self._counts.size, rows[waiting] // self._counts.size)]
-            drawn = drawn.copy()
-            drawn[waiting] = self._drawn(states[waiting], before[waiting], attempt)
-        drawn[waiting] = first[waiting]
+        taken: list[int] = keys.tolist()
+        for i in waiting.tolist():
+            row = int(rows[i])
+            had = taken[bisect_left(taken, row) : bisect_left(taken, row + self._counts.size)]
+            drawn[i] = self._left(states[i : i + 1], before[i : i + 1], [key - row for key in had])
+            insort(taken, row + int(drawn[i]))
         return drawn
+
+    def _left(self, state: NDArray[np.uint64], before: Ids, had: list[int]) -> int:
+        """A class that is not among `had`, drawn by frequency; the first draw if there is none."""
+        counts = self._counts.copy()
+        counts[had] = 0
+        ends = np.cumsum(counts)
+        if not ends[-1]:
+            return int(self._drawn(state, before, 1)[0])
+        place = within(words(NOISE, (state, _unsigned(before)), ATTEMPTS + 2)[:, -1], ends[-1])
+        return int(np.searchsorted(ends, place[0], side="right"))
 
 
 def _unsigned(classes: Ids) -> NDArray[np.uint64]:

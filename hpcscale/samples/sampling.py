@@ -12,7 +12,7 @@ Both are pure functions of seed and position, in memory that depends on the numb
 that decides which sample comes is done in integers, so every machine sees the same sequence.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -65,7 +65,7 @@ def repeat_factors(counts: Counts, samples: int, name: Name, threshold: float | 
     return np.maximum(1.0, np.sqrt(ratios) if name == "sqrt" else ratios)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TwoStage:
     """A class by its weight, then any of its samples, with replacement.
 
@@ -96,7 +96,7 @@ class TwoStage:
         return np.cumsum((_weights(self.by_class.counts(), self.name) * WEIGHT).astype(np.int64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Repeated:
     """Every sample as often as its factor says: in each epoch the integer below or above it.
 
@@ -110,11 +110,11 @@ class Repeated:
     """
 
     once: Lists
-    factors: Factors = field(repr=False)
+    factors: Factors
     seed: int
 
     def __post_init__(self) -> None:
-        length = float(self.once.counts() @ (self._widths / WIDTH))
+        length = float(self.once.counts() @ self._each)
         if length >= LONGEST:
             raise ConfigError(f"sampling.threshold gives epochs of {length:.1e} samples: lower it")
 
@@ -133,10 +133,14 @@ class Repeated:
         return self.once.ids.take(places), positions
 
     @cached_property
+    def _each(self) -> Factors:
+        """The factor of each list  # (lists,)"""
+        return np.append(self.factors, np.ones(self.once.starts.size - 1 - self.factors.size))
+
+    @cached_property
     def _widths(self) -> NDArray[np.int64]:
-        """Of one sample of each list  # (lists,)"""
-        factors = np.append(self.factors, np.ones(self.once.starts.size - 1 - self.factors.size))
-        return np.rint(factors * WIDTH).astype(np.int64)
+        """How wide a sample of each list is  # (lists,)"""
+        return np.rint(self._each * WIDTH).astype(np.int64)
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:

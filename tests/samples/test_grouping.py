@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcscale.ops import scatter
 from hpcscale.samples.grouping import by_class, count, rarest
 
 TOTAL = 7
@@ -47,3 +48,26 @@ def test_by_class_keeps_the_order_of_the_rows(dtype: type, rows: list[list[int]]
     for c in range(TOTAL):
         expected = [100 + 3 * i for i, row in enumerate(rows) if c in row]
         assert found[starts[c] : starts[c + 1]].tolist() == expected
+
+
+def test_scatter_goes_on_with_the_next_rows() -> None:
+    rows = [[0, 2], [], [2], [1, 2], [0]]
+    starts, whole = by_class(*csr(rows), np.arange(5, dtype=np.int32), 3)
+    places, out = starts[:-1].copy(), np.empty(whole.size, np.int32)
+    for lo, hi in ((0, 2), (2, 2), (2, 5)):
+        scatter(*csr(rows[lo:hi]), np.arange(lo, hi, dtype=np.int32), places, out)
+    assert out.tolist() == whole.tolist()
+    assert places.tolist() == starts[1:].tolist()
+
+
+def test_scatter_names_what_does_not_fit() -> None:
+    rows, ids, places = csr([[0], [1]]), np.arange(2), np.array([0, 1])
+    with pytest.raises(IndexError, match=r"class 1: place 1 is outside \[0, 1\)"):
+        scatter(*rows, ids, places.copy(), np.empty(1, np.int64))
+    with pytest.raises(IndexError, match=r"row 1: class 1 is outside \[0, 1\)"):
+        scatter(*rows, ids, places[:1].copy(), np.empty(2, np.int64))
+    with pytest.raises(ValueError, match="2 rows, but 1 ids"):
+        scatter(*rows, ids[:1], places, np.empty(2, np.int64))
+    for wrong in (np.empty(2, np.float64), np.empty(2, np.int32)):
+        with pytest.raises(TypeError, match=f"found int64, {wrong.dtype}"):
+            scatter(*rows, ids, places, wrong)
