@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, Number, progress_bar
+from hpcscale.cli.terminal import AS_JSON, FILE, FOLDER, OUT, OUT_FOLDER, SELECTION, Number, progress_bar
 from hpcscale.config import SETS
 from hpcscale.text import shown
 
@@ -25,29 +25,46 @@ SHOWN = 20  # pictures and classes that are named on stderr
               help="How sqrt and uniform are sampled, as in [sampling] of a recipe.")  # fmt: skip
 @click.option("--threshold", type=Number(0, 1, min_open=True), metavar="T",
               help="repeat: as in a recipe.  [default: median frequency of the classes]")  # fmt: skip
+@SELECTION
+@click.option("--noise", type=Number(0, 1), default=0.0, metavar="P",
+              help="Replace this share of the labels, as [noise] of a recipe does.")  # fmt: skip
 @click.option("--out", type=OUT_FOLDER, help="Folder for tables, plots and a row for every class.")
 @AS_JSON
-def stats(vocabulary: Path, data: Path, out: Path | None, as_json: bool, **sampling: Any) -> None:
+def stats(
+    vocabulary: Path,
+    data: Path,
+    selection: str | None,
+    noise: float,
+    out: Path | None,
+    as_json: bool,
+    **sampling: Any,
+) -> None:
     """Show the long tail: how often classes come in a data set.
 
     Counts the samples of every class of VOCABULARY, labels per picture before and after ancestors are added,
     depth and children of the hierarchy, pairs of classes on one picture, and how evenly classes are seen
-    under each sampling. Samples without a class are told and not counted.
+    under each sampling. Samples without a class are told and not counted. Of a selection, or with noise, the
+    whole data set is told beside it.
     """
     from hpcscale import config
     from hpcscale.data.store import open_data
     from hpcscale.labels.vocabulary import load
     from hpcscale.report import classes
-    from hpcscale.samples.statistics import measure, own_rows
+    from hpcscale.samples.selection import read
+    from hpcscale.samples.statistics import Choice, of_data
+    from hpcscale.sections import check
 
+    given = Path(selection) if selection is not None else None
     if out is not None:
-        classes.check(out, [vocabulary, data])
+        classes.check(out, [vocabulary, data, given])
     labels, pictures = load(vocabulary), open_data(data)
     with progress_bar() as progress:
-        rows = own_rows(pictures, pictures.tags, labels, progress)
-        found = measure(rows, labels, config.Sampling(**sampling))
+        chosen = read(given) if given is not None else config.Selection()
+        choice = Choice(check(config.Sampling, sampling, "sampling"), chosen, config.Noise(share=noise))
+        found = of_data(pictures, labels, choice, progress)
     if out is not None:
-        about = f"{vocabulary} over {data}"
+        part = [f"selection {selection}"] * bool(selection) + [f"noise {noise:g}"] * bool(noise)
+        about = ", ".join([f"{vocabulary} over {data}", *part])
         classes.write(out, about, found.summary, found.columns)
     click.echo(json.dumps(found.summary, ensure_ascii=False) if as_json else classes.text(found.summary))
     if out is not None and not as_json:

@@ -48,8 +48,8 @@ JFT = {
 }
 FACTS = {
     "samples": "samples",
-    "labelled": "samples with a class",
-    "unlabelled": "samples without one, not counted below",
+    "unlabelled": "samples without a class, left out",
+    "labelled": "samples counted below",
     "labels": "labels",
     "labels_per_picture": "labels per picture",
     "labels_per_picture_closed": "labels per picture, with ancestors",
@@ -84,9 +84,14 @@ def write(folder: Path, about: str, summary: Mapping[str, Any], columns: Columns
 
 def text(summary: Mapping[str, Any]) -> str:
     """Markdown tables that can be read on a terminal."""
-    facts = [[name, _number(summary[key]), JFT.get(key)] for key, name in FACTS.items()]
+    whole = [summary["whole"]] if "whole" in summary else []
+    facts = [
+        [name, *(_number(each[key]) for each in (summary, *whole)), JFT.get(key)]
+        for key, name in FACTS.items()
+    ]
     parts = [
-        table(["", "here", "JFT-300M"], facts),
+        table(["", "here", *["whole set"] * len(whole), "JFT-300M"], facts),
+        _change(summary) if whole else "",
         _samplings(summary),
         _ends("Classes by samples", summary["closed"]),
         _ends("Classes by samples with a tag of their own", summary["own"]),
@@ -97,6 +102,16 @@ def text(summary: Mapping[str, Any]) -> str:
         _pairs(summary),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part)
+
+
+def _change(summary: Mapping[str, Any]) -> str:
+    noise = f", and {summary['noise']:.4g} of the labels were replaced" if summary["noise"] else ""
+    return (
+        f"{summary['labelled'] / max(1, summary['whole']['labelled']):.4g} of the labelled samples are "
+        f"selected{noise}. {summary['moved']:.4g} of the labels are of other classes than in the whole set "
+        "(half the sum of the differences of all shares), whose entropy is "
+        f"{summary['whole']['entropy']:.3f} bits."
+    )
 
 
 def _samplings(summary: Mapping[str, Any]) -> str:

@@ -32,14 +32,15 @@ from hpcscale.files import Usage, check_output, marked, replacing
 from hpcscale.ingest.transcode import thumbnail
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.mending import BadSample
-from hpcscale.labels.hierarchy import csr
 from hpcscale.labels.restrict import read_classes
-from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, did_you_mean, finder, load, tag_classes
+from hpcscale.labels.targets import OwnClasses
+from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, did_you_mean, finder, tag_classes
 from hpcscale.models import networks
 from hpcscale.models.networks import Trained
 from hpcscale.progress import Progress, none
 from hpcscale.review.clusters import LOOK, Look, cluster, sheet
 from hpcscale.samples import grouping
+from hpcscale.samples.chosen import open_vocabulary
 from hpcscale.text import shown as shown_name
 
 SIDE, QUALITY = 176, 70  # of a thumbnail, pixels; about 5 KB
@@ -83,8 +84,8 @@ def browse(
         raise Usage(f"{look.most} pictures of a class are too few for {look.clusters} clusters and "
                     f"{look.bins} bins; at least {look.least}")  # fmt: skip
     network = networks.load(run)
-    vocabulary = load(network.settings.data.vocabulary)
-    subset = open_set(network.settings, which)
+    vocabulary = open_vocabulary(network.settings)
+    subset = open_set(network.settings, which, vocabulary)
     classes = _wanted(vocabulary, wanted) or _frequent(subset, vocabulary)
     members = find_members(subset, vocabulary, classes, look.most, progress)
     if wanted:
@@ -178,10 +179,10 @@ def _wanted(vocabulary: Vocabulary, wanted: Sequence[str] | Path) -> list[int]:
 
 def _frequent(subset: Subset, vocabulary: Vocabulary) -> list[int]:
     """The classes that the tags of most samples select, without ancestors; of equal ones, the first."""
-    own = ops.Closure(tag_classes(vocabulary, subset.data.tags), *csr([()] * len(vocabulary.classes)))
+    own = OwnClasses(vocabulary, subset.data.tags)
     counts = np.zeros(len(vocabulary.classes), np.int64)
     for begin in range(0, len(subset.samples), CHUNK):
-        rows = own.labels(*subset.data.tag_rows(subset.samples[begin : begin + CHUNK]))
+        rows = own.classes(*subset.data.tag_rows(subset.samples[begin : begin + CHUNK]))
         counts += grouping.count(*rows, counts.size)
     order = np.argsort(-counts, kind="stable")
     return [c for c in order[:DEFAULT].tolist() if counts[c]]

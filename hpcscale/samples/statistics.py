@@ -8,19 +8,23 @@ Samples without a class are counted and left out of everything else, as `data.un
 training.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import config, ops
-from hpcscale.labels.build import Tagged, walk
-from hpcscale.labels.hierarchy import Hierarchy, csr, depths, fan_outs
-from hpcscale.labels.vocabulary import Vocabulary, tag_classes
+from hpcscale.data.order import keyed
+from hpcscale.data.store import DataSet
+from hpcscale.labels.hierarchy import Hierarchy, depths, fan_outs
+from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.ops import Ids, Offsets
 from hpcscale.progress import Progress, none
+from hpcscale.samples import grouping
+from hpcscale.samples.noise import Noise
 from hpcscale.samples.sampling import classes_seen, entropy
+from hpcscale.samples.selection import Selected
 
 # Walks samples in chunks: row i of a chunk is the own classes of a sample, in CSR form, each once.
 Rows = Callable[[], Iterable[tuple[Offsets, Ids]]]
@@ -30,6 +34,10 @@ EXTREMES = 10  # classes named at each end
 PAIRED = 1000  # classes of which pairs are counted, the most frequent: 8 MB of counts
 PAIRS = 20  # named
 BLOCK = 1 << 22  # pairs counted at a time
+# What is told of the whole data set beside a part of it.
+WHOLE = ("samples", "labelled", "unlabelled", "labels", "labels_per_picture", "labels_per_picture_closed",
+         "classes", "without_samples", "below_20", "below_100", "depth", "fan_out", "fan_out_mean", "entropy",
+         "distributions")  # fmt: skip
 
 
 class Statistics(NamedTuple):
@@ -48,25 +56,33 @@ class Counts(NamedTuple):
     per_picture_closed: NDArray[np.int64]
 
 
-def own_rows(data: Tagged, tags: Sequence[str], vocabulary: Vocabulary, progress: Progress = none) -> Rows:
-    """The rows of all samples of a data set. tags: its tag table."""
-    own = ops.Closure(tag_classes(vocabulary, tags), *csr([()] * len(vocabulary.classes)))
-    walks = 0
+class Choice(NamedTuple):
+    """What the statistics are of, as a recipe says it."""
 
-    def rows() -> Iterator[tuple[Offsets, Ids]]:
-        nonlocal walks
-        walks += 1
-        done = 0
-        for tag_offsets, tag_ids in walk(data)():
-            yield own.labels(tag_offsets, tag_ids)
-            done += len(tag_offsets) - 1
-            progress(f"walk {walks}", done, data.samples)
+    sampling: config.Sampling = config.Sampling()
+    selection: config.Selection = config.Selection()
+    noise: config.Noise = config.Noise()
 
-    return rows
+
+def of_data(data: DataSet, vocabulary: Vocabulary, choice: Choice, progress: Progress = none) -> Statistics:
+    """The statistics of a data set: of what a selection leaves of it, with noise.
+
+    Where there is either, "whole" is what they would be without both, and "moved" the share of labels that
+    are of other classes than there. Raises DataError, VocabularyError and ConfigError.
+    """
+    selected = Selected(data, choice.selection, vocabulary, progress=progress)
+    found = measure(_rows(selected, choice.noise), selected.vocabulary, choice.sampling)
+    found.summary.update(samples=data.samples, unlabelled=selected.tally.unlabelled, noise=choice.noise.share)
+    plain = Choice(choice.sampling)
+    if choice != plain:
+        whole = of_data(data, vocabulary, plain, progress)
+        found.summary["whole"] = {key: whole.summary[key] for key in WHOLE}
+        found.summary["moved"] = _moved(found, whole)
+    return found
 
 
 def measure(rows: Rows, vocabulary: Vocabulary, sampling: config.Sampling) -> Statistics:
-    """All there is to say, with `sampling` as the one that "entropy" is of."""
+    """All there is to say of these rows, with `sampling` as the one that "entropy" is of."""
     tree = vocabulary.hierarchy()
     counts = count(rows, tree)
     most = np.argsort(-counts.own, kind="stable")[:PAIRED]
@@ -113,6 +129,27 @@ def count(rows: Rows, tree: Hierarchy) -> Counts:
             sizes[which] += np.bincount(np.diff(starts), minlength=classes + 1)
     samples = int(sizes[0].sum())
     return Counts(samples, samples - int(sizes[0, 0]), holds[0], holds[1], sizes[0], sizes[1])
+
+
+def _rows(selected: Selected, noise: config.Noise) -> Rows:
+    if not noise.share:
+        return lambda: ((rows.offsets, rows.classes) for rows in selected.chunks())
+    total = len(selected.vocabulary.classes)
+    counts = np.zeros(total, np.int64)
+    for rows in selected.chunks():
+        counts += grouping.count(rows.offsets, rows.classes, total)
+    change = Noise(noise, counts)
+    return lambda: (
+        change(keyed(rows.pictures, noise.seed), rows.offsets, rows.classes) for rows in selected.chunks()
+    )
+
+
+def _moved(one: Statistics, other: Statistics) -> float:
+    """Half the sum of the differences between the shares of labels that are of each class."""
+    shares = dict(zip(other.columns["class"], other.columns["natural"], strict=True))
+    for name, share in zip(one.columns["class"], one.columns["natural"], strict=True):
+        shares[name] -= share
+    return float(sum(map(abs, shares.values()))) / 2
 
 
 def _second_walk(

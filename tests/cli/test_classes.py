@@ -60,11 +60,43 @@ def test_row_10_stats_has_the_keys_that_scripts_read(packed: Path) -> None:
     assert found["distributions"] != even["distributions"]
 
 
+def test_row_10_stats_tells_what_a_selection_and_noise_change(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("apple\n=pear\n")
+    (tmp_path / "two.toml").write_text(f'classes = "{tmp_path / "two.txt"}"\n')
+    chosen = ("--selection", tmp_path / "two.toml")
+    found = json.loads(stats(packed, *chosen, "--json").stdout)
+    assert (found["samples"], found["labelled"], found["unlabelled"]) == (7, 5, 2)
+    assert (found["classes"], found["whole"]["classes"]) == (2, 4)
+    assert found["whole"] == {key: json.loads(stats(packed, "--json").stdout)[key] for key in found["whole"]}
+    # apple 4/6, =pear 2/6 of the labels, where they were 4/7 and 2/7, and fruit 1/7
+    assert found["moved"] == pytest.approx(1 / 7)
+    # Where every label is replaced by another class, and there are two, they change places.
+    noisy = json.loads(stats(packed, *chosen, "--noise", 1, "--json").stdout)
+    assert noisy["noise"] == 1
+    before, after = ({one["class"]: one["samples"] for one in each["own"]["top"]} for each in (found, noisy))
+    assert (before, after) == ({"apple": 4, "=pear": 2}, {"apple": 2, "=pear": 4})
+    (tmp_path / "half.toml").write_text("size = 3\n")
+    half = json.loads(stats(packed, "--selection", tmp_path / "half.toml", "--json").stdout)
+    assert (half["labelled"], half["unlabelled"], half["whole"]["labelled"]) == (3, 1, 6)
+    table = stats(packed, "--selection", tmp_path / "half.toml").stdout
+    assert "0.5 of the labelled samples are selected." in table
+    assert "whole" not in json.loads(stats(packed, "--json").stdout)
+
+
+def test_what_does_not_fit_together_is_told(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("sise = 3\n")
+    for words in (["--selection", tmp_path / "wrong.toml"], ["--selection", tmp_path / "none.toml"],
+                  ["--threshold", "0.1"], ["--noise", "1.5"]):  # fmt: skip
+        result = stats(packed, *words)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert "wrong.toml" in stats(packed, "--selection", tmp_path / "wrong.toml").stderr
+
+
 def test_row_10_stats_writes_a_folder_again_and_again(packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = stats(packed, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "| samples without one, not counted below |    1 |" in result.stdout
+    assert "| samples without a class, left out      |    1 |" in result.stdout
     written = {file.name: file.read_bytes() for file in out.iterdir()}
     assert sorted(written) == ["classes.csv", "frequency.png", "labels.png", "stats.json", "stats.md"]
     assert json.loads(written["stats.json"])["classes"] == 4

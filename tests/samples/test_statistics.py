@@ -126,7 +126,8 @@ def test_row_10_a_sampling_makes_classes_more_even(method: str, seed: int, thres
     lists = drawn(seed, 300, 40)
     entropies = []
     for name in ("natural", "sqrt", "uniform"):
-        sampling = Sampling(name=name, method=method, threshold=threshold)
+        given = threshold if name != "natural" and method == "repeat" else None
+        sampling = Sampling(name=name, method=method, threshold=given)
         found = measure(rows(lists), flat(40), sampling)
         times = seen(lists, 40, name, method, threshold)
         assert found.columns[name] == pytest.approx(np.array(times) / sum(times), rel=1e-9)
