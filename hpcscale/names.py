@@ -14,6 +14,7 @@ from hpcscale.files import Usage
 ROLES = ("train", "val", "test")
 # Words for a source that mean another; any other word is the user's own source.
 ALSO = {"Instagram": "IG", "ImageNet": "IN"}
+IG_CLASSES = (1500, 1000)  # of Instagram, the same labels
 UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
 LARGE = 10**6  # alone, a number is of pictures from here on, and of labels below
 MOST = 900 * 10**9  # of a name; so that it can be rounded to one digit
@@ -129,6 +130,6 @@ def alike(asked: Name, there: Name) -> bool:
 
 def _plain(name: Name) -> Name:
     source = ALSO.get(name.source, name.source)
-    classes = 1500 if (source, name.classes) == ("IG", 1000) else name.classes
+    classes = IG_CLASSES[0] if source == "IG" and name.classes in IG_CLASSES else name.classes
     images = 10**6 if (source, name.images) == ("IN", 1_300_000) else name.images
     return Name(name.role, source, images, classes)

@@ -1,4 +1,4 @@
-"""hpcscale data: ingest, info, verify, show, upgrade. Parse, call one function of hpcscale.data, print."""
+"""hpcscale data: ingest, survey, info, verify, show, upgrade. Parse, call one function, print."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.catalogue import list_
 from hpcscale.cli.terminal import (
     ANY,
     AS_JSON,
@@ -29,6 +30,7 @@ from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from hpcscale.data.store import DataSet
     from hpcscale.data.verify import Problem
@@ -43,26 +45,30 @@ def data() -> None:
     """Build, inspect and verify data sets."""
 
 
+data.add_command(list_)
+
+
+def _packing(command: "Callable[..., None]") -> "Callable[..., None]":
+    """The arguments and options of `ingest` and `survey`."""
+    resize, quality, processes = click.IntRange(1, 8192), click.IntRange(1, 100), click.IntRange(1, 4096)
+    for decorate in (
+        click.option("--quality", type=quality, metavar="Q", default=90, show_default=True,
+                     help="Quality of the JPEGs that are written anew."),
+        click.option("--shard-samples", type=click.IntRange(1, 1 << 31), metavar="N",
+                     help="Records per shard.  [default: for about 2 GB, by what some pictures take]"),
+        click.option("--workers", type=processes, metavar="N", help="Processes.  [default: one a core]"),
+        click.option("--resize", type=resize, metavar="N", help="Store every picture as N x N pixels."),
+        click.option("--manifest", type=FILE,
+                     help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"),
+        click.argument("out", type=OUT_FOLDER),
+        click.argument("source", type=SOURCE),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
 @data.command()
-@click.argument("source", type=SOURCE)
-@click.argument("out", type=OUT_FOLDER)
-@click.option(
-    "--manifest", type=FILE, help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"
-)
-@click.option(
-    "--resize", type=click.IntRange(1, 8192), metavar="N", help="Store every picture as N x N pixels."
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
-)
-@click.option(
-    "--shard-samples",
-    type=click.IntRange(1, 1 << 31),
-    metavar="N",
-    help="Records per shard.  [default: for 1 to 4 GB]",
-)
-@click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
-              help="Quality of the JPEGs that are written anew.")  # fmt: skip
+@_packing
 @PART
 def ingest(
     source: Path,
@@ -84,7 +90,8 @@ def ingest(
     archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
 
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the work. When they have ended, the command
-    without --part packs what is left, and finishes OUT.
+    without --part packs what is left, and finishes OUT. Each task reads all names and tags of SOURCE first;
+    with millions of pictures, run `data survey` with the same arguments before, and none has to.
     """
     from hpcscale.ingest import packing as packer
     from hpcscale.ingest.listing import losses
@@ -107,6 +114,22 @@ def ingest(
     _name_losses(losses(out))
     if not samples:
         stop(f"{out}: no picture could be stored", 1)
+
+
+@data.command()
+@_packing
+def survey(source: Path, out: Path, manifest: Path | None, workers: int | None, **packing: Any) -> None:
+    """Read all names and tags once, for many ingest tasks.
+
+    Give it the arguments of the ingest that follows. OUT then holds the plan, the tags and a survey, which
+    ends with the ingest. Tasks start at their own shards, and refuse records that are not those of the
+    survey. If files of SOURCE were changed since, they warn, and read all of it themselves.
+    """
+    from hpcscale.ingest import packing as packer
+
+    with progress_bar() as progress:
+        plan = packer.survey(source, out, manifest, packer.Packing(**packing), workers, progress)
+    click.echo(f"{out}: {plan.records} records, {plan.tags} tags, {plan.shards} shards to pack")
 
 
 @data.command()
@@ -272,7 +295,7 @@ def _selected(
     from hpcscale.samples.selection import Selected, read
 
     opened = open_data(out)
-    chosen = read(Path(selection)) if selection is not None else Selection()
+    chosen = read(selection) if selection is not None else Selection()
     with progress_bar() as progress:
         labels = load(vocabulary) if vocabulary is not None else None
         yield opened, Selected(opened, chosen, labels, progress=progress)

@@ -1,7 +1,4 @@
-"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it.
-
-`labels stats` and `labels noise` are in classes.py.
-"""
+"""`hpcscale labels build | show`: from a data set's tags to a vocabulary file, and what is in it."""
 
 import json
 from collections.abc import Iterator
@@ -11,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcscale.cli import classes
+from hpcscale.cli.lists import classes
 from hpcscale.cli.precision import precision
+from hpcscale.cli.statistics import noise, stats
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -29,7 +27,7 @@ def labels() -> None:
     """
 
 
-for command in (classes.stats, classes.noise, precision):
+for command in (classes, stats, noise, precision):
     labels.add_command(command)
 
 

@@ -24,6 +24,7 @@ OPTIONS = {
     "labels build out --data in": ("--top",),
     "labels stats file --data in": ("--threshold", "--noise"),
     "labels noise in --out out": ("--clusters", "--bins", "--tiles", "--most"),
+    "labels classes file --out out": ("--most",),
     "train out --config file": ("--ranks",),
     "evaluate in": ("--ranks", "--batch"),
     "submit": ("--nodes", "--ranks-per-node"),
