@@ -54,12 +54,11 @@ def stats(
     from hpcscale.samples.statistics import Choice, of_data
     from hpcscale.sections import check
 
-    given = Path(selection) if selection is not None else None
     if out is not None:
-        classes.check(out, [vocabulary, data, given])
+        classes.check(out, [vocabulary, data, Path(selection) if selection is not None else None])
     labels, pictures = load(vocabulary), open_data(data)
     with progress_bar() as progress:
-        chosen = read(given) if given is not None else config.Selection()
+        chosen = read(selection) if selection is not None else config.Selection()
         choice = Choice(check(config.Sampling, sampling, "sampling"), chosen, config.Noise(share=noise))
         found = of_data(pictures, labels, choice, progress)
     if out is not None:
