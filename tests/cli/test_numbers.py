@@ -23,6 +23,8 @@ OPTIONS = {
     "dedup drop file --side a --out out": ("--radius",),
     "dedup gallery file out --a in": ("--limit",),
     "labels build out --data in": ("--top",),
+    "labels stats file --data in": ("--threshold", "--noise"),
+    "labels noise in --out out": ("--clusters", "--bins", "--tiles", "--most"),
     "labels classes file --out out": ("--most",),
     "train out --config file": ("--ranks",),
     "evaluate in": ("--ranks", "--batch"),
