@@ -51,6 +51,7 @@ def make_index(
             progress("shards", mine.stop, len(shards))
         if part is not None:
             return None
+        remove_asides(out)  # left by killed calls
         files = [folder / f"{number:05d}.h5" for number in range(parts)]
         _join(settings, data, lists, files, out, about, progress)
     remove_parts(out)
