@@ -24,6 +24,7 @@ CALLS = (
     "labels build NEW.json --data data --parents tree.tsv",
     "labels classes vocabulary.json --with classes.txt --most 1 --out NEW.txt",
     "labels show vocabulary.json apple",
+    "labels precision data --vocabulary vocabulary.json --sample 4 --out NEW.html",
     "dedup hash pictures NEW.h5 --workers 1",
     "dedup print a.h5",
     "dedup search a.h5 b.h5 --out NEW.tsv",
