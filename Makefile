@@ -1,11 +1,11 @@
-# setup · login · build · demo · test · test-cluster · check · bench · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · test · test-cluster · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 # Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo test test-cpp test-cluster check bench chaos fuzz golden login
+.PHONY: setup build demo test test-cpp test-cluster check bench scale chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -40,6 +40,9 @@ check: setup            ## ruff, mypy, clang-format, shellcheck
 
 bench: setup            ## hpcscale, its peers and the limit of the hardware in one run; prints ratios
 	$(PY) -m benchmarks
+
+scale: setup            ## 3.5e9 samples and 336 ranks without pictures: memory, time to plan, evenness, resume; minutes, 5 GB of disk
+	$(PY) -m benchmarks.scale
 
 chaos: setup            ## kill -9 at random moments of ingest and train; the results stay the same
 	$(PY) -m pytest -m chaos

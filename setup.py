@@ -51,7 +51,6 @@ DEV = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "networkx>=3",
-    "scikit-learn>=1.5",
     "imagehash>=4.3",
     "pdqhash>=0.2.8",
     "ruff>=0.9",
@@ -60,7 +59,6 @@ DEV = [
 ]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
-    "scikit-learn>=1.5",
     "scipy>=1.13",
     "opencv-python-headless>=4.10",
 ]
@@ -90,6 +88,7 @@ setup(
         "pydantic>=2.8",
         "rich>=13.7",
         "safetensors>=0.4.5",
+        "scikit-learn>=1.5",
         "simplejpeg>=1.8",
         "torch>=2.13,<2.14",
     ],

@@ -41,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def machine() -> str:
+def machine(module: str = "benchmarks") -> str:
     """A header: machine, time, versions and command of the figures."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
@@ -50,7 +50,7 @@ def machine() -> str:
     lines = [
         f"# Benchmarks at {commit}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "",
-        f"- command: python -m benchmarks {' '.join(sys.argv[1:])}",
+        f"- command: python -m {module} {' '.join(sys.argv[1:])}",
         f"- machine: {cpu}, {os.cpu_count()} cores, load before the run {os.getloadavg()[0]:.2f}",
         f"- Python {platform.python_version()}, " + ", ".join(filter(None, map(_version, PACKAGES))),
         "- medians of interleaved repeats; a CPU second is one of any thread of the process",

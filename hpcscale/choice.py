@@ -34,7 +34,7 @@ class Data(Section):
     # apart; `window` blocks, which lie anywhere in the data, are mixed. Without it, every sample may come
     # from anywhere.
     block: int | None = Field(None, ge=1, le=1 << 31)
-    window: int = Field(16, ge=1, le=1_000_000)
+    window: int = Field(1024, ge=1, le=1_000_000)
     # File from `dedup drop`, one name a line: samples of `train` to leave out, of the held-out part too.
     drop: Annotated[Place | None, MAY_CHANGE] = None
 

@@ -199,3 +199,22 @@ def plan(a: Codes, b: Codes | None, radius: int) -> int:
 def hamming_variants() -> list[str]:
     """Variants of the distance kernel that this processor can run, slowest first."""
     return _ops.hamming_variants()
+
+
+# --- order: cpp/include/hpcscale/permute.hpp
+
+
+def permute(
+    indices: NDArray[np.int64],
+    samples: int,
+    keys: NDArray[np.uint64],
+    ends: NDArray[np.int64] | None = None,
+    *,
+    back: bool = False,
+) -> NDArray[np.int64]:
+    """A keyed bijection of range(samples), or `back` its inverse  # (n,) -> (n,)
+
+    keys: (1,), or (n,) for one of each index. ends (n,): each index has its own range(end), at most
+    `samples`. ValueError for an index outside its range.
+    """
+    return _ops.permute(indices, samples, keys, ends, back)

@@ -64,6 +64,7 @@ MODULES = {
     "nvidia": "nvidia-dali-cuda130",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
 }
 
 

@@ -17,6 +17,7 @@
 #include "hpcscale/grouping.hpp"
 #include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
+#include "hpcscale/permute.hpp"
 #include "hpcscale/phash.hpp"
 #include "hpcscale/pixels.hpp"
 #include "hpcscale/targets.hpp"
@@ -298,6 +299,25 @@ void bind_search(py::module_& m) {
     m.def("hamming_variants", &hpcscale::hamming_variants);
 }
 
+// --- order
+
+// keys: one, or one an index; ends: None, or one an index.
+py::array permute(const py::array& indices, std::int64_t samples, const py::array& keys,
+                  const py::object& ends, bool back) {
+    const auto from = read<std::int64_t>(indices, "indices");
+    const auto held =
+        ends.is_none() ? std::span<const std::int64_t>{} : read<std::int64_t>(ends.cast<py::array>(), "ends");
+    const hpcscale::Bijection bijection{samples, read<std::uint64_t>(keys, "keys"), held, back};
+    std::vector<std::int64_t> out(from.size());
+    {
+        const py::gil_scoped_release release;
+        hpcscale::permute(from, bijection, out);
+    }
+    return give(std::move(out));
+}
+
+void bind_order(py::module_& m) { m.def("permute", &permute); }
+
 }  // namespace
 
 PYBIND11_MODULE(_ops, m) {
@@ -307,4 +327,5 @@ PYBIND11_MODULE(_ops, m) {
     bind_pixels(m);
     bind_hashes(m);
     bind_search(m);
+    bind_order(m);
 }

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.engineer import engineer
 from hpcscale.cli.lists import classes
 from hpcscale.cli.precision import precision
+from hpcscale.cli.statistics import noise, stats
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -26,7 +28,7 @@ def labels() -> None:
     """
 
 
-for command in (classes, precision):
+for command in (classes, engineer, stats, noise, precision):
     labels.add_command(command)
 
 

@@ -6,10 +6,9 @@ is stored: each epoch is a keyed permutation, evaluated only at the positions th
 samples cost no more than ten, a run resumes from one integer, and every world size sees the same sequence.
 `pipeline` turns it into pictures.
 
-The permutation is a Feistel network over as many bits as hold all samples, walked along its cycles until it
-falls inside the range (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Its round function
-and all draws use the finaliser of SplitMix64 (Steele, Lea, Flood 2014). Golden values in the tests keep
-both from drifting between releases: a drift would change every recipe's result.
+The permutation is made in C++ (cpp/include/hpcscale/permute.hpp). It and all draws use the finaliser of
+SplitMix64 (Steele, Lea, Flood 2014). Golden values in the tests keep both from drifting between releases: a
+drift would change every recipe's result.
 """
 
 from collections.abc import Iterable
@@ -19,10 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Four rounds of random functions suffice for large domains (Luby and Rackoff 1988). Data sets of a few
-# samples have halves of one or two bits and need more. 10 rounds and the walk cost 0.3 to 0.5 ms for 1024
-# indices in all.
-ROUNDS = 10
+from hpcscale import ops
+
 GOLDEN = 0x9E3779B97F4A7C15
 # Separate the streams that come from one seed.
 SPLIT, EPOCH, DRAW = 0x53504C4954, 0x45504F4348, 0x44524157
@@ -41,35 +38,12 @@ def permute(
     `samples` and above their indices, each index has its own range(end), where it is a bijection too.
     Raises ValueError for indices outside the range and TypeError for indices that are not int64.
     """
-    if indices.dtype != np.int64:
-        raise TypeError(f"indices must be int64, found {indices.dtype}")
-    if indices.size and not (indices.min() >= 0 and indices.max() < samples):
-        raise ValueError(f"indices {indices.min()}..{indices.max()} outside 0..{samples - 1}")
-    bits = max(2, (samples - 1).bit_length())
-    # One key for every round and index: (ROUNDS, n), or (ROUNDS, 1) for a single key.
-    keys = _mix((_words(key) if isinstance(key, int) else key) + _TURNS)
-    values = _feistel(indices.view(np.uint64), bits, keys)
-    # At least half of the domain lies inside the range, so each pass halves what is left, on average.
-    limits = np.full(1, samples, np.uint64) if ends is None else ends.view(np.uint64)
-    outside = np.flatnonzero(values >= limits)
-    while outside.size:
-        walked = _feistel(values[outside], bits, keys if keys.shape[1] == 1 else keys[:, outside])
-        values[outside] = walked
-        outside = outside[walked >= (limits if ends is None else limits[outside])]
-    return values.view(np.int64)
+    return ops.permute(np.ascontiguousarray(indices), samples, _keys(key), ends)
 
 
 def inverse(values: NDArray[np.int64], samples: int, key: int) -> NDArray[np.int64]:
     """The indices that `permute` turns into `values`  # (n,) int64 -> (n,) int64"""
-    bits = max(2, (samples - 1).bit_length())
-    keys = _mix(_words(key) + _TURNS)
-    indices = _feistel(values.view(np.uint64), bits, keys, back=True)
-    outside = np.flatnonzero(indices >= samples)
-    while outside.size:  # back along the cycles that permute walks
-        walked = _feistel(indices[outside], bits, keys, back=True)
-        indices[outside] = walked
-        outside = outside[walked >= samples]
-    return indices.view(np.int64)
+    return ops.permute(np.ascontiguousarray(values), samples, _keys(key), back=True)
 
 
 class Order(Protocol):
@@ -202,24 +176,8 @@ def within(draw: NDArray[np.uint64], limits: NDArray[np.int64] | int) -> NDArray
     return found.view(np.int64)
 
 
-def _feistel(
-    values: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64], back: bool = False
-) -> NDArray[np.uint64]:
-    """A bijection of range(2**bits): each round adds (xor) a hash of one half to the other half, in turn.
-
-    Done in the opposite order, the same rounds lead `back`.
-    """
-    low_bits = np.uint64(bits // 2)
-    low_mask, high_mask = np.uint64((1 << bits // 2) - 1), np.uint64((1 << bits - bits // 2) - 1)
-    low, high = values & low_mask, values >> low_bits
-    for turn in range(ROUNDS - 2, -1, -2) if back else range(0, ROUNDS, 2):
-        if back:
-            low ^= _mix(high + keys[turn + 1]) & low_mask
-            high ^= _mix(low + keys[turn]) & high_mask
-        else:
-            high ^= _mix(low + keys[turn]) & high_mask
-            low ^= _mix(high + keys[turn + 1]) & low_mask
-    return high << low_bits | low
+def _keys(key: int | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return _words(key) if isinstance(key, int) else np.ascontiguousarray(key)
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -235,6 +193,3 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _words(number: int) -> NDArray[np.uint64]:
     """A Python integer of any sign, as one word. An array, since NumPy warns when a scalar wraps around."""
     return np.array([number & 0xFFFFFFFFFFFFFFFF], np.uint64)
-
-
-_TURNS = np.concatenate([_words(turn * GOLDEN) for turn in range(1, ROUNDS + 1)])[:, None]

@@ -25,13 +25,14 @@ def manifest_records(source: Path, manifest: Path, start: Start = BEGIN) -> Iter
     """Each record with the byte at which its line begins, and how many lines come before; from `start` on."""
     delimiter = MANIFESTS[manifest.suffix]
     rows = _json_lines(manifest, start) if delimiter is None else _table_rows(manifest, delimiter, start)
+    folder = os.path.join(source, "")
     for place, number, values in rows:
         try:
             image = _relative(values.get("image"))
             tags = _manifest_tags(values)
         except ValueError as error:
             raise SourceError(f"{manifest}:{number}: {error}") from None
-        yield place, Record(image, tags, os.path.join(source, image))
+        yield place, Record(image, tags, folder + image)
 
 
 def _json_lines(manifest: Path, start: Start) -> Iterator[tuple[Start, int, dict[str, Any]]]:
@@ -123,10 +124,11 @@ def _cell_tags(cell: str) -> Any:
 def _relative(image: Any) -> str:
     if not isinstance(image, str) or not image:
         raise ValueError(f"'image' must be a path, found {image!r:.80}")
-    if image.startswith("/") or ".." in image.split("/") or "\0" in image:
+    if image[0] == "/" or (".." in image and ".." in image.split("/")) or "\0" in image:
         raise ValueError(f"'image' must stay inside the source folder, found {image!r:.80}")
     try:
-        os.fsencode(image)
+        if not image.isascii():
+            os.fsencode(image)
     except UnicodeEncodeError:
         raise ValueError(f"'image' is not valid Unicode: {image!r:.80}") from None
     return image
@@ -134,7 +136,7 @@ def _relative(image: Any) -> str:
 
 def _manifest_tags(values: dict[str, Any]) -> tuple[str, ...]:
     tags, wnid = values.get("tags"), values.get("wnid")
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    if not isinstance(tags, list) or not {str}.issuperset(map(type, tags)):
         raise ValueError(f"'tags' must be a list of strings, found {tags!r:.80}")
     if wnid is not None and not isinstance(wnid, str):
         raise ValueError(f"'wnid' must be a string, found {wnid!r:.80}")

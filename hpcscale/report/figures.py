@@ -39,7 +39,7 @@ def curves(runs: list[Run], file: Path) -> bool:
     file.unlink(missing_ok=True)
     if not any(run.steps or run.curves for run in runs):
         return False
-    with _style():
+    with style():
         figure = Figure(figsize=(8, 7.5), layout="constrained")
         loss, metric, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
         for index, run in enumerate(runs):
@@ -84,7 +84,7 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
     if not evaluation.pictures:
         return False
     rows = -(-len(evaluation.pictures) // COLUMNS)
-    with _style():
+    with style():
         figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows))
         for index, picture in enumerate(evaluation.pictures):
             row, column = divmod(index, COLUMNS)
@@ -98,7 +98,8 @@ def pictures(evaluation: Evaluated, file: Path) -> bool:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of all figures, within."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # Letters that are missing in the font become boxes; a warning would help nobody.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)

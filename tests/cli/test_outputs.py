@@ -55,6 +55,10 @@ COMMANDS = {
     ),
     "show": ("data show data --out OUT", [""]),
     "labels": ("labels build OUT --data data --parents tree.tsv", [""]),
+    "stats": (
+        "labels stats vocabulary.json --data data --out OUT",
+        ["/stats.json", "/stats.md", "/classes.csv", "/frequency.png", "/labels.png"],
+    ),
     "classes": ("labels classes vocabulary.json --with classes.txt --most 1 --out OUT", [""]),
     "precision": ("labels precision data --vocabulary vocabulary.json --sample 4 --out OUT", [""]),
     "report": ("report run run2 --out OUT.md", [".md", "-curves.png"]),
