@@ -16,7 +16,7 @@ SHOWN = 20  # missing pictures that are listed on stderr
 @click.command()
 @click.argument("data", type=FOLDER)
 @click.option("--vocabulary", type=FILE, required=True, help="File that `labels build` wrote.")
-@click.option("--sample", type=click.IntRange(1, 100_000), required=True, metavar="N",
+@click.option("--sample", type=click.IntRange(1, 10_000), required=True, metavar="N",
               help="Labels to draw.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), default=0, show_default=True,
               help="Another one draws other labels.")  # fmt: skip

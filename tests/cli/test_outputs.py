@@ -60,6 +60,7 @@ COMMANDS = {
         ["/stats.json", "/stats.md", "/classes.csv", "/frequency.png", "/labels.png"],
     ),
     "classes": ("labels classes vocabulary.json --with classes.txt --most 1 --out OUT", [""]),
+    "precision": ("labels precision data --vocabulary vocabulary.json --sample 4 --out OUT", [""]),
     "report": ("report run run2 --out OUT.md", [".md", "-curves.png"]),
 }
 

@@ -27,6 +27,7 @@ CALLS = (
     "labels show vocabulary.json apple",
     "labels stats vocabulary.json --data data --out NEW",
     "labels noise run --clusters 1 --bins 1 --out NEW.html",
+    "labels precision data --vocabulary vocabulary.json --sample 4 --out NEW.html",
     "dedup hash pictures NEW.h5 --workers 1",
     "dedup print a.h5",
     "dedup search a.h5 b.h5 --out NEW.tsv",

@@ -261,6 +261,8 @@ def test_nothing_is_loaded_and_no_error_is_raised(tmp_path, chromium):
         texts.add(chromium.text("#label"))
         chromium.press("y")
     assert texts == {odd, "constructor", "__proto__"}
+    chromium.run("classes.forEach(each => each.means = [arguments[0]]); draw()", odd)
+    assert chromium.text("#means") == odd
     chromium.press("j", "k", "u", "c", "s", "x", "\ue007")
     assert chromium.run("return broken") == []
     assert chromium.run("return document.querySelectorAll('img[src=x]').length") == 0
