@@ -39,7 +39,7 @@ from PIL import Image
 
 from benchmarks.harness import interleave, table
 from hpcscale.config import Input
-from hpcscale.data.order import Order
+from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.demo import write_pictures
 from hpcscale.ingest.packing import Packing, ingest
@@ -115,7 +115,7 @@ def _steady(batches: Iterator[object]) -> Callable[[], None]:
 
 
 def _hpcscale(data: DataSet) -> Iterator[pipeline.Batch]:
-    order = Order(data.samples, seed=0)
+    order = Whole(data.samples, seed=0)
     steps = Steps(0, 10**6, BATCH)
     return pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
 

@@ -7,7 +7,7 @@ lock is released while C++ works. The C++ headers in cpp/include/hpcscale are th
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from hpcscale import _ops
 
 Offsets = NDArray[np.int64]
 Ids = NDArray[np.int32]
+Numbers = NDArray[Any]  # of an integer type that is named where it is taken
 
 
 # --- labels: cpp/include/hpcscale/hierarchy.hpp and targets.hpp
@@ -73,6 +74,28 @@ class TargetRows:
         After an error the buffer is as it was before the call. Not for two threads at once.
         """
         self._rows.fill(tag_offsets, tag_ids)
+
+
+# --- samples by class: cpp/include/hpcscale/grouping.hpp
+
+
+def scatter(offsets: Offsets, classes: Ids, ids: Numbers, places: Offsets, out: Numbers) -> None:
+    """Write the id of every row into the list of each of its classes, in the order of the rows.
+
+    offsets, classes: rows in CSR form
+    ids (rows,), out: both uint32, int32, uint64 or int64
+    places (classes,): where in `out` the next id of each class goes; moved on, so that rows come in parts
+
+    IndexError names a row's class that is out of range, or the class whose list leaves `out`.
+    """
+    if ids.dtype != out.dtype or ids.dtype not in (np.uint32, np.int32, np.uint64, np.int64):
+        raise TypeError(
+            f"ids and out: need one integer type of 32 or 64 bits, found {ids.dtype}, {out.dtype}"
+        )
+    if ids.itemsize == 4:
+        _ops.scatter_32(offsets, classes, ids.view(np.uint32), places, out.view(np.uint32))
+    else:
+        _ops.scatter_64(offsets, classes, ids.view(np.uint64), places, out.view(np.uint64))
 
 
 # --- pictures: cpp/include/hpcscale/pixels.hpp
@@ -176,3 +199,22 @@ def plan(a: Codes, b: Codes | None, radius: int) -> int:
 def hamming_variants() -> list[str]:
     """Variants of the distance kernel that this processor can run, slowest first."""
     return _ops.hamming_variants()
+
+
+# --- order: cpp/include/hpcscale/permute.hpp
+
+
+def permute(
+    indices: NDArray[np.int64],
+    samples: int,
+    keys: NDArray[np.uint64],
+    ends: NDArray[np.int64] | None = None,
+    *,
+    back: bool = False,
+) -> NDArray[np.int64]:
+    """A keyed bijection of range(samples), or `back` its inverse  # (n,) -> (n,)
+
+    keys: (1,), or (n,) for one of each index. ends (n,): each index has its own range(end), at most
+    `samples`. ValueError for an index outside its range.
+    """
+    return _ops.permute(indices, samples, keys, ends, back)

@@ -28,21 +28,23 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
-    ("sections",),
+    ("catalogue",),
+    ("choice",),
+    ("sections", "names"),
     ("files", "progress"),
     ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
     "report": {"config", "evaluate", "files", "progress", "text"},
-    "cluster": {"config", "files", "progress", "sections", "text"},
+    "cluster": {"catalogue", "config", "files", "progress", "sections", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
 ONLY = {
     "horovod": "hpcscale/ranks/",
     "nvidia": "hpcscale/inputs/decoder.py",
-    "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py",
+    "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }

@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 44
+    assert len(numbers()) == 47
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 
@@ -177,7 +177,12 @@ def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path
 def test_what_may_change_is_marked_where_it_is_defined() -> None:
     """How a run reports, where things lie, how fast it is, what it does about trouble; nothing that it
     computes."""
-    sections = {"data": {"train", "vocabulary", "validation", "drop"}, "input": {"threads", "prefetch"}}
+    sections = {
+        "data": {"train", "vocabulary", "validation", "drop", "index"},
+        "selection": {"classes", "names"},
+        "validation": {"classes", "names"},
+        "input": {"threads", "prefetch"},
+    }
     train = {"threads", "log_every", "checkpoint_every", "keep", "evaluate_every", "tensorboard"}
     trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}
     trouble |= {f"watchdog.{key}" for key in Config.model_fields["watchdog"].annotation.model_fields}

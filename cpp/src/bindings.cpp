@@ -14,8 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "hpcscale/grouping.hpp"
 #include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
+#include "hpcscale/permute.hpp"
 #include "hpcscale/phash.hpp"
 #include "hpcscale/pixels.hpp"
 #include "hpcscale/targets.hpp"
@@ -46,6 +48,13 @@ template <typename T>
 std::span<const T> read(const py::array& array, const char* name) {
     expect<T>(array, name, 1);
     return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
+}
+
+// mutable_data() throws ValueError if the array is read-only.
+template <typename T>
+std::span<T> write(py::array& array, const char* name) {
+    expect<T>(array, name, 1);
+    return {static_cast<T*>(array.mutable_data()), static_cast<std::size_t>(array.size())};
 }
 
 // A NumPy array that takes over the memory of a vector; nothing is copied.
@@ -123,6 +132,19 @@ void bind_labels(py::module_& m) {
             const unlocked release;
             rows.fill(tags);
         });
+}
+
+template <typename Id>
+void bind_scatter(py::module_& m, const char* name) {
+    m.def(name, [](const py::array& offsets, const py::array& classes, const py::array& ids, py::array next,
+                   py::array out) {
+        const hpcscale::Lists rows = lists(offsets, classes);
+        const auto each = read<Id>(ids, "ids");
+        const auto places = write<std::int64_t>(next, "next");
+        const auto to = write<Id>(out, "out");
+        const py::gil_scoped_release release;
+        hpcscale::scatter<Id>(rows, each, places, to);
+    });
 }
 
 // --- pictures
@@ -277,11 +299,33 @@ void bind_search(py::module_& m) {
     m.def("hamming_variants", &hpcscale::hamming_variants);
 }
 
+// --- order
+
+// keys: one, or one an index; ends: None, or one an index.
+py::array permute(const py::array& indices, std::int64_t samples, const py::array& keys,
+                  const py::object& ends, bool back) {
+    const auto from = read<std::int64_t>(indices, "indices");
+    const auto held =
+        ends.is_none() ? std::span<const std::int64_t>{} : read<std::int64_t>(ends.cast<py::array>(), "ends");
+    const hpcscale::Bijection bijection{samples, read<std::uint64_t>(keys, "keys"), held, back};
+    std::vector<std::int64_t> out(from.size());
+    {
+        const py::gil_scoped_release release;
+        hpcscale::permute(from, bijection, out);
+    }
+    return give(std::move(out));
+}
+
+void bind_order(py::module_& m) { m.def("permute", &permute); }
+
 }  // namespace
 
 PYBIND11_MODULE(_ops, m) {
     bind_labels(m);
+    bind_scatter<std::uint32_t>(m, "scatter_32");
+    bind_scatter<std::uint64_t>(m, "scatter_64");
     bind_pixels(m);
     bind_hashes(m);
     bind_search(m);
+    bind_order(m);
 }

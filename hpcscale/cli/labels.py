@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.engineer import engineer
+from hpcscale.cli.lists import classes
+from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -22,6 +25,10 @@ def labels() -> None:
 
     A vocabulary also says which class is a parent of which.
     """
+
+
+for command in (classes, engineer, precision):
+    labels.add_command(command)
 
 
 @labels.command()
@@ -95,7 +102,7 @@ def show(file: Path, name: str | None, as_json: bool) -> None:
     CLASS is the name of a class, a tag that selects it, or its wnid.
     """
     from hpcscale.labels.statistics import describe, summary
-    from hpcscale.labels.vocabulary import find, load
+    from hpcscale.labels.vocabulary import did_you_mean, find, load
 
     vocabulary = load(file)
     if name is None:
@@ -103,7 +110,7 @@ def show(file: Path, name: str | None, as_json: bool) -> None:
     else:
         c = find(vocabulary, name)
         if c is None:
-            raise click.UsageError(f"{file}: no class {name!r}{_did_you_mean(vocabulary, name)}")
+            raise click.UsageError(f"{file}: no class {name!r}{did_you_mean(vocabulary, name)}")
         found = describe(vocabulary, c)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -154,13 +161,6 @@ def _report(vocabulary: "Vocabulary", tags: tuple[str, ...]) -> None:
         click.echo(f"{len(unused)} of {len(tags)} tags select no class: {examples}", err=True)
     if bare := vocabulary.samples - vocabulary.labelled:
         click.echo(f"{bare} of {vocabulary.samples} samples have no class", err=True)
-
-
-def _did_you_mean(vocabulary: "Vocabulary", name: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, [*vocabulary.classes, *vocabulary.tags], 5, 0.7)
-    return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
 
 
 def _print_summary(found: dict[str, Any], file: Path) -> None:

@@ -56,6 +56,16 @@ OUT_FOLDER = PlainPath(file_okay=False, path_type=Path)
 ANY = PlainPath(path_type=Path)
 RANKS = click.option("--ranks", "count", type=click.IntRange(1, 1024), default=1, show_default=True,
                      help="Ranks to start on this machine.")  # fmt: skip
+SETTINGS = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
+)
+SELECTION = click.option(
+    "--selection", metavar="F|NAME",
+    help="Only these samples: a file with the keys of a recipe's [selection], or a name of the catalogue.",
+)  # fmt: skip
+VOCABULARY = click.option(
+    "--vocabulary", type=FILE, help="Only samples to which this vocabulary gives a class."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 PART = click.option(
     "--part", metavar="I/N", callback=_part, help="Do only share I of N, counted from 0; see below."

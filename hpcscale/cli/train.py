@@ -4,15 +4,13 @@ from pathlib import Path
 
 import click
 
-from hpcscale.cli.terminal import ANY, OUT_FOLDER, RANKS, start_ranks
+from hpcscale.cli.terminal import ANY, OUT_FOLDER, RANKS, SETTINGS, start_ranks
 
 
 @click.command()
 @click.argument("run", type=OUT_FOLDER)
 @click.option("--config", "file", required=True, type=ANY, help="Recipe, TOML.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
-)
+@SETTINGS
 @RANKS
 def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None:
     """Train RUN as a recipe says, or go on with it.

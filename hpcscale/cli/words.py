@@ -41,7 +41,7 @@ def read(words: Sequence[str], exists: bool) -> Command:
     if out is None:
         raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
     settings = None
-    if words[0] == "train":
+    if "overrides" in values:
         settings, own = _recipe(values, context)
         paths = [path for path in paths if path != values["file"]] + own
     return Command(
@@ -71,6 +71,5 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     """The resolved configuration of a training, and the paths that it reads."""
     from hpcscale import config
 
-    settings = config.load(values["file"], values["overrides"])
-    file: Path = values["file"]
-    return settings, data_paths(settings) + [file] * file.exists()  # else it is a recipe of the package
+    settings, read = config.load_from(values["file"], values["overrides"])
+    return settings, data_paths(settings) + read

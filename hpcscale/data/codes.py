@@ -1,4 +1,4 @@
-"""Hash files: perceptual hashes of many pictures, and their names. Only this file and shard.py import h5py.
+"""Hash files: perceptual hashes of many pictures, and their names.
 
 In: codes from dedup/hashes.py. Out: the same, mapped, for search. A hash file, format version 2, is HDF5
 without time stamps. Every dataset is contiguous, so that a reader can map the file. For n pictures, in the

@@ -1,6 +1,6 @@
 """Does a run read the same contents on all ranks, and those that its checkpoint was trained on?
 
-In: configuration, data, vocabulary and order of a run. Out: digests of contents, whatever the paths. They are
+In: configuration, data and vocabulary of a run. Out: digests of contents, whatever the paths. They are
 kept in every checkpoint and compared when a run goes on or is evaluated.
 """
 
@@ -13,11 +13,16 @@ from typing import Any
 
 from hpcscale import ranks, sections
 from hpcscale.config import Config, ConfigError
-from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
 from hpcscale.labels.vocabulary import Vocabulary
 
-PLACES = {"data": "data.train", "classes": "data.vocabulary", "dropped": "data.drop"}  # keys of a recipe
+# Where in a recipe the contents come from. dropped: what vocabulary, drop list and selection leave of the
+# data, with its noise; the name is older than all of these but one.
+PLACES = {
+    "data": "data.train",
+    "classes": "data.vocabulary",
+    "dropped": "data.drop, selection, noise or data.unlabelled",
+}
 
 
 def settings(mine: Config | None) -> Config:
@@ -26,20 +31,19 @@ def settings(mine: Config | None) -> Config:
     return sections.check(Config, values, "configuration of rank 0")
 
 
-def fingerprint(vocabulary: Vocabulary, data: DataSet, order: Order | None) -> dict[str, Any]:
+def fingerprint(vocabulary: Vocabulary, data: DataSet, chosen: str | None) -> dict[str, Any]:
     """Digests of what must be the same (PLACES), and versions, for people (collective).
 
-    order: over `data`; None if `data` is not data.train: then the order has no digest. Raises ConfigError on
-    a rank that reads other contents than rank 0, such as a stale copy on its node.
+    chosen: the digest of what of `data` is trained on; None if `data` is not data.train. Raises ConfigError
+    on a rank that reads other contents than rank 0, such as a stale copy on its node.
     """
     classes = json.dumps([vocabulary.classes, vocabulary.parents, sorted(vocabulary.tags.items())])
     found: dict[str, Any] = {
         "classes": hashlib.sha256(classes.encode()).hexdigest(),
         "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
     }
-    if order is not None:
-        found["data"] = data.digest
-        found["dropped"] = hashlib.sha256(order.dropped.tobytes()).hexdigest()
+    if chosen is not None:
+        found |= {"data": data.digest, "dropped": chosen}
     if place := _differing(ranks.broadcast_object(found), found):
         raise ConfigError(f"{place}: rank {ranks.rank()} reads other contents there than rank 0")
     return found

@@ -1,4 +1,4 @@
-"""One shard file: its format, how it is written and mapped. This file and codes.py import h5py.
+"""One shard file: its format, how it is written and mapped; with codes.py and samples/files.py all of h5py.
 
 In: columns of one shard (from ingest). Out: `Shard`, mapped arrays, for store.py and all that checks shards.
 

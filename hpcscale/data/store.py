@@ -117,6 +117,12 @@ class DataSet:
                 views[position] = shard.jpeg[begin:end]
         return views
 
+    def jpeg_sizes(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes of each stored picture  # (n,)"""
+        return self._column(
+            samples, lambda shard: np.diff(shard.jpeg_offsets), np.empty(len(samples), np.int64)
+        )
+
     def sizes(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
         """Height and width of each stored picture, in pixels  # (n, 2). Raises DataError of format 1."""
         self._refuse_format_1("the sizes of its pictures")

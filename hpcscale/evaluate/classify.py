@@ -31,6 +31,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks
 from hpcscale.models.checkpoint import NoCheckpoint
 from hpcscale.models.networks import evaluating
+from hpcscale.samples.chosen import open_vocabulary
 
 PICTURES = 24  # kept as thumbnails
 SIDE = 128  # of a thumbnail, pixels
@@ -125,9 +126,10 @@ def evaluate_run(run: Path, which: Which | None = None, batch: int | None = None
     except NoCheckpoint:
         raise NoSet(f"{run}: no checkpoint to evaluate; `hpcscale train {run}` writes them") from None
     settings, found = trained.settings, trained.checkpoint
-    subset = open_set(settings, which or default_set(settings))
-    labels = vocabulary.load(settings.data.vocabulary)
-    contents = same.fingerprint(labels, subset.data, subset.order)
+    labels = open_vocabulary(settings)
+    subset = open_set(settings, which or default_set(settings), labels)
+    chosen = subset.chosen.digest if subset.chosen else None
+    contents = same.fingerprint(labels, subset.data, chosen)
     same.refuse_others(found.metadata, contents, found.file)
     batch = batch or max(1, settings.train.batch // ranks.size())
     evaluation = evaluate_set(trained.model, settings, subset, labels, batch, trained.device)

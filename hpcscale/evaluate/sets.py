@@ -8,11 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.config import Config, Which
-from hpcscale.data.drop import order_of
-from hpcscale.data.order import Order
+from hpcscale.config import Config, Selection, Which
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
+from hpcscale.labels.vocabulary import Vocabulary
+from hpcscale.samples.candidates import by_class
+from hpcscale.samples.chosen import Chosen, choose
+from hpcscale.samples.selection import Selected
+
+MOST = 50_000_000  # samples that can be evaluated; the results of each take about 1 KB over all ranks
 
 
 class EvaluateError(Told):
@@ -31,37 +35,47 @@ class Subset(NamedTuple):
     which: Which
     data: DataSet
     samples: NDArray[np.int64]  # rising ids
-    order: Order | None  # that they were chosen by; validation data is used whole
+    chosen: Chosen | None  # that they were chosen by; None: of validation data
 
 
 def open_set(
-    settings: Config, which: Which, data: DataSet | None = None, order: Order | None = None
+    settings: Config,
+    which: Which,
+    vocabulary: Vocabulary,
+    data: DataSet | None = None,
+    chosen: Chosen | None = None,
 ) -> Subset:
-    """A set's samples: all of `data.validation`, the part of `data.train` that training never sees
-    (held_out), or the rest of it (train). Rising ids, 8 bytes each.
+    """A set's samples: those of `data.validation` that [validation] selects, the part of `data.train` that is
+    held out (held_out), or what training sees (train). Rising ids, 8 bytes each.
 
-    data, order: of `data.train`, where they are there already; with a drop list an order costs a pass over
-    all names. Raises EvaluateError where the set is not configured or has no samples, DataError, ConfigError.
+    data, chosen: of `data.train`, where they are there already; to choose may cost a pass over its tags.
+    Raises EvaluateError where the set is not configured, has no samples or too many, DataError, ConfigError.
     """
     if which == "validation":
         if settings.data.validation is None:
             raise NoSet("set 'validation': data.validation is not configured; allowed: held_out, train")
-        data, order = open_data(settings.data.validation), None
+        data, chosen = open_data(settings.data.validation), None
         samples = np.arange(data.samples, dtype=np.int64)
+        if settings.validation != Selection():
+            selected = Selected(data, settings.validation)
+            samples = np.concatenate([rows.samples for rows in selected.chunks()])
     else:
         data = data or open_data(settings.data.train)
-        order = order or order_of(settings, data)
-        if which == "train":
-            samples = np.sort(order.samples_at(np.arange(order.length, dtype=np.int64))[0])
-        else:
-            samples = np.sort(order.held_out_samples())
+        chosen = chosen or choose(settings, data, vocabulary)
+        ids = chosen.samples if which == "train" else chosen.held_out
+        if ids.length > MOST:
+            raise EvaluateError(
+                f"set '{which}' has {ids.length} samples, more than the {MOST} whose results fit in memory; "
+                "hold some out, and evaluate on them"
+            )
+        samples = np.sort(ids.take(np.arange(ids.length, dtype=np.int64)))
     if not samples.size:
         raise NoSet(f"set '{which}' has no samples; data.held_out is {settings.data.held_out}")
-    return Subset(which, data, samples, order)
+    return Subset(which, data, samples, chosen)
 
 
 def default_set(settings: Config) -> Which:
     """What a run is judged by: other data if there is some, else the held-out part, else train."""
     if settings.data.validation is not None:
         return "validation"
-    return "held_out" if settings.data.held_out else "train"
+    return "held_out" if settings.data.held_out or by_class(settings) else "train"

@@ -18,21 +18,37 @@ from hpcscale.labels.vocabulary import Vocabulary, tag_classes
 KINDS: dict[str, Literal["ones", "shares"]] = {"logistic": "ones", "softmax": "shares"}
 
 
+class OwnClasses:
+    """The classes that tags select themselves, without ancestors."""
+
+    def __init__(self, vocabulary: Vocabulary, tags: Sequence[str] | None) -> None:
+        """tags: the data set's tag table; None: then ids of tags are those of classes."""
+        without_ancestors = hierarchy.csr([()] * len(vocabulary.classes))
+        self._selected = ops.Closure(_selected(vocabulary, tags), *without_ancestors)
+
+    def classes(
+        self, tag_offsets: NDArray[np.int64], tag_ids: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Of each sample, sorted, each once, as CSR. IndexError names a tag id that is out of range, and its
+        sample."""
+        return self._selected.labels(tag_offsets, tag_ids)
+
+
 class Targets:
     """Buffers are used again for every batch: the result of `rows` is valid until the next call."""
 
     def __init__(
         self,
         vocabulary: Vocabulary,
-        tags: Sequence[str],
+        tags: Sequence[str] | None,
         kind: Literal["logistic", "softmax"],
         batch: int,
         classes: range | None = None,
         buffer: NDArray[np.float32] | None = None,
     ) -> None:
-        """tags: the data set's tag table; batch: the most samples of one call; classes: those of this rank's
-        slice of the classifier, by default all. buffer: zeros to write into, for pinned memory; by default
-        one is made. kind:
+        """tags: the data set's tag table; None: then ids of tags are those of classes. batch: the most
+        samples of one call. classes: those of this rank's slice of the classifier, by default all. buffer:
+        zeros to write into, for pinned memory; by default one is made. kind:
 
         - 'logistic': float32 (batch, classes), 1 where a class holds.
         - 'softmax': float32 (batch, classes), 1/k where one of k classes holds. k counts all classes of the
@@ -48,9 +64,8 @@ class Targets:
         if chosen.step != 1:
             raise ValueError(f"classes must be a range with step 1, found {chosen}")
         tree = vocabulary.hierarchy()
-        selected = tag_classes(vocabulary, tags)
-        self._closure = ops.Closure(selected, tree.ancestor_offsets, tree.ancestor_ids)
-        self._selected = ops.Closure(selected, *hierarchy.csr([()] * len(vocabulary.classes)))
+        self._closure = ops.Closure(_selected(vocabulary, tags), tree.ancestor_offsets, tree.ancestor_ids)
+        self._own = OwnClasses(vocabulary, tags)
         if buffer is not None and len(buffer) != batch:
             raise ValueError(f"the buffer has {len(buffer)} rows for a batch of {batch}")
         self._buffer = np.zeros((batch, len(chosen)), np.float32) if buffer is None else buffer
@@ -77,8 +92,15 @@ class Targets:
         Ancestors do not count here. This is the truth for top-1 and top-5. IndexError names a tag id that is
         out of range, and its sample.
         """
-        offsets, classes = self._selected.labels(tag_offsets, tag_ids)
+        offsets, classes = self._own.classes(tag_offsets, tag_ids)
         result = np.full(len(offsets) - 1, -1, np.int32)
         single = np.diff(offsets) == 1
         result[single] = classes[offsets[:-1][single]]
         return result
+
+
+def _selected(vocabulary: Vocabulary, tags: Sequence[str] | None) -> NDArray[np.int32]:
+    """The class of each tag, or -1  # (tags,)"""
+    if tags is None:
+        return np.arange(len(vocabulary.classes), dtype=np.int32)
+    return tag_classes(vocabulary, tags)

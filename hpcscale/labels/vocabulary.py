@@ -8,7 +8,8 @@ it then has no senses.
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -99,13 +100,33 @@ def tag_classes(vocabulary: Vocabulary, tags: Sequence[str]) -> NDArray[np.int32
 
 def find(vocabulary: Vocabulary, name: str) -> int | None:
     """The class of this name; else that a tag selects; else with this wnid, if it is the only one."""
-    if name in vocabulary.classes:
-        return vocabulary.classes.index(name)
-    c = int(tag_classes(vocabulary, [name])[0])
-    if c >= 0:
-        return c
-    holders = [c for c, senses in enumerate(vocabulary.senses) if name in senses]
-    return holders[0] if len(holders) == 1 else None
+    return finder(vocabulary)(name)
+
+
+def finder(vocabulary: Vocabulary) -> Callable[[str], int | None]:
+    """`find` for many names."""
+    numbers = {name: c for c, name in enumerate(vocabulary.classes)}
+    holders: dict[str, list[int]] = {}
+    for c, senses in enumerate(vocabulary.senses):
+        for wnid in senses:
+            holders.setdefault(wnid, []).append(c)
+
+    def found(name: str) -> int | None:
+        if name in numbers:
+            return numbers[name]
+        c = int(tag_classes(vocabulary, [name])[0])
+        if c >= 0:
+            return c
+        held = holders.get(name, [])
+        return held[0] if len(held) == 1 else None
+
+    return found
+
+
+def did_you_mean(vocabulary: Vocabulary, name: str) -> str:
+    """For the end of a message: names of classes and tags that are written nearly so, or nothing."""
+    close = get_close_matches(name, [*vocabulary.classes, *vocabulary.tags], 5, 0.7)
+    return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
 
 
 def save(vocabulary: Vocabulary, file: Path, force: bool = False) -> None:

@@ -26,6 +26,13 @@ METRICS = {
     "loss": "loss",
 }
 SHARES = ("compute", "allreduce", "wait", "rest")
+COUNTS = {
+    "samples": "samples in the training data",
+    "unlabelled": "samples that the vocabulary gives no class",
+    "dropped": "samples that the drop list leaves out",
+    "trained_on": "samples trained on",
+    "held_out": "samples held out",
+}
 EXTREMES = 10
 # One of these stands near the start of every report; a file with neither is the user's.
 COMPLETE, INCOMPLETE = "Complete: trained to the last step and evaluated.", "**Incomplete:**"
@@ -222,7 +229,7 @@ def _training(run: Run) -> list[str]:
     place = ", ".join(
         markdown(f"{key} {value}")
         for key, value in run.start.items()
-        if key not in ("event", "step", "steps")
+        if key not in ("event", "step", "steps", "data")
     )
     if not run.steps:
         return ["No step is in the log."]
@@ -257,6 +264,9 @@ def _data(run: Run) -> str:
         rows += [("training data", markdown(data.train)), ("held out", f"{100 * data.held_out:.4g} %")]
         rows += [("validation data", data.validation and markdown(data.validation))]
         rows += [("vocabulary", markdown(data.vocabulary))]
+    counts = run.start.get("data")
+    if isinstance(counts, dict):
+        rows += [(label, markdown(counts[key])) for key, label in COUNTS.items() if key in counts]
     rows += [("classes", len(e.classes)) for e in run.evaluations[:1]]
     rows += [(f"pictures of {e.set}", e.metrics.get("samples")) for e in run.evaluations]
     bad = {str(event.get("sample")): event for event in run.bad_samples}

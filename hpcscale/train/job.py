@@ -38,3 +38,4 @@ class Job(NamedTuple):
     fingerprint: dict[str, Any]
     names: Callable[[NDArray[np.int64]], list[str]]  # of samples, for messages
     local: tuple[nn.Parameter, ...] = ()  # parameters whose gradients are not summed over ranks
+    facts: Mapping[str, Any] = {}  # what else the log states when a run starts or goes on; JSON

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,17 @@ class Report:
     every checkpoint, so that a continued run writes the same lines as an uninterrupted one."""
 
     def __init__(
-        self, run: Path, settings: Config, step: int, window: tuple[float, int], clock: dict[str, float]
+        self,
+        run: Path,
+        settings: Config,
+        step: int,
+        window: tuple[float, int],
+        clock: dict[str, float],
+        facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """clock: when earlier stages ended, in seconds since the process began."""
-        self.run, self.settings, self.first = run, settings, step
+        """clock: when earlier stages ended, in seconds since the process began. facts: what else the first
+        line says."""
+        self.run, self.settings, self.first, self.facts = run, settings, step, facts
         self.clock: dict[str, float] | None = clock
         self.loss, self.losses = window
         self.times = {"wait": 0.0, "compute": 0.0, "allreduce": 0.0}
@@ -57,7 +65,8 @@ class Report:
         train = self.settings.train
         self.board = _tensorboard(self.run) if train.tensorboard else None
         self.log = LogFile(self.run, self.first)
-        began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__} | ranks.job(self.run)
+        began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__, **self.facts}
+        began |= ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
         if sys.stderr.isatty():
             self.bar = self.stack.enter_context(Bars())

@@ -50,7 +50,7 @@ def run(job: Job, process: Process) -> None:
         gradients, guard = GradientBuckets(model.parameters(), local=job.local), Guard(model)
         history = History(settings.divergence, kept.get("divergence"))
         window = kept.get("window", (0.0, 0))
-        report = stack.enter_context(Report(folder, settings, step, window, process.clock))
+        report = stack.enter_context(Report(folder, settings, step, window, process.clock, job.facts))
         batches = stack.enter_context(closing(job.batches(step, report.bad_sample)))
         readback, stopping = Readback(), False
         while step < train.steps and not stopping:

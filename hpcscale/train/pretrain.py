@@ -14,20 +14,19 @@ from torch import Tensor
 from hpcscale import config, ranks
 from hpcscale.config import Config, ConfigError
 from hpcscale.data import same
-from hpcscale.data.drop import order_of
-from hpcscale.data.order import Order
+from hpcscale.data.order import identities, keyed
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.evaluate import classify
 from hpcscale.evaluate.sets import Subset, default_set, open_set
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps, side_of
 from hpcscale.inputs.mending import Tell
-from hpcscale.labels import vocabulary as vocabulary_file
-from hpcscale.labels.targets import Targets
+from hpcscale.labels.targets import OwnClasses, Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks
 from hpcscale.models.device import precision
 from hpcscale.models.preprocessing import preprocessing
+from hpcscale.samples.chosen import Chosen, choose, open_vocabulary
 from hpcscale.train import loop, optim, process
 from hpcscale.train.job import Job
 from hpcscale.train.loss import LOSSES
@@ -39,7 +38,7 @@ class Inputs(NamedTuple):
 
     data: DataSet
     vocabulary: Vocabulary
-    order: Order
+    chosen: Chosen
     evaluated: Subset | None  # None: only evaluated by hand
 
 
@@ -55,7 +54,7 @@ def train(settings: Config, run: Path) -> None:
 
 
 def open_inputs(settings: Config) -> Inputs:
-    """Open all that the configuration names, and check that it goes together; reads the drop list, once.
+    """Open all that the configuration names, and check that it goes together; walks the data, at most once.
 
     Raises ConfigError, DataError, VocabularyError and EvaluateError.
     """
@@ -70,20 +69,20 @@ def open_inputs(settings: Config) -> Inputs:
         )
     data = open_data(settings.data.train)
     side_of(data, settings.input)
-    vocabulary = vocabulary_file.load(settings.data.vocabulary)
-    order = order_of(settings, data)
+    vocabulary = open_vocabulary(settings)
+    chosen = choose(settings, data, vocabulary)
     which = default_set(settings)
     if which == "train":
-        return Inputs(data, vocabulary, order, None)
-    evaluated = open_set(settings, which, data, order)
+        return Inputs(data, vocabulary, chosen, None)
+    evaluated = open_set(settings, which, vocabulary, data, chosen)
     side_of(evaluated.data, config.seen(settings))
-    return Inputs(data, vocabulary, order, evaluated)
+    return Inputs(data, vocabulary, chosen, evaluated)
 
 
 def build(here: Process, inputs: Inputs) -> Job:
     """The Job of a run (collective)."""
     settings, train_, device = here.settings, here.settings.train, here.device
-    data, vocabulary, order, evaluated = inputs
+    data, vocabulary, chosen, evaluated = inputs
     torch.manual_seed(train_.seed)
     model = networks.build(settings.model, len(vocabulary.classes)).to(device)
     model.train()
@@ -93,7 +92,7 @@ def build(here: Process, inputs: Inputs) -> Job:
     def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
         rest = train_.steps - step
         steps = Steps(step, rest, train_.batch, ranks.rank(), ranks.size(), train_.accumulate)
-        return pipeline.train_batches(data, order, settings.input, steps, train_.seed, device, tell)
+        return pipeline.train_batches(data, chosen.order, settings.input, steps, train_.seed, device, tell)
 
     def loss(batch: pipeline.Batch) -> Tensor:
         targets = rows(batch)
@@ -116,8 +115,9 @@ def build(here: Process, inputs: Inputs) -> Job:
         batches,
         loss,
         assess if evaluated else None,
-        same.fingerprint(vocabulary, data, order) | {"preprocessing": seen},
+        same.fingerprint(vocabulary, data, chosen.digest) | {"preprocessing": seen},
         data.names,
+        facts={"data": chosen.counts()},
     )
 
 
@@ -125,20 +125,24 @@ def _target_rows(
     settings: Config, inputs: Inputs, device: torch.device
 ) -> Callable[[pipeline.Batch], Tensor]:
     """Of a batch: what its logits are compared with, (n, classes) float32 on the device."""
+    data, vocabulary, noise = inputs.data, inputs.vocabulary, inputs.chosen.noise
+    own = OwnClasses(vocabulary, data.tags)
     parts = settings.train.accumulate
-    most, classes = config.samples_of_rank(settings, ranks.size()) // parts, len(inputs.vocabulary.classes)
+    most, classes = config.samples_of_rank(settings, ranks.size()) // parts, len(vocabulary.classes)
+    tags = None if noise else data.tags  # noise replaces classes, not tags
     # Buffers in turn, for two steps: a GPU may still copy the rows of the step before.
     buffers = torch.zeros(2 * parts, most, classes, pin_memory=device.type == "cuda")
     turns = cycle(
-        [
-            (Targets(inputs.vocabulary, inputs.data.tags, settings.loss.name, most, buffer=one.numpy()), one)
-            for one in buffers
-        ]
+        [(Targets(vocabulary, tags, settings.loss.name, most, buffer=one.numpy()), one) for one in buffers]
     )
 
     def rows(batch: pipeline.Batch) -> Tensor:
         targets, buffer = next(turns)
-        targets.rows(batch.tag_offsets, batch.tag_ids)
+        labels = batch.tag_offsets, batch.tag_ids
+        if noise is not None:
+            pictures = identities(data.source_digests(batch.samples))
+            labels = noise(keyed(pictures, settings.noise.seed), *own.classes(*labels))
+        targets.rows(*labels)
         on_device: Tensor = buffer[: len(batch.samples)].to(device, non_blocking=True)
         return on_device
 

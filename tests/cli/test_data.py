@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from click.testing import CliRunner, Result
 from PIL import Image
 from places import PHOTOGRAPHS
@@ -136,3 +137,30 @@ def test_the_500_sample_photographs(tmp_path: Path) -> None:
     for line in (SAMPLE / "manifest.jsonl").read_text().splitlines():
         tags |= {*json.loads(line)["tags"], json.loads(line)["wnid"]}
     assert (found["samples"], found["quarantined"], found["labels"]) == (500, 0, len(tags))
+
+
+def test_plan_says_what_each_rank_will_read(tmp_path: Path) -> None:
+    recipe = tiny.make(tmp_path)
+    shard = next((tmp_path / "data").glob("*.h5"))
+    words = ("plan", recipe, "--ranks", 2, "--set", "train.batch=6", "--steps", 3, "--bandwidth", 10)
+    result = run(*words, "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found.keys() == {
+        "samples", "steps", "bytes", "shards", "shards_open", "blocks", "seconds", "evenness",
+        "planning_ms", "resident_mb", "ranks",
+    }  # fmt: skip
+    assert (found["samples"], found["steps"], found["shards_open"]) == (tiny.PICTURES, 3, 1)
+    mean = shard.stat().st_size / tiny.PICTURES
+    assert [(one["rank"], one["samples"], one["shards"]) for one in found["ranks"]] == [(0, 9, 1), (1, 9, 1)]
+    assert [one["bytes"] for one in found["ranks"]] == [round(9 * mean)] * 2
+    assert found["seconds"] == pytest.approx(18 * mean / 10e6)
+    shown = run(*words).stdout
+    assert "planned                 3 steps for 2 ranks\n" in shown
+    assert "a rank's blocks         9 to 9\n" in shown
+
+
+def test_plan_for_ranks_that_cannot_share_a_batch() -> None:
+    result = CliRunner().invoke(main, ["data", "plan", "demo.toml", "--ranks", "336"])
+    assert result.exit_code == 2
+    assert "336 ranks cannot share: choose a multiple of 336" in result.stderr

@@ -15,6 +15,7 @@ DIGITS = "1" * 5000
 OPTIONS = {
     "data ingest in out": ("--resize", "--workers", "--shard-samples", "--quality", "--part"),
     "data show in": ("--count",),
+    "data plan file": ("--ranks", "--steps", "--bandwidth"),
     "dedup hash in out": ("--workers", "--part"),
     "dedup search file": ("--radius", "--min-quality", "--cosine", "--neighbours", "--threads", "--part"),
     "dedup embed in out --checkpoint in": ("--batch",),
@@ -22,6 +23,7 @@ OPTIONS = {
     "dedup drop file --side a --out out": ("--radius",),
     "dedup gallery file out --a in": ("--limit",),
     "labels build out --data in": ("--top",),
+    "labels classes file --out out": ("--most",),
     "train out --config file": ("--ranks",),
     "evaluate in": ("--ranks", "--batch"),
     "submit": ("--nodes", "--ranks-per-node"),

@@ -3,20 +3,15 @@
 import itertools
 import json
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from places import GOLDEN
 
-from hpcscale.config import Config, check
-from hpcscale.data.drop import dropped_samples, order_of
-from hpcscale.data.order import Order, below, draws, inverse, permute
-from hpcscale.data.store import DataError, open_data
-from hpcscale.ingest.packing import Packing, ingest
+from hpcscale.data.blocks import blockwise
+from hpcscale.data.order import Whole, below, draws, inverse, permute, within
 
 ORDERS = GOLDEN / "order.json"
 
@@ -106,7 +101,7 @@ def test_neighbours_land_anywhere() -> None:
 
 @pytest.mark.parametrize("samples", [997, 4096])
 def test_successive_epochs_are_unrelated(samples: int) -> None:
-    order = Order(samples, seed=3)
+    order = Whole(samples, seed=3)
     epochs = np.stack([order.samples_at(np.arange(e * samples, (e + 1) * samples))[0] for e in range(20)])
     for one, next_one in itertools.pairwise(epochs):
         # Of two unrelated permutations about one element stays in place (Poisson of mean 1).
@@ -119,13 +114,13 @@ def test_successive_epochs_are_unrelated(samples: int) -> None:
 
 
 def test_seeds_and_epochs_give_other_orders() -> None:
-    orders = [Order(1000, seed=seed).samples_at(np.arange(2000))[0].reshape(2, 1000) for seed in range(4)]
+    orders = [Whole(1000, seed=seed).samples_at(np.arange(2000))[0].reshape(2, 1000) for seed in range(4)]
     rows = [tuple(row) for order in orders for row in order]
     assert len(set(rows)) == 8
 
 
 def test_each_epoch_holds_each_training_sample_once() -> None:
-    order = Order(101, seed=1, held_out=0.2)
+    order = Whole(101, seed=1, held_out=0.2)
     positions = np.arange(3 * order.length)
     samples, epochs = order.samples_at(positions)
     np.testing.assert_array_equal(epochs, positions // order.length)
@@ -144,20 +139,20 @@ def test_held_out_part_has_its_size_and_does_not_depend_on_the_seed(
     count = round(share * samples)
     if count == samples:
         with pytest.raises(ValueError, match="no sample left"):
-            Order(samples, 0, share, split)
+            Whole(samples, 0, share, split)
         return
-    held = Order(samples, 0, share, split).held_out_samples()
+    held = Whole(samples, 0, share, split).held_out_samples()
     assert np.unique(held).size == held.size == count
-    np.testing.assert_array_equal(held, Order(samples, 1, share, split).held_out_samples())
+    np.testing.assert_array_equal(held, Whole(samples, 1, share, split).held_out_samples())
 
 
 def test_other_split_seeds_hold_out_other_samples() -> None:
-    one, other = (set(Order(1000, 0, 0.1, split).held_out_samples().tolist()) for split in (0, 1))
+    one, other = (set(Whole(1000, 0, 0.1, split).held_out_samples().tolist()) for split in (0, 1))
     assert 0 < len(one & other) < 40  # 10 expected
 
 
 def test_every_world_size_sees_the_same_sequence() -> None:
-    order, batch = Order(37, seed=5, held_out=0.1), 8
+    order, batch = Whole(37, seed=5, held_out=0.1), 8
     for step in (0, 3, 4, 1000):
         positions = np.arange(step * batch, (step + 1) * batch)
         alone = order.samples_at(positions)
@@ -170,7 +165,7 @@ def test_every_world_size_sees_the_same_sequence() -> None:
 def test_memory_is_constant() -> None:
     tracemalloc.start()
     try:
-        order = Order(3_500_000_000, seed=1, held_out=0.01)
+        order = Whole(3_500_000_000, seed=1, held_out=0.01)
         samples, epochs = order.samples_at(np.arange(34 * 10**9, 34 * 10**9 + 1024))
         draws(1, epochs, samples, 3)
         peak = tracemalloc.get_traced_memory()[1]
@@ -200,6 +195,16 @@ def test_draws_are_uniform_and_independent_of_their_neighbours() -> None:
         assert_uniform(np.bincount(joint, minlength=64), joint.size / 64)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1)), max_size=20))
+def test_within_is_the_upper_word_of_the_product(pairs: list[tuple[int, int]]) -> None:
+    draw = np.array([word for word, _ in pairs], np.uint64)
+    limits = np.array([limit for _, limit in pairs], np.int64)
+    expected = [word * limit >> 64 for word, limit in pairs]
+    assert within(draw, limits).tolist() == expected
+    assert within(draw, 10**12).tolist() == [word * 10**12 >> 64 for word, _ in pairs]
+
+
 def test_draws_are_a_pure_function_of_seed_epoch_and_sample() -> None:
     epochs, samples = np.array([0, 0, 5]), np.array([1, 2, 1])
     drawn = draws(1, epochs, samples, 3)
@@ -210,8 +215,8 @@ def test_draws_are_a_pure_function_of_seed_epoch_and_sample() -> None:
 
 def golden() -> dict[str, list[int]]:
     """What must never change: every recipe's result and every resumed run depends on it."""
-    order = Order(1000, seed=42, held_out=0.1, split_seed=7)
-    large = Order(3_500_000_000, seed=42)
+    order = Whole(1000, seed=42, held_out=0.1, split_seed=7)
+    large = Whole(3_500_000_000, seed=42)
     samples, epochs = order.samples_at(np.arange(895, 905))
     return {
         "permute 10 key 0": whole(10, 0).tolist(),
@@ -222,6 +227,10 @@ def golden() -> dict[str, list[int]]:
             0
         ].tolist(),
         "draws seed 42": draws(42, epochs, samples, 3).ravel().tolist(),
+        "blockwise 53 key 1": blockwise(np.arange(53), 53, 1, 5, 4).tolist(),
+        "blockwise 3.5e9, last 8": blockwise(
+            np.arange(3_499_999_992, 3_500_000_000), 3_500_000_000, 42, 1000, 64
+        ).tolist(),
     }
 
 
@@ -233,59 +242,3 @@ def test_inverse_undoes_permute() -> None:
     for samples in [*range(1, 70), 1000, 3_500_000_000]:
         some = np.unique(np.linspace(0, samples - 1, 500).astype(np.int64))
         np.testing.assert_array_equal(inverse(permute(some, samples, 5), samples, 5), some)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data(), st.integers(2, 200), st.floats(0, 0.6), st.integers(0, 9))
-def test_dropped_samples_are_in_no_part_and_the_parts_lose_nothing_else(
-    data: st.DataObject, samples: int, share: float, split: int
-) -> None:
-    whole = Order(samples, 3, share, split)
-    training = set(whole.samples_at(np.arange(whole.length))[0].tolist())
-    held = whole.held_out_samples()
-    gone = sorted(data.draw(st.sets(st.integers(0, samples - 1), max_size=samples)))
-    dropped = np.array(gone, np.int64)
-    if training <= set(gone):
-        with pytest.raises(ValueError, match="no sample left"):
-            Order(samples, 3, share, split, dropped)
-        return
-    order = Order(samples, 3, share, split, dropped)
-    seen, epochs = order.samples_at(np.arange(2 * order.length))
-    for epoch in range(2):
-        assert sorted(seen[epochs == epoch].tolist()) == sorted(training - set(gone))
-    np.testing.assert_array_equal(order.held_out_samples(), held[~np.isin(held, dropped)])
-    assert order.held_out_length == len(order.held_out_samples())
-
-
-def test_dropping_nothing_changes_nothing() -> None:
-    one, other = Order(1000, 4, 0.1, 2), Order(1000, 4, 0.1, 2, np.empty(0, np.int64))
-    np.testing.assert_array_equal(one.samples_at(np.arange(999))[0], other.samples_at(np.arange(999))[0])
-
-
-@pytest.mark.parametrize(
-    "dropped", [np.array([3, 2]), np.array([2, 2]), np.array([-1]), np.array([10]), np.array([1.0])]
-)
-def test_wrong_drops_are_refused(dropped: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="dropped"):
-        Order(10, 0, dropped=dropped)
-
-
-def test_a_drop_list_of_a_data_set(tmp_path: Path) -> None:
-    (tmp_path / "source" / "class").mkdir(parents=True)
-    for name in ("a", "b", "c", "d"):
-        Image.new("RGB", (9, 9)).save(tmp_path / "source" / "class" / f"{name}.png")
-    (tmp_path / "source" / "class" / "bad.png").write_bytes(b"no picture")
-    ingest(tmp_path / "source", tmp_path / "data", packing=Packing(shard_samples=2), workers=1)
-    opened, file = open_data(tmp_path / "data"), tmp_path / "drop.txt"
-    file.write_text("class/d.png\nclass/b.png\nclass/bad.png\n")
-    dropped = dropped_samples(opened, file)
-    assert opened.names(dropped) == ["class/b.png", "class/d.png"]
-    train = {"train": str(tmp_path / "data"), "vocabulary": "v", "drop": str(file)}
-    values = {"data": train, "schedule": {"lr": 1}, "train": {"steps": 1, "batch": 1}}
-    order = order_of(check(Config, values, "test"), opened)
-    assert opened.names(np.sort(order.samples_at(np.arange(2))[0])) == ["class/a.png", "class/c.png"]
-    file.write_text("class/d.png\nclass/x.png\n")
-    with pytest.raises(DataError, match=r"1 of 2 names .* 'class/x\.png'"):
-        dropped_samples(opened, file)
-    with pytest.raises(DataError, match="cannot be read"):
-        dropped_samples(opened, tmp_path / "absent")

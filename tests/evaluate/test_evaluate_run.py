@@ -19,6 +19,7 @@ from hpcscale.evaluate.classify import evaluate_run, open_set
 from hpcscale.ingest.packing import ingest
 from hpcscale.labels import build, hierarchy, vocabulary
 from hpcscale.models import checkpoint, resnet
+from hpcscale.samples.chosen import open_vocabulary
 
 PICTURES = 13
 TAGS = ("apple", "pear", "dog")
@@ -73,7 +74,8 @@ def run_cli(*words):
 
 def test_the_two_sets_are_the_data_and_share_nothing(made):
     settings = config.read(made / "config.json")
-    train, held_out = (open_set(settings, name).samples for name in ("train", "held_out"))
+    labels = open_vocabulary(settings)
+    train, held_out = (open_set(settings, name, labels).samples for name in ("train", "held_out"))
     assert sorted([*train, *held_out]) == list(range(PICTURES))
     assert held_out.size == 5
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hpcscale.data.drop import dropped_samples
+from hpcscale.data.named import named_samples
 from hpcscale.data.store import open_data
 from hpcscale.files import Told
 from hpcscale.labels import vocabulary
@@ -87,7 +87,7 @@ def pairs(case: Case) -> None:
     case.spoil(which, how, binary=False)
     if which == "drop.txt":
         try:
-            dropped_samples(open_data(case.place / "data"), case.place / "drop.txt")
+            named_samples(open_data(case.place / "data"), case.place / "drop.txt")
         except Told:
             case.codes[1] += 1
         return

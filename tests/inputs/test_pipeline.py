@@ -20,7 +20,7 @@ from skimage import data as photographs
 from stored import Pictures
 
 from hpcscale.config import ConfigError, Input
-from hpcscale.data.order import Order, below, draws
+from hpcscale.data.order import Whole, below, draws
 from hpcscale.data.store import DataError, DataSet, open_data
 from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
@@ -65,7 +65,7 @@ def train(
 ) -> list[Batch]:
     """All batches of a rank, with copies of their images."""
     settings = {"seed": 3, "device": CPU, "input": INPUT} | keys
-    order = settings.pop("order", None) or Order(data.samples, 3)
+    order = settings.pop("order", None) or Whole(data.samples, 3)
     settings["steps"] = Steps(
         first_step, steps, settings.pop("batch", 8), rank, size, settings.pop("parts", 1)
     )
@@ -85,7 +85,7 @@ def assert_equal(one: list[Batch], two: list[Batch]) -> None:
 
 
 def test_train_batches_are_the_chosen_crops(jpegs: list[bytes]) -> None:
-    order = Order(len(jpegs), 3, held_out=0.25)
+    order = Whole(len(jpegs), 3, held_out=0.25)
     batches = train(Pictures(jpegs, SIDE), order=order, steps=9)  # 4 epochs of 18: batches cross their ends
     samples, epochs = order.samples_at(np.arange(72))
     np.testing.assert_array_equal(np.concatenate([batch.samples for batch in batches]), samples)
@@ -112,7 +112,7 @@ def test_batches_have_the_stated_form(jpegs: list[bytes]) -> None:
 
 
 def test_buffer_is_used_again(jpegs: list[bytes]) -> None:
-    order = Order(len(jpegs), 3)
+    order = Whole(len(jpegs), 3)
     where = {"steps": Steps(0, 4, 8), "seed": 3, "device": CPU}
     pointers = {
         batch.images.data_ptr()
@@ -207,7 +207,7 @@ def test_pictures_stored_at_their_own_size_are_resized(jpegs: list[bytes]) -> No
 def test_settings_that_do_not_fit_are_errors_before_the_first_batch(jpegs: list[bytes]) -> None:
     data, own = Pictures(jpegs, SIDE), Pictures(jpegs, stored_size=None)
     where = {"steps": Steps(0, 1, 8), "seed": 0, "device": CPU}
-    order = Order(len(jpegs), 0)
+    order = Whole(len(jpegs), 0)
     with pytest.raises(ConfigError, match=r"input\.crop: found 99, .*pictures are 72 x 72"):
         pipeline.train_batches(data, order, Input(crop=99), **where)
     with pytest.raises(ConfigError, match=r"input\.resize: missing"):
@@ -239,7 +239,7 @@ def test_bad_samples_are_reported_and_replaced_and_nothing_else_changes(jpegs: l
     assert all(report.reason.startswith("DALI: ") for report in reports)
     # The rule: a place whose sample is bad shows what the next good place shows.
     places = np.arange(9 * 8 + len(bad))
-    samples = Order(24, 3).samples_at(places)[0]
+    samples = Whole(24, 3).samples_at(places)[0]
     pictures = torch.cat([batch.images for batch in train(Pictures(jpegs, SIDE), steps=10)])
     seen = np.concatenate([batch.samples for batch in batches])
     images = torch.cat([batch.images for batch in batches])
@@ -281,7 +281,7 @@ def test_picture_cut_at_its_end_is_replaced_only_where_its_crop_needs_the_lost_r
 
 
 def test_held_out_samples_never_replace_bad_ones(jpegs: list[bytes]) -> None:
-    order = Order(24, 3, held_out=0.5)
+    order = Whole(24, 3, held_out=0.5)
     bad = set(order.samples_at(np.arange(4))[0].tolist())
     torn = Pictures([b"" if k in bad else jpeg for k, jpeg in enumerate(jpegs)], SIDE)
     batches = train(torn, steps=6, order=order, tell=lambda bad: None)
@@ -338,7 +338,7 @@ def test_closing_frees_the_pipeline(jpegs: list[bytes]) -> None:
 
     settings = {"input": Input(crop=CROP, threads=3), "steps": Steps(0, 9, 8), "seed": 3}
     before = threads()
-    batches = pipeline.train_batches(Pictures(jpegs, SIDE), Order(24, 3), **settings, device=CPU)
+    batches = pipeline.train_batches(Pictures(jpegs, SIDE), Whole(24, 3), **settings, device=CPU)
     next(batches)
     assert threads() >= before + 3
     batches.close()

@@ -32,7 +32,9 @@ def make_run(run: Path, shift: float = 0.0) -> Path:
         "train": {"steps": 100, "batch": 32},
     }
     (run / "config.json").write_text(config.dump(config.check(config.Config, settings, "test")))
-    events = [{"event": "start", "step": 0, "ranks": 2, "machine": "a | b", "device": "cpu"}]
+    counts = {"samples": 10, "dropped": 0, "unlabelled": 3, "trained_on": 5, "held_out": 2}
+    place = {"ranks": 2, "machine": "a | b", "device": "cpu"}
+    events = [{"event": "start", "step": 0, "data": counts} | place]
     for step in range(10, 101, 10):
         loss, lr = 60 / step + shift, 0.05 * (1 - step / 100)
         share = {"wait": 0.01, "compute": 0.9, "allreduce": 0.07, "rest": 0.02}

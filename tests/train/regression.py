@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcscale import config, ranks
-from hpcscale.data.drop import order_of
+from hpcscale.data.order import Whole
 from hpcscale.data.store import open_data
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
@@ -36,7 +36,7 @@ def train(settings: config.Config, run: Path) -> None:
 def build(here: Process) -> Job:
     settings, train_ = here.settings, here.settings.train
     data = open_data(settings.data.train)
-    order = order_of(settings, data)
+    order = Whole(data.samples, train_.seed)
     torch.manual_seed(train_.seed)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)

@@ -16,8 +16,8 @@ from runs import own_settings
 from hpcscale import config, ranks
 from hpcscale.cli import main
 from hpcscale.config import ConfigError
-from hpcscale.data import drop, same
-from hpcscale.data.drop import dropped_samples
+from hpcscale.data import named, same
+from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
@@ -80,13 +80,13 @@ def test_a_drop_list_that_leaves_nothing_is_an_error_of_the_list(recipe: Path, t
     everything = [f"{i:02}.jpg\n" for i in range(tiny.PICTURES)]
     (tmp_path / "drop.txt").write_text("".join(everything))
     result = start(recipe, tmp_path / "run", f"data.drop={tmp_path / 'drop.txt'}")
-    assert (result.exit_code, "drop.txt: drops all samples" in result.output) == (1, True), result.output
+    assert (result.exit_code, "left to train on; of the 26" in result.output) == (1, True), result.output
+    assert "drop.txt drops 26" in result.output
     held_out = ["data.held_out=0.05", f"data.drop={tmp_path / 'drop.txt'}"]  # one sample
-    settings = config.load(recipe, held_out[:1])
-    (sample,) = drop.order_of(settings, opened(recipe)).held_out_samples()
+    (sample,) = Whole(tiny.PICTURES, 0, 0.05).held_out_samples()
     (tmp_path / "drop.txt").write_text(f"{sample:02}.jpg\n")
     result = start(recipe, tmp_path / "run", *held_out)
-    assert (result.exit_code, "that were held out" in result.output) == (1, True), result.output
+    assert (result.exit_code, "left that is held out" in result.output) == (1, True), result.output
 
 
 def opened(recipe: Path) -> DataSet:
@@ -211,11 +211,12 @@ def test_the_drop_list_is_read_once(recipe: Path, tmp_path: Path, monkeypatch: p
     (tmp_path / "drop.txt").write_text("00.jpg\n")
     calls = []
 
-    def counted(data: DataSet, file: Path) -> Any:
-        calls.append(file)
-        return dropped_samples(data, file)
+    def counted(names: named.NameList, data: DataSet, index: int) -> Any:
+        calls.append(index)
+        return rows(names, data, index)
 
-    monkeypatch.setattr(drop, "dropped_samples", counted)
+    rows = named.NameList.rows
+    monkeypatch.setattr(named.NameList, "rows", counted)
     keys = {"data__drop": str(tmp_path / "drop.txt"), "data__held_out": 0.3, "train__evaluate_every": 1}
     train(tiny.settings(recipe, train__steps=2, **keys), tmp_path / "run")
     assert len(tiny.events(tmp_path / "run", "evaluation")) == 2

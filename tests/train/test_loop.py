@@ -14,7 +14,7 @@ from runs import assert_same_bits, start, watch_samples, weights
 
 from hpcscale import config, ranks
 from hpcscale.config import ConfigError
-from hpcscale.data.order import Order
+from hpcscale.data.order import Whole
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.mending import BadSample
 from hpcscale.models import checkpoint
@@ -105,7 +105,7 @@ def test_nan_stops_with_the_samples_and_saves_nothing(
     monkeypatch.setitem(pretrain.LOSSES, "logistic", nan_in_the_third)
     with pytest.raises(state.Diverged) as caught:
         train(tiny.settings(recipe, divergence__skips=0, divergence__rollbacks=0), tmp_path)
-    samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(8, 12))
+    samples, _ = Whole(tiny.PICTURES, 3).samples_at(np.arange(8, 12))
     listed = ", ".join(f"{i} ({i:02}.jpg)" for i in samples)
     assert f"the loss of step 3 is nan; its samples: {listed}" in str(caught.value)
     found = checkpoint.latest(tmp_path)
@@ -171,7 +171,7 @@ def test_two_ranks_see_and_learn_what_one_does(
     assert second == pytest.approx(first, rel=0.1)
     seen = watch_samples(monkeypatch)
     train(tiny.settings(recipe, train__steps=8), tmp_path)
-    samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(6 * 4, 8 * 4))
+    samples, _ = Whole(tiny.PICTURES, 3).samples_at(np.arange(6 * 4, 8 * 4))
     assert [i for batch in seen for i in batch] == samples.tolist()
 
 
@@ -195,7 +195,7 @@ except state.Diverged as error:
 """
     )
     assert ranks.launch([sys.executable, str(program)], 2) == 1
-    samples, _ = Order(tiny.PICTURES, 3).samples_at(np.arange(4))
+    samples, _ = Whole(tiny.PICTURES, 3).samples_at(np.arange(4))
     wanted = "the loss of step 1 is inf; its samples: " + ", ".join(f"{i} ({i:02}.jpg)" for i in samples)
     found = [(tmp_path / f"rank{r}").read_text() for r in (0, 1)]
     assert found == [f"{wanted}; 1 bad steps within 100, and 0 returns before"] * 2

@@ -13,7 +13,7 @@ import tiny
 import torch
 from runs import assert_same_bits, watch_samples
 
-from hpcscale.data.order import Order
+from hpcscale.data.order import Whole
 from hpcscale.models import networks, resnet
 from hpcscale.train import optim
 from hpcscale.train.pretrain import train
@@ -81,7 +81,7 @@ def test_held_out_samples_are_evaluated_and_not_trained_on(
     seen = watch_samples(monkeypatch)
     settings = tiny.settings(recipe, data__held_out=0.3, train__evaluate_every=2, train__steps=5)
     train(settings, tmp_path)
-    held_out = Order(tiny.PICTURES, 3, 0.3).held_out_samples()
+    held_out = Whole(tiny.PICTURES, 3, 0.3).held_out_samples()
     assert not set(held_out.tolist()) & {i for batch in seen for i in batch}
     lines = tiny.events(tmp_path, "evaluation")
     assert [(line["step"], line["set"], line["samples"]) for line in lines] == [
