@@ -53,6 +53,7 @@ def folders(folder: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         (folder / f"{n}.jpg").rename(place / f"{n}.jpg")
     (folder / "stray.jpg").write_bytes(photograph(99))
+    (folder / "gone.jpg").symlink_to("nowhere")
     return folder
 
 
@@ -173,7 +174,7 @@ def test_a_source_that_was_changed_since_is_surveyed_again_and_refused(
     out = tmp_path / "out"
     survey(source, out, packing=PACKING, workers=1)
     for file in [source, *source.iterdir()]:
-        os.utime(file, ns=(1, 1))  # copied, say
+        os.utime(file, ns=(1, 1), follow_symlinks=False)  # copied, say
     ingest(source, out, packing=PACKING, workers=1, part=(0, 3))
     assert f"{FILE} is not used, the source is surveyed again: the source was changed since" in caplog.text
     change(source)
