@@ -16,6 +16,8 @@ A data-set folder:
     quarantine.jsonl  written last, which ends the ingest: {"record": number in the source, "name": source id,
                       "reason": why} a line, for every record that is in no shard.
 
+and until then, where `data survey` was called, survey.jsonl (ingest/survey.py).
+
 A plan of format 2 has shards of format 2. Under a plan of format 1 they may be of both: `data upgrade` writes
 them anew one by one, and the plan last (upgrade.py); an ingest that began in format 1 goes on in format 2.
 """

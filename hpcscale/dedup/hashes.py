@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcscale.data.codes import WORDS, Codes, merge_codes, read_codes, write_codes
 from hpcscale.data.manifest import DataError
@@ -87,7 +86,7 @@ def hash_source(
         advice = "choose another file, or remove this one"
         found = agreeing(out, head, advice)
         if part is None:  # there is nothing left for tasks to do
-            _compare(pictures, {out: (0, found.digests)}, workers, progress, advice)
+            _compare(pictures, {out: (0, len(found.digests))}, workers, progress, advice)
         remove_parts(out)  # killed between the merge and this
         return found
     folder = parts_folder(out)
@@ -100,7 +99,7 @@ def hash_source(
         for number in part_of(parts, part):
             file = part_file(folder, number)
             if file.exists():
-                there[file] = number * rows, agreeing(file, heads[number], f"remove {folder}").digests
+                there[file] = number * rows, len(agreeing(file, heads[number], f"remove {folder}").digests)
             else:
                 missing.append(number)
         _compare(pictures, there, workers, progress, f"remove {folder}")
@@ -194,22 +193,22 @@ def _hash(
 
 def _compare(
     pictures: Pictures,
-    hashed: dict[Path, tuple[int, NDArray[np.uint8]]],
+    hashed: dict[Path, tuple[int, int]],
     workers: int,
     progress: Progress,
     advice: str,
 ) -> None:
     """Refuse hash files whose pictures were replaced by others of the same names. Raises OptionError.
 
-    hashed: of each file, in order, the number of its first picture and its digests. Reads every picture, but
-    none of a data set, whose digest has been compared already.
+    hashed: of each file, in order, the number of its first picture, and of how many it has digests. Reads
+    every picture, but none of a data set, whose digest has been compared already; maps one file at a time.
     """
     if pictures.data is not None or not hashed:
         return
-    spans = [(start, start + len(digests)) for start, digests in hashed.values()]
+    spans = [(start, start + count) for start, count in hashed.values()]
     total = sum(stop - start for start, stop in spans)
     records = (record for start, stop in _joined(spans) for record in pictures.records(start, stop))
-    known = ((row.tobytes(), file) for file, (_, digests) in hashed.items() for row in digests)
+    known = ((row.tobytes(), file) for file in hashed for row in read_codes(file).digests)
     hashed_then = ((record, *one) for record, one in zip(records, known, strict=False))
     if (other := first_exchanged(hashed_then, total, workers, progress, digest_stored)) is not None:
         record, file = other

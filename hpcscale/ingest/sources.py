@@ -103,8 +103,14 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
 
 def _stamp(files: Iterable[Path | os.DirEntry[str]]) -> str:
     """Of names, sizes and times. Of folders it tells only what was changed in themselves, not below."""
-    found = ((file.name, file.stat()) for file in files)
-    values = [[name, stat.S_ISREG(one.st_mode) and one.st_size, one.st_mtime_ns] for name, one in found]
+    values = []
+    for file in files:
+        try:
+            found = file.stat()
+            size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+            values.append([file.name, size, found.st_mtime_ns])
+        except OSError:  # a link that leads nowhere
+            values.append([file.name])
     return digest(json.dumps(values).encode()).hex()
 
 

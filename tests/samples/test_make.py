@@ -50,7 +50,7 @@ KEYS = {"selection__size": 100, "noise__share": 0.3, "sampling__name": "sqrt", "
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    return labelled.make_set(tmp_path_factory.mktemp("labelled"))
+    return labelled.make_set(tmp_path_factory.mktemp("labelled"), 120)
 
 
 def test_killed_at_any_step_the_same_command_goes_on(data: DataSet, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_killed_at_any_step_the_same_command_goes_on(data: DataSet, tmp_path: Pa
             if status != signal.SIGKILL:
                 break
             kills += 1
-    assert (status, kills > 30) == (0, True)
+    assert (status, kills > 15) == (0, True)
 
 
 def run(*words: object) -> tuple[int, str]:
