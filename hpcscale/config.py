@@ -1,8 +1,8 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field here; an unknown key is an error. Recipes are files in `configs/`; their
-headers state the command and the expected result. Lengths are in steps and batch sizes are global (over all
-ranks), so that a recipe means the same with any number of ranks.
+Every key is a commented field, here or in choice.py; an unknown key is an error.
+Recipes are files in `configs/`; their headers state the command and the expected result. Lengths are in steps
+and batch sizes are global (over all ranks), so that a recipe means the same with any number of ranks.
 """
 
 import json
@@ -12,9 +12,13 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict, model_validator
 
-from hpcscale import files
+from hpcscale import catalogue, files
+from hpcscale.choice import Data as Data
+from hpcscale.choice import Noise as Noise
+from hpcscale.choice import Sampling as Sampling
+from hpcscale.choice import Selection as Selection
 from hpcscale.files import FileError
-from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, check, override_into, read_toml
+from hpcscale.sections import MAY_CHANGE, MOST, Section, Seed, check, override_into, read_toml
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 
 RECIPES = Path(__file__).parent / "configs"
@@ -26,99 +30,6 @@ COUNT = 1_000_000
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-
-
-class Data(Section):
-    # Folder written by `hpcscale data ingest`, or a name from the catalogue, such as "train-IG-940M-1.5k".
-    train: Annotated[Place, MAY_CHANGE]
-    # File written by `hpcscale labels build`.
-    vocabulary: Annotated[Place, MAY_CHANGE]
-    # Samples to which the vocabulary gives no class. drop: they are neither trained on nor held out; keep:
-    # they are, as pictures on which no class is.
-    unlabelled: Literal["drop", "keep"] = "drop"
-    # File written by `hpcscale data index`: what this recipe trains on, made once. A large set needs it
-    # wherever samples are left out, or are not drawn as they come.
-    index: Annotated[Place | None, MAY_CHANGE] = None
-    # Another data set to evaluate on; without it, the held-out part of `train` is used.
-    validation: Annotated[Place | None, MAY_CHANGE] = None
-    # Share of `train` that training never sees, chosen by a keyed permutation of the samples.
-    held_out: float = Field(0.0, ge=0.0, lt=1.0)
-    # Hold out samples of each class instead, at least one: its share `held_out`, or so many.
-    stratified: bool = False
-    held_out_per_class: int | None = Field(None, ge=1, le=COUNT)
-    # Key of what is held out: change it to hold out other samples.
-    split_seed: Seed = 0
-    # Read the data in blocks of so many consecutive samples, for file systems that are slow at places far
-    # apart; `window` blocks, which lie anywhere in the data, are mixed. Without it, every sample may come
-    # from anywhere.
-    block: int | None = Field(None, ge=1, le=1 << 31)
-    window: int = Field(1024, ge=1, le=COUNT)
-    # File from `dedup drop`, one name a line: samples of `train` to leave out, of the held-out part too.
-    drop: Annotated[Place | None, MAY_CHANGE] = None
-
-    @model_validator(mode="after")
-    def consistent(self) -> "Data":
-        if self.stratified and not self.held_out:
-            raise ValueError("'stratified' needs 'held_out', the share of each class")
-        if self.held_out_per_class is not None and (self.held_out or self.stratified):
-            raise ValueError("'held_out_per_class' stands instead of 'held_out' and 'stratified'")
-        return self
-
-
-class Selection(Section):
-    # Which samples of a packed set are used. Nothing is copied. The samples are chosen by a keyed hash of the
-    # original picture file, so that they are the same in whatever shards they lie, on every machine.
-    # How many: those with the smallest hashes, so a smaller selection lies within a larger one. Copies of a
-    # picture come together. Of what is trained on only, not of what is held out.
-    size: int | None = Field(None, ge=1, le=1 << 53)
-    # The same as a share.
-    share: float | None = Field(None, gt=0.0, le=1.0)
-    # Key of the hash: another one is an independent draw.
-    seed: Seed = 0
-    # The samples that `size`, `share` and `names` leave out, instead.
-    complement: bool = False
-    # File of classes, one name, tag or wnid a line: the vocabulary is restricted to them.
-    classes: Annotated[Place | None, MAY_CHANGE] = None
-    # File of names of samples, one a line, as `dedup drop` writes them: only these.
-    names: Annotated[Place | None, MAY_CHANGE] = None
-
-    @model_validator(mode="after")
-    def consistent(self) -> "Selection":
-        if self.size is not None and self.share is not None:
-            raise ValueError("'size' and 'share' say the same in two ways; give one")
-        if self.complement and self.size is None and self.share is None and self.names is None:
-            raise ValueError("'complement' of everything is nothing; it needs 'size', 'share' or 'names'")
-        return self
-
-
-class Noise(Section):
-    # Share of the labels that are replaced, each by another class drawn by frequency (Mahajan et al. 2018,
-    # section 3.1.3).
-    share: float = Field(0.0, ge=0.0, le=1.0)
-    seed: Seed = 0
-    # Where a sample has the drawn class already. merge: it then has a class less; resample: draw again.
-    duplicates: Literal["merge", "resample"] = "merge"
-
-
-class Sampling(Section):
-    # How often classes are seen: as they come, by the square root of their frequency (Mahajan et al. 2018,
-    # section 3.1.4), or all alike.
-    name: Literal["natural", "sqrt", "uniform"] = "natural"
-    # repeat: every sample at least once an epoch, and more often if it has a rare class. two-stage: draw a
-    # class, then one of its samples.
-    method: Literal["repeat", "two-stage"] = "repeat"
-    # repeat only: classes that fewer than this share of the samples have are repeated; without it, the median
-    # of all classes.
-    threshold: float | None = Field(None, gt=0.0, le=1.0)
-
-    @model_validator(mode="after")
-    def consistent(self) -> "Sampling":
-        if self.threshold is not None and (self.name == "natural" or self.method != "repeat"):
-            raise ValueError(
-                "'threshold' is about classes that are repeated: 'sqrt' or 'uniform' by 'repeat'"
-            )
-        return self
 
 
 class Input(Section):
@@ -282,18 +193,28 @@ class Config(Section):
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML recipe, apply `section.key=value` overrides and check everything.
+    """Read a TOML recipe, apply `section.key=value` overrides, look names up in the catalogue (catalogue.py)
+    and check everything.
 
     A plain file name that does not exist here is searched among the recipes of the package. Values of
     overrides are TOML; other text is taken as a string, so that paths need no quotes. Raises ConfigError with
     every problem found, each with its place.
     """
+    return load_from(file, overrides)[0]
+
+
+def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Config, list[Path]]:
+    """`load`, and the user's files that it read: the recipe, unless it is the package's, and the catalogue,
+    if it was needed."""
+    read = [file]
     if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
-        file = RECIPES / file.name
+        file, read = RECIPES / file.name, []
     values = read_toml(file)
     for override in overrides:
         override_into(values, override)
-    return check(Config, values, str(file))
+    if (used := catalogue.fill(values)) is not None:
+        read.append(used)
+    return check(Config, values, str(file)), read
 
 
 def samples_of_rank(settings: Config, ranks: int) -> int:

@@ -15,10 +15,10 @@ gallery saves decisions, `merge` joins those of several reviewers, the audit lea
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hpcscale.files import FileError, open_regular, parse_json, write_file
 from hpcscale.text import CONTROLS, escaped
@@ -48,6 +48,7 @@ class Decision(NamedTuple):
 
 
 Decisions = dict[tuple[str, str], Decision]  # (name in A, name in B) -> what was decided
+Key = TypeVar("Key", bound=Hashable)
 
 
 def escape(name: str) -> str:
@@ -99,20 +100,11 @@ def write_decisions(file: Path, decisions: Decisions) -> None:
 def merge(files: Iterable[Path]) -> tuple[Decisions, dict[tuple[str, str], list[Decision]]]:
     """Join the decisions of reviewers. Returns those on which all agree, and for every other pair the views.
 
-    Of several decisions of one reviewer on one pair, the newest counts; of equally old ones, the last. A
-    reviewer without a name is known by the path of the file. A decision on which all agree names all
-    reviewers who made it, and has the newest time. Raises PairsError.
+    A decision on which all agree names all reviewers who made it, and has the newest time. Raises PairsError.
     """
-    views: dict[tuple[str, str], dict[str, Decision]] = {}
-    for file in files:
-        for pair, found in _lines(file):
-            own = found._replace(reviewer=found.reviewer or str(file))
-            before = views.setdefault(pair, {}).get(own.reviewer)
-            if before is None or moment(before.time) <= moment(own.time):
-                views[pair][own.reviewer] = own
     agreed: Decisions = {}
     disputed = {}
-    for pair, by in views.items():
+    for pair, by in views(files, _names, VERDICTS).items():
         said = list(by.values())
         if len({view.decision for view in said}) > 1:
             disputed[pair] = said
@@ -124,6 +116,25 @@ def merge(files: Iterable[Path]) -> tuple[Decisions, dict[tuple[str, str], list[
     return agreed, disputed
 
 
+def views(
+    files: Iterable[Path], key: Callable[[dict[str, Any]], Key], verdicts: Sequence[str]
+) -> dict[Key, dict[str, Decision]]:
+    """What each reviewer says about each thing that was decided on.
+
+    key: takes from a line what it is about; raises ValueError. Of several decisions of one reviewer on one
+    thing, the newest counts; of equally old ones, the last. A reviewer without a name is known by the path of
+    the file. Raises PairsError.
+    """
+    found: dict[Key, dict[str, Decision]] = {}
+    for file in files:
+        for thing, decision in _lines(file, key, verdicts):
+            own = decision._replace(reviewer=decision.reviewer or str(file))
+            before = found.setdefault(thing, {}).get(own.reviewer)
+            if before is None or moment(before.time) <= moment(own.time):
+                found[thing][own.reviewer] = own
+    return found
+
+
 def moment(time: str) -> datetime:
     """A decision's time; without a zone it is UTC. Raises ValueError."""
     if not time:
@@ -132,7 +143,9 @@ def moment(time: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _lines(file: Path) -> Iterator[tuple[tuple[str, str], Decision]]:
+def _lines(
+    file: Path, key: Callable[[dict[str, Any]], Key], verdicts: Sequence[str]
+) -> Iterator[tuple[Key, Decision]]:
     with open_regular(file) as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -141,17 +154,22 @@ def _lines(file: Path) -> Iterator[tuple[tuple[str, str], Decision]]:
                 values = parse_json(line, "the line")
                 if not isinstance(values, dict):
                     raise ValueError(f"expected an object, found {type(values).__name__}")
-                a, b, decision = (_text(values, key) for key in ("a", "b", "decision"))
-                if decision not in VERDICTS:
-                    raise ValueError(f"'decision' is {decision!r}, allowed: {', '.join(VERDICTS)}")
-                found = Decision(decision, _text(values, "reviewer", ""), _text(values, "time", ""))
+                thing, decision = key(values), string(values, "decision")
+                if decision not in verdicts:
+                    raise ValueError(f"'decision' is {decision!r:.80}, allowed: {', '.join(verdicts)}")
+                found = Decision(decision, string(values, "reviewer", ""), string(values, "time", ""))
                 moment(found.time)
             except (ValueError, OverflowError) as error:
                 raise PairsError(f"{file}:{number}: {error}") from None
-            yield (a, b), found
+            yield thing, found
 
 
-def _text(values: dict[str, Any], key: str, default: str | None = None) -> str:
+def _names(values: dict[str, Any]) -> tuple[str, str]:
+    return string(values, "a"), string(values, "b")
+
+
+def string(values: dict[str, Any], key: str, default: str | None = None) -> str:
+    """The string under a key; without a default, it must be there. Raises ValueError."""
     value = values.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"'{key}' must be a string, found {value!r:.80}")

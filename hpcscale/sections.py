@@ -1,6 +1,6 @@
 """Sections of settings, strictly: TOML, JSON and `section.key=value` in, frozen models out, every error told.
 
-For the configuration of a run (config.py) and for site files (cluster/site.py).
+For the configuration of a run (config.py), the catalogue (catalogue.py) and site files (cluster/site.py).
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from hpcscale import files
 from hpcscale.files import FileError, Usage
@@ -34,6 +34,7 @@ def _can_be(path: Path) -> Path:
 
 # TOML and JSON write paths as texts and tuples as lists: for these alone, another type is accepted.
 Place = Annotated[Path, Strict(False), AfterValidator(_can_be)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 # Marks a key that a run may be continued with another value of.
 MAY_CHANGE = "may change when a run goes on"
 

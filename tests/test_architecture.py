@@ -28,14 +28,16 @@ ROWS = (
     ("labels",),
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
-    ("sections",),
+    ("catalogue",),
+    ("choice",),
+    ("sections", "names"),
     ("files", "progress"),
     ("text",),
     ("_ops", "__init__"),
 )
 NARROW = {
     "report": {"config", "evaluate", "files", "progress", "text"},
-    "cluster": {"config", "files", "progress", "sections", "text"},
+    "cluster": {"catalogue", "config", "files", "progress", "sections", "text"},
 }
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}

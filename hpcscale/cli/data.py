@@ -1,4 +1,4 @@
-"""hpcscale data: ingest, info, verify, show, plan, upgrade. Parse, call one function, print."""
+"""hpcscale data: info, verify, show, upgrade; the other commands have files of their own."""
 
 import json
 import os
@@ -6,31 +6,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from hpcscale.cli import pack
+from hpcscale.cli.catalogue import list_
+from hpcscale.cli.index import index
 from hpcscale.cli.plan import plan
 from hpcscale.cli.terminal import (
-    ANY,
     AS_JSON,
-    FILE,
     FOLDER,
     OUT,
-    OUT_FOLDER,
-    PART,
     SELECTION,
-    SETTINGS,
-    SOURCE,
     VOCABULARY,
     progress_bar,
-    stop,
 )
 from hpcscale.text import shown as shown_name
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from hpcscale.data.store import DataSet
     from hpcscale.data.verify import Problem
     from hpcscale.progress import Progress
@@ -44,73 +38,8 @@ def data() -> None:
     """Build, inspect and verify data sets."""
 
 
-data.add_command(plan)
-
-
-@data.command()
-@click.argument("source", type=SOURCE)
-@click.argument("out", type=OUT_FOLDER)
-@click.option(
-    "--manifest", type=FILE, help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"
-)
-@click.option(
-    "--resize", type=click.IntRange(1, 8192), metavar="N", help="Store every picture as N x N pixels."
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 4096), metavar="N", help="Processes.  [default: one a core]"
-)
-@click.option(
-    "--shard-samples",
-    type=click.IntRange(1, 1 << 31),
-    metavar="N",
-    help="Records per shard.  [default: for 1 to 4 GB]",
-)
-@click.option("--quality", type=click.IntRange(1, 100), metavar="Q", default=90, show_default=True,
-              help="Quality of the JPEGs that are written anew.")  # fmt: skip
-@PART
-def ingest(
-    source: Path,
-    out: Path,
-    manifest: Path | None,
-    workers: int | None,
-    part: tuple[int, int] | None,
-    **packing: Any,
-) -> None:
-    """Pack the pictures and tags of SOURCE into the data set OUT.
-
-    SOURCE is one of: a folder of pictures with a manifest (JSON lines such as {"image": "a/b.jpg", "tags":
-    ["tench"]}, or CSV or TSV); a folder with one folder per class; a folder of .tar files as webdataset and
-    img2dataset write them.
-
-    After an interruption or a kill, type the same command again: it goes on where it was. It refuses to go on
-    if pictures that it has packed were replaced by others meanwhile. Pictures that cannot be used are listed
-    in OUT/quarantine.jsonl, with the reason. Without --resize, ordinary JPEGs are stored as they are. If an
-    archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
-
-    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work. When they have ended, the command
-    without --part packs what is left, and finishes OUT.
-    """
-    from hpcscale.ingest import packing as packer
-    from hpcscale.ingest.listing import losses
-
-    with progress_bar() as progress:
-        how = packer.Packing(**packing)  # --resize, --quality and --shard-samples
-        entries = packer.ingest(source, out, manifest, how, workers, progress, part)
-    samples = sum(entry.samples for entry in entries)
-    quarantined = sum(entry.quarantined for entry in entries)
-    untagged = sum(entry.untagged for entry in entries)
-    size = _size(sum(entry.bytes for entry in entries))
-    if part is not None:
-        click.echo(f"{out}: part {part[0]}/{part[1]}: {samples} samples in {len(entries)} shards, {size}")
-        return
-    click.echo(f"{out}: {samples} samples in {len(entries)} shards, {size}")
-    if quarantined:
-        click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
-    if untagged:
-        click.echo(f"{untagged} samples have no tag", err=True)
-    _name_losses(losses(out))
-    if not samples:
-        stop(f"{out}: no picture could be stored", 1)
+for command in (pack.ingest, pack.survey, list_, index, plan):
+    data.add_command(command)
 
 
 @data.command()
@@ -165,15 +94,6 @@ def verify(out: Path, decode: bool, workers: int | None, as_json: bool) -> None:
     sys.exit(1 if problems else 0)
 
 
-def _name_losses(lost: "Counter[str]") -> None:
-    """On stderr; exits with code 1 if there are any."""
-    for reason, count in lost.most_common(SHOWN):
-        click.echo(f"{count} x lost in archives: {reason}", err=True)
-    if lost:
-        more = f", {len(lost) - SHOWN} more kinds in the quarantine" if len(lost) > SHOWN else ""
-        stop(f"{lost.total()} records were lost in archives{more}; what else was read is stored", 1)
-
-
 def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem"]:
     from hpcscale.data.store import open_data
     from hpcscale.data.verify import Problem
@@ -221,35 +141,6 @@ def show(
 
 
 @data.command()
-@click.argument("file", metavar="RECIPE", type=ANY)
-@click.argument("out", type=OUT)
-@SETTINGS
-@PART
-def index(file: Path, out: Path, overrides: tuple[str, ...], part: tuple[int, int] | None) -> None:
-    """Write the file OUT, which says what a recipe trains on.
-
-    A recipe that leaves samples out of more than ten million, or draws some more often than others, names it
-    as data.index. It holds ids of samples, four bytes each: those that are trained on, and those of every
-    class. Smaller sets do without: training finds the same out when it starts.
-
-    On a cluster, N array tasks with --part 0/N to (N-1)/N share the work, and write into OUT.parts. When they
-    have ended, the command without --part does what is left, and joins all parts to OUT. After an
-    interruption or a kill, type the same command again.
-    """
-    from hpcscale import config
-    from hpcscale.samples.make import make_index
-
-    settings = config.load(file, overrides)
-    with progress_bar() as progress:
-        made = make_index(settings, out, part, progress)
-    if made is None or part is not None:
-        return
-    click.echo(f"{out}: {made.samples.length} samples to train on, {made.held_out.length} held out")
-    if made.tally.unlabelled:
-        click.echo(f"{made.tally.unlabelled} samples have no class of the vocabulary", err=True)
-
-
-@data.command()
 @click.argument("out", type=FOLDER)
 def upgrade(out: Path) -> None:
     """Bring the data set OUT to the newest format.
@@ -276,11 +167,7 @@ def _selected(
     from hpcscale.samples.selection import Selected, read
 
     opened = open_data(out)
-    chosen = read(Path(selection)) if selection is not None else Selection()
+    chosen = read(selection) if selection is not None else Selection()
     with progress_bar() as progress:
         labels = load(vocabulary) if vocabulary is not None else None
         yield opened, Selected(opened, chosen, labels, progress=progress)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

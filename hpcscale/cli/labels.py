@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcscale.cli.engineer import engineer
+from hpcscale.cli.lists import classes
+from hpcscale.cli.precision import precision
 from hpcscale.cli.terminal import ANY, FILE, FOLDER, OUT
 from hpcscale.text import shown as shown_name
 
@@ -22,6 +25,10 @@ def labels() -> None:
 
     A vocabulary also says which class is a parent of which.
     """
+
+
+for command in (classes, engineer, precision):
+    labels.add_command(command)
 
 
 @labels.command()

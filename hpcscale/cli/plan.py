@@ -24,11 +24,11 @@ def plan(
     bandwidth: float | None,
     as_json: bool,
 ) -> None:
-    """Show what each rank of a run by RECIPE will read, from the places that it would read.
+    """Show what each rank of a run will read.
 
-    The first 100 steps are planned, or an epoch if that is shorter. Bytes are those of the samples, by the
-    mean of their shards, since no picture is looked at. A block is data.block consecutive samples; without
-    that key, a sample.
+    The first 100 steps of the recipe are planned, or an epoch if that is shorter. Bytes are those of the
+    samples, by the mean of their shards, since no picture is looked at. A block is data.block consecutive
+    samples; without that key, a sample.
     """
     from hpcscale import config
     from hpcscale.data.store import open_data

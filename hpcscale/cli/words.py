@@ -71,6 +71,5 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     """The resolved configuration of a training, and the paths that it reads."""
     from hpcscale import config
 
-    settings = config.load(values["file"], values["overrides"])
-    file: Path = values["file"]
-    return settings, data_paths(settings) + [file] * file.exists()  # else it is a recipe of the package
+    settings, read = config.load_from(values["file"], values["overrides"])
+    return settings, data_paths(settings) + read

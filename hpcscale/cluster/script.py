@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcscale import catalogue
 from hpcscale.cluster import templates
 from hpcscale.cluster.site import Resources, Site, Template
 
@@ -29,6 +30,7 @@ class BatchJob:
     after: tuple[str, ...] = ()  # jobs that must have succeeded before
     array: str | None = None  # for sbatch: "0-7%4"
     parts: int = 0  # parts of an array's work; may be more than its tasks
+    catalogue: Path | None = None  # of names of data sets, if it is not that of the working folder; absolute
 
 
 def render(job: BatchJob, site: Site) -> str:
@@ -97,6 +99,8 @@ def variables(job: BatchJob, site: Site) -> dict[str, str]:
     if job.parts:
         names["HPCSCALE_PARTS"] = str(job.parts)
     inside = {f"HPCSCALE_ENV_{name}": value for name, value in site.environment.items()}
+    if job.catalogue:
+        inside[f"HPCSCALE_ENV_{catalogue.VARIABLE}"] = str(job.catalogue)
     return {name: value for name, value in names.items() if value} | inside
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import hpcscale
-from hpcscale import config
+from hpcscale import catalogue, config
 from hpcscale.cluster import jobs, records, script, site, slurm, source
 from hpcscale.files import Usage
 from hpcscale.progress import Say
@@ -96,6 +96,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
         after=request.after,
         array=array,
         parts=parts,
+        catalogue=Path(os.path.abspath(named)) if (named := os.environ.get(catalogue.VARIABLE)) else None,
     )
     return Submission(
         text=script.render(job, here),
@@ -251,8 +252,9 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
 
 def data_paths(settings: config.Config) -> list[Path]:
     """What a training reads of its data."""
-    data = settings.data
-    return [path for path in (data.train, data.vocabulary, data.validation, data.drop) if path]
+    data, selection = settings.data, settings.selection
+    paths = (data.train, data.vocabulary, data.index, data.validation, data.drop)
+    return [path for path in (*paths, selection.classes, selection.names) if path]
 
 
 def _image(here: site.Site) -> tuple[str, str | None]:

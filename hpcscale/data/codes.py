@@ -41,7 +41,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.manifest import DataError
-from hpcscale.data.shard import WRITTEN, mapped_array, mapped_file, place
+from hpcscale.data.mapped import mapped_array, mapped_file
+from hpcscale.data.shard import WRITTEN, place
 from hpcscale.files import remove_asides, replacing
 
 FORMAT = 2

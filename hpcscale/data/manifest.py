@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +22,7 @@ FORMATS = (1, 2)  # that are read
 FORMAT: Literal[2] = 2  # that is written
 MOST = 16 << 30  # bytes of a tag table
 PRIME, BASE = (1 << 127) - 1, 0x5851F42D4C957F2D14057B7EF767814F  # of `chain`
-FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|shard-\d{5,}\.(h5|json)"
+FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|survey\.jsonl|shard-\d{5,}\.(h5|json)"
 
 
 Dtype = Literal["u1", "<i4", "<i8", "<f4", "<f8"]
@@ -187,7 +188,13 @@ def read_tags(folder: Path, plan: Plan) -> tuple[str, ...]:
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """The finished shards. A last line that a kill cut off does not count.
+    """The finished shards. A last line that a kill cut off does not count. Raises DataError."""
+    return [entry for entry, _ in read_sizes(folder)]
+
+
+def read_sizes(folder: Path) -> list[tuple[Entry, int | None]]:
+    """As `read_manifest`; and the bytes of each shard's file, None where there is none. Asks the file system
+    once for each.
 
     While a folder is upgraded, the new line of a shard lies beside it. Of the two lines, the one that states
     the size of the file counts.
@@ -199,7 +206,7 @@ def read_manifest(folder: Path) -> list[Entry]:
         content = b""
     except (OSError, FileError) as error:
         raise DataError(str(error)) from None
-    entries: list[Entry] = []
+    entries: list[tuple[Entry, int | None]] = []
     for number, line in enumerate(content.split(b"\n")[:-1]):
         try:
             entry = Entry.model_validate_json(line)
@@ -215,8 +222,8 @@ def read_manifest(folder: Path) -> list[Entry]:
             if other is not None and size == other.bytes:
                 entry = other
             elif read_bytes(file) != content:  # an upgrade has ended meanwhile
-                return read_manifest(folder)
-        entries.append(entry)
+                return read_sizes(folder)
+        entries.append((entry, size))
     return entries
 
 
@@ -231,7 +238,11 @@ def line_beside(folder: Path, index: int) -> Entry | None:
 
 def file_size(file: Path) -> int | None:
     """Bytes of a regular file; None where there is none."""
-    return os.path.getsize(file) if os.path.isfile(file) else None
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def manifest_lines(entries: Iterable[Entry]) -> bytes:

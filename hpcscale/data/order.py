@@ -172,8 +172,8 @@ def within(draw: NDArray[np.uint64], limits: NDArray[np.int64] | int) -> NDArray
     high, low, top, rest = draw >> half, draw & mask, factors >> half, factors & mask
     left = high * rest + (low * rest >> half)
     right = low * top + (left & mask)
-    found: NDArray[np.int64] = (high * top + (left >> half) + (right >> half)).view(np.int64)
-    return found
+    found: NDArray[np.uint64] = high * top + (left >> half) + (right >> half)
+    return found.view(np.int64)
 
 
 def _keys(key: int | NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -35,6 +35,7 @@ Attributes of the root: format (2), plan (`Plan.digest`, ASCII), tags (digest of
 import math
 import mmap
 import os
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -44,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.manifest import FORMAT, FORMATS, DataError, Plan, chain, digest
-from hpcscale.files import open_regular
+from hpcscale.data.mapped import Stamp, mapped_array, stamped_file
 
 COPY = 16 << 20  # bytes copied at a time
 MAX_SIDE = 65_535  # pixels, of any JPEG
@@ -113,6 +114,14 @@ class Shard(NamedTuple):
         return record_digest(jpeg_digest, self.tags_of(row), *original, name, annotations)
 
 
+class Places(NamedTuple):
+    """Where the datasets of a shard lie in its file; 0.5 KB, of which a reader keeps one for every shard."""
+
+    stamp: Stamp
+    form: int  # format of the shard
+    where: "array[int]"  # of each dataset of `layout` in turn: how many values, and the offset in bytes
+
+
 def record_digest(
     jpeg_digest: bytes,
     tag_ids: NDArray[np.int32],
@@ -170,45 +179,70 @@ def _stated(plan: Plan, index: int) -> dict[str, Any]:
 
 def open_shard(file: Path, plan: Plan, index: int) -> Shard:
     """Map one shard. Checks what costs nothing: format, plan, shapes, ends of offsets. Raises DataError."""
+    return placed_shard(file, plan, index)[0]
+
+
+def placed_shard(file: Path, plan: Plan, index: int) -> tuple[Shard, Places]:
+    """As `open_shard`; and what `shard_at` needs to map it again."""
     try:
-        mapped = mapped_file(file)
+        mapped, stamp = stamped_file(file)
         with h5py.File(file, "r", locking=False) as shard:
-            form = shard.attrs["format"]
+            form = int(shard.attrs["format"])
             if form not in FORMATS or form < plan.format:
                 allowed = " or ".join(str(known) for known in FORMATS if known >= plan.format)
                 raise DataError(f"{file}: attribute 'format' is {form}, expected {allowed}")
             for key, expected in _stated(plan, index).items():
                 if (value := shard.attrs[key]) != expected:
                     raise DataError(f"{file}: attribute '{key}' is {value}, expected {expected}")
-            arrays = {
-                name: mapped_array(mapped, dtype, *place(shard[name], dtype))
-                for name, dtype in layout(plan, form).items()
-            }
+            found = {name: place(shard[name], dtype) for name, dtype in layout(plan, form).items()}
     except DataError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{file}: not a readable shard: {error}") from None
-    _check_shapes(file, arrays)
+    _check_shapes(file, {name: shape for name, (shape, _) in found.items()})
+    where = array("q", (n for shape, offset in found.values() for n in (math.prod(shape), offset)))
+    places = Places(stamp, form, where)
+    try:
+        opened = _arrays(mapped, plan, places)
+    except ValueError as error:  # a place outside the file
+        raise DataError(f"{file}: not a readable shard: {error}") from None
+    samples = len(opened.source_sizes)
+    for name, offsets, values in opened.rows():
+        if offsets.shape != (samples + 1,) or offsets[0] != 0 or offsets[-1] != len(values):
+            raise DataError(f"{file}: {name} do not run from 0 to {len(values)} in {samples} steps")
+    return opened, places
+
+
+def shard_at(file: Path, plan: Plan, places: Places) -> Shard | None:
+    """Map a shard again: without HDF5 and without a check. None if it is not the file that it was."""
+    try:
+        mapped, stamp = stamped_file(file)
+    except (OSError, ValueError):
+        return None
+    return _arrays(mapped, plan, places) if stamp == places.stamp else None
+
+
+def _arrays(mapped: mmap.mmap, plan: Plan, places: Places) -> Shard:
+    arrays = {}
+    for number, (name, dtype) in enumerate(layout(plan, places.form).items()):
+        count, offset = places.where[2 * number : 2 * number + 2]
+        shape = (count // WIDTHS[name], WIDTHS[name]) if name in WIDTHS else (count,)
+        arrays[name] = mapped_array(mapped, dtype, shape, offset)
     annotations = {
         name: (arrays.pop(f"{annotation(name)}_offsets"), arrays.pop(annotation(name)))
         for name in plan.annotations
     }
-    found = Shard(**arrays, annotations=annotations)
-    samples = len(found.source_sizes)
-    for name, offsets, values in found.rows():
-        if offsets.shape != (samples + 1,) or offsets[0] != 0 or offsets[-1] != len(values):
-            raise DataError(f"{file}: {name} do not run from 0 to {len(values)} in {samples} steps")
-    return found
+    return Shard(**arrays, annotations=annotations)
 
 
-def _check_shapes(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    for name, array in arrays.items():
-        if array.ndim != 1 + (name in WIDTHS):
-            raise DataError(f"{file}: {name} has {array.ndim} dimensions")
-    for name in WIDTHS.keys() & arrays.keys():
-        expected = (len(arrays["source_sizes"]), WIDTHS[name])
-        if arrays[name].shape != expected:
-            raise DataError(f"{file}: {name} has shape {arrays[name].shape}, expected {expected}")
+def _check_shapes(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if len(shape) != 1 + (name in WIDTHS):
+            raise DataError(f"{file}: {name} has {len(shape)} dimensions")
+    for name in WIDTHS.keys() & shapes.keys():
+        expected = (shapes["source_sizes"][0], WIDTHS[name])
+        if shapes[name] != expected:
+            raise DataError(f"{file}: {name} has shape {shapes[name]}, expected {expected}")
 
 
 def check_rows(file: Path, shard: Shard, plan: Plan) -> None:
@@ -242,12 +276,6 @@ def jpeg_place(file: Path) -> int:
         return place(shard["jpeg"], DTYPES["jpeg"])[1]
 
 
-def mapped_file(file: Path) -> mmap.mmap:
-    """A regular file, mapped read-only. Raises ValueError, also for pipes and devices, and OSError."""
-    with open_regular(file) as stream:
-        return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-
-
 def place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
     """Shape and place in the file, in bytes, of a contiguous dataset."""
     if (
@@ -260,8 +288,3 @@ def place(dataset: Any, dtype: str) -> tuple[tuple[int, ...], int]:
     if offset is None and dataset.size:
         raise ValueError(f"'{dataset.name}' has no bytes in the file")
     return dataset.shape, offset or 0
-
-
-def mapped_array(mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    count = math.prod(shape)
-    return np.frombuffer(mapped, dtype, count, offset).reshape(shape) if count else np.empty(shape, dtype)

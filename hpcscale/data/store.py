@@ -22,7 +22,7 @@ them anew one by one, and the plan last (upgrade.py); an ingest that began in fo
 
 import resource
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,32 @@ from hpcscale.data.manifest import (
     Entry,
     Plan,
     digest,
-    file_size,
     join_chains,
-    read_manifest,
     read_plan,
+    read_sizes,
     read_tags,
 )
-from hpcscale.data.shard import Lists, Shard, check_rows, jpeg_place, open_shard
+from hpcscale.data.shard import Lists, Places, Shard, check_rows, jpeg_place, placed_shard, shard_at
+
+# Shards that a data set keeps mapped. The kernel allows 65,530 mappings, of all libraries together.
+OPEN_SHARDS = 1024
 
 
 class DataSet:
     """An opened data-set folder, read-only. Sample ids run over the shards, from 0 to `samples` - 1.
 
-    Shards are mapped when first used; a mapping needs no lock and survives a fork. Threads may share a
-    DataSet.
+    A shard is mapped when it is used. At most `open_shards` stay mapped, those that were used last, and what
+    is given out as a view. A mapping needs no lock and survives a fork. Threads may share a DataSet.
     """
 
-    def __init__(self, folder: Path, plan: Plan, entries: list[Entry], tags: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        entries: list[Entry],
+        tags: tuple[str, ...],
+        open_shards: int = OPEN_SHARDS,
+    ) -> None:
         self.folder = folder
         self.plan = plan
         self.entries = entries
@@ -58,7 +67,7 @@ class DataSet:
         self.stored_size = plan.resize
         self.starts = np.cumsum([0, *(entry.samples for entry in entries)], dtype=np.int64)  # (shards + 1)
         self.samples = int(self.starts[-1])
-        self._shards: dict[int, Shard] = {}
+        self._shard = lru_cache(open_shards)(_opener(folder, plan, entries))
 
     @cached_property
     def digest(self) -> str:
@@ -91,9 +100,7 @@ class DataSet:
 
     def shard(self, index: int) -> Shard:
         """The arrays of one shard. Raises DataError if it cannot be used, or is not the manifest's."""
-        if index not in self._shards:
-            self._shards[index] = listed_shard(self.folder, self.plan, index, self.entries[index])
-        return self._shards[index]
+        return self._shard(index)
 
     def jpeg_bytes(self, index: int) -> tuple[Path, int]:
         """The file of a shard, and the offset in it of the shard's first JPEG byte, for other processes."""
@@ -101,7 +108,8 @@ class DataSet:
         return file, jpeg_place(file)
 
     def jpegs(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """The JPEG bytes of each sample, (bytes,) uint8: read-only views of the mapped shard."""
+        """The JPEG bytes of each sample, (bytes,) uint8: read-only views of the shards, which stay mapped as
+        long as these live."""
         views: list[NDArray[np.uint8]] = [None] * len(samples)  # type: ignore[list-item]
         for shard, rows, where in self._located(samples):
             begins, ends = shard.jpeg_offsets[rows].tolist(), shard.jpeg_offsets[rows + 1].tolist()
@@ -159,16 +167,15 @@ class DataSet:
         lengths = np.zeros(len(samples), np.int64)
         for shard, rows, where in self._located(samples):
             starts, content = of(shard)
-            lengths[where] = starts[rows + 1] - starts[rows]
-            parts.append((content, starts[rows], where))
+            lengths[where] = count = starts[rows + 1] - starts[rows]
+            # 0, 1, .. within each row
+            step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            parts.append((content[np.repeat(starts[rows], count) + step], step, where))  # a copy, no view
         offsets = np.zeros(len(samples) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         values = np.empty(offsets[-1], dtype)
-        for content, begins, where in parts:
-            count = lengths[where]
-            # 0, 1, .. within each row
-            step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            values[np.repeat(offsets[where], count) + step] = content[np.repeat(begins, count) + step]
+        for content, step, where in parts:
+            values[np.repeat(offsets[where], lengths[where]) + step] = content
         return offsets, values
 
     def _located(
@@ -181,52 +188,71 @@ class DataSet:
             wrong = samples[(samples < 0) | (samples >= self.samples)][0]
             raise IndexError(f"{self.folder}: sample {wrong} is not in [0, {self.samples})")
         shards = np.searchsorted(self.starts, samples, side="right") - 1
-        for index in np.unique(shards).tolist():
-            where = np.flatnonzero(shards == index)
+        by_shard = np.argsort(shards, kind="stable")
+        indices, firsts = np.unique(shards[by_shard], return_index=True)
+        for index, where in zip(indices.tolist(), np.split(by_shard, firsts[1:]), strict=False):
             yield self.shard(index), samples[where] - self.starts[index], where
 
 
-def listed_shard(folder: Path, plan: Plan, index: int, entry: Entry) -> Shard:
+def _opener(folder: Path, plan: Plan, entries: list[Entry]) -> Callable[[int], Shard]:
+    """A function that maps a shard: checked when it is first used, or has changed since; else at once."""
+    known: dict[int, Places] = {}
+
+    def opened(index: int) -> Shard:
+        entry = entries[index]
+        again = shard_at(folder / entry.file, plan, known[index]) if index in known else None
+        if again is not None:
+            return again
+        shard, known[index] = listed_shard(folder, plan, index, entry)
+        return shard
+
+    return opened
+
+
+def listed_shard(folder: Path, plan: Plan, index: int, entry: Entry) -> tuple[Shard, Places]:
     """Open a shard and compare it with its line. Raises DataError."""
     file = folder / entry.file
-    shard = open_shard(file, plan, index)
+    shard, places = placed_shard(file, plan, index)
     if len(shard.source_sizes) != entry.samples:
         raise DataError(f"{file}: {len(shard.source_sizes)} samples, manifest.jsonl says {entry.samples}")
     if entry.digest not in ("", shard.digest()):
         raise DataError(f"{file}: holds other pictures or tags than manifest.jsonl says")
     check_rows(file, shard, plan)
-    return shard
+    return shard, places
 
 
-def open_data(folder: Path, *, unfinished: bool = False) -> DataSet:
+def open_data(folder: Path, *, unfinished: bool = False, open_shards: int = OPEN_SHARDS) -> DataSet:
     """Open a data-set folder. Raises DataError, naming the file, if something is missing, cut or of another
     version.
 
     The folder of an unfinished ingest is refused, unless `unfinished`: then the finished shards are the data
-    set.
+    set. open_shards: how many shards stay mapped, at most; fewer where the system allows few open files.
     """
     folder = Path(folder)
     plan = read_plan(folder)
     tags = read_tags(folder, plan)
-    entries = read_manifest(folder)
+    sizes = read_sizes(folder)
+    entries = [entry for entry, _ in sizes]
     if not unfinished and (len(entries) != plan.shards or not (folder / "quarantine.jsonl").exists()):
         raise DataError(
             f"{folder}: the ingest has not ended ({len(entries)} of {plan.shards} shards); "
             "run the same `hpcscale data ingest` command again to finish it"
         )
-    for entry in entries:
-        file = folder / entry.file
-        if (size := file_size(file)) != entry.bytes:
+    for entry, size in sizes:
+        if size != entry.bytes:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise DataError(f"{file}: {found}, manifest.jsonl says {entry.bytes} bytes")
-    _allow_open_files(len(entries))
-    return DataSet(folder, plan, entries, tags)
+            raise DataError(f"{folder / entry.file}: {found}, manifest.jsonl says {entry.bytes} bytes")
+    return DataSet(folder, plan, entries, tags, _allowed(min(open_shards, len(entries))))
 
 
-def _allow_open_files(files: int) -> None:
-    """Every mapped shard holds a file descriptor; the usual soft limit is 1024."""
+def _allowed(shards: int) -> int:
+    """How many of these may be mapped: each holds a file descriptor, and there are other data sets and files.
+    The usual soft limit of open files is 1024; it is raised as far as it must be and may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files + 512
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    if soft == resource.RLIM_INFINITY:
+        return max(1, shards)
+    wanted = 4 * shards + 512
+    if soft < wanted:
+        soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(shards, soft // 4))

@@ -48,7 +48,7 @@ def upgrade(folder: Path, progress: Progress = none) -> int:
         plan, entries, written = data.plan, list(data.entries), 0
         for index, entry in enumerate(data.entries):
             progress("upgrade", index, len(entries))
-            shard = listed_shard(folder, plan, index, entry)
+            shard, _ = listed_shard(folder, plan, index, entry)
             if shard.sizes is None:
                 entries[index] = _write_anew(folder, plan, index, shard)
                 written += 1

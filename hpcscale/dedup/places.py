@@ -4,19 +4,18 @@ In: a data-set folder, a folder of pictures, a .tar file or a folder of them, an
 pairs files have them. Out: where each picture lies, and a small JPEG of it.
 """
 
-import io
 import os
 from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from hpcscale.data.jpeg import BadPicture
 from hpcscale.data.store import open_data
+from hpcscale.ingest import transcode
 from hpcscale.ingest.sources import find_source
-from hpcscale.ingest.transcode import read_picture, upright
+from hpcscale.ingest.transcode import read_picture
 
 NAMES = 1 << 16  # of a data set, looked through at a time
 
@@ -46,14 +45,9 @@ def find_pictures(source: Path, names: Set[str]) -> dict[str, Place]:
 def thumbnail(place: Place, side: int, quality: int) -> bytes:
     """A JPEG of at most side x side pixels, or b"" if the picture cannot be decoded."""
     try:
-        image = upright(read_picture(*place))
+        return transcode.thumbnail(read_picture(*place), side, quality)
     except BadPicture:
         return b""
-    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    image.info = {}  # comments and profiles would be written out again
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=quality, optimize=True)
-    return out.getvalue()
 
 
 def _in_data_set(folder: Path, names: Set[str]) -> dict[str, Place]:

@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,11 +17,13 @@ from hpcscale.data.shard import open_shard
 from hpcscale.files import FileError, parse_json
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.sources import Source
+from hpcscale.ingest.survey import Survey, records_of
 from hpcscale.ingest.transcode import digest_stored, why_not
 from hpcscale.ingest.workers import answers
 from hpcscale.progress import Progress
 
 FEWER = "the source changed: it has fewer pictures than a moment ago"
+CHANGED = "the source changed during the ingest"
 READ = 100_000  # pictures, at most, that are read of the shards that other tasks have packed
 
 Known = TypeVar("Known")
@@ -73,8 +74,9 @@ def first_exchanged(
     return None
 
 
-def exchanged_since(
+def exchanged_since(  # arguments: the share of one ingest, whose `Work` is above this file
     source: Source,
+    survey: Survey,
     out: Path,
     plan: Plan,
     shards: set[int],
@@ -84,23 +86,23 @@ def exchanged_since(
 ) -> tuple[Record, Path] | None:
     """The first picture that has changed since one of `shards` was packed, and that shard.
 
-    Sizes are compared first, which finds most changes at once. left: of these shards, at most `READ`
-    pictures, evenly spread, are read. For a picture in the quarantine, the reason is determined again. Raises
-    DataError, SourceError, and what `answers` raises.
+    Sizes are compared first, which finds most changes at once, and the records with the survey. left: of
+    these shards, at most `READ` pictures, evenly spread, are read. For a picture in the quarantine, the
+    reason is determined again. Raises DataError, SourceError, and what `answers` raises.
     """
     if not shards:
         return None
+    reached: dict[int, bytes] = {}
     every = -(-sum(len(_numbers(plan, index)) for index in left) // READ) or 1
 
     def packed() -> Iterator[tuple[Record, Packed, bool]]:
         """Every record, what its shard says of it, and whether to read it."""
         known: Iterator[Packed] = iter(())
-        for number, record in enumerate(islice(source.records(), _numbers(plan, max(shards)).stop)):
+        for number, record in records_of(source, survey, sorted(shards), reached):
             index, row = divmod(number, plan.shard_samples)
-            if index in shards:
-                if row == 0:
-                    known = _packed(out / shard_name(index), plan, index)
-                yield record, next(known), index not in left or number % every == 0
+            if row == 0:
+                known = _packed(out / shard_name(index), plan, index)
+            yield record, next(known), index not in left or number % every == 0
 
     total = sum(len(_numbers(plan, index)) for index in shards)
     done = stored = failed = 0
@@ -113,6 +115,8 @@ def exchanged_since(
             progress("compare sizes", done, total)
     if done != total:
         raise SourceError(FEWER)
+    if any(found != survey.digests[index] for index, found in reached.items()):
+        raise SourceError(f"{CHANGED}: not the same records as when it was surveyed")
     digests = (
         (record, known.digest, known.file) for record, known, read in packed() if read and not known.reason
     )

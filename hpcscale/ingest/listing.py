@@ -23,6 +23,7 @@ from hpcscale.data.manifest import (
 from hpcscale.data.shard import open_shard
 from hpcscale.data.verify import checked_shard, entry_of
 from hpcscale.files import open_regular, read_bytes, replacing, write_file
+from hpcscale.ingest.survey import FILE as SURVEY
 from hpcscale.ingest.tars import LOST
 
 
@@ -92,6 +93,7 @@ def finish(out: Path, plan: Plan) -> None:
             stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
     for index in range(plan.shards):
         (out / entry_name(index)).unlink(missing_ok=True)
+    (out / SURVEY).unlink(missing_ok=True)
 
 
 def losses(out: Path) -> Counter[str]:

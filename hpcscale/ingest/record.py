@@ -12,6 +12,11 @@ PICTURES = frozenset(  # endings of the names of pictures
 )  # fmt: skip
 
 
+# Where a walk over a source may begin: for each kind of source two other numbers (sources.py).
+Start = tuple[int, int]
+BEGIN: Start = (0, 0)
+
+
 class SourceError(FileError):
     """A source that cannot be packed; the message names file and line."""
 

@@ -17,33 +17,39 @@ here. In memory are only the names of one folder (folders) or the headers of one
 
 A `wnid` becomes one more tag. Tags stay as they are, except that no sample has a tag twice. A manifest with
 any malformed line raises SourceError; a missing picture goes to the quarantine.
+
+A walk may begin at any record. Its `Start` is, of a manifest, the byte and the number of its line; of tars
+and folders, the number of the tar or class folder, and the number of the record in it.
 """
 
-import ast
-import csv
-import io
 import json
 import logging
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hpcscale.ingest.record import PICTURES, Record, opened
+from hpcscale.data.manifest import digest
+from hpcscale.ingest.manifests import MANIFESTS, manifest_records
+from hpcscale.ingest.record import BEGIN, PICTURES, Record, Start
 from hpcscale.ingest.record import SourceError as SourceError
 from hpcscale.ingest.tars import COMPRESSED, tar_records
 
-MANIFESTS = {".jsonl": None, ".csv": ",", ".tsv": "\t"}
-LINE_BYTES = 16 << 20  # most bytes of a manifest's line
-
 _log = logging.getLogger(__name__)
+
+Walk = Callable[[Start], Iterator[tuple[Start, Record]]]
 
 
 class Source(NamedTuple):
     kind: str
-    records: Callable[[], Iterator[Record]]  # every call walks the same records in the same order
+    walk: Walk  # always the same records in the same order
+    stamp: Callable[[], str]  # of times and sizes of files: another one when the source was changed
+
+    def records(self, start: Start = BEGIN) -> Iterator[Record]:
+        """The records, from one on."""
+        return (record for _, record in self.walk(start))
 
 
 def find_source(source: Path, manifest: Path | None = None, untagged: bool = False) -> Source:
@@ -69,7 +75,8 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
             )
         if not source.is_dir():
             raise SourceError(f"{source}: not a folder; a manifest's paths are relative to SOURCE")
-        return Source("manifest", lambda: manifest_records(source, manifest))
+        walk: Walk = partial(manifest_records, source, manifest)
+        return Source("manifest", walk, lambda: _stamp([manifest]))
     packed = sorted(file.name for ending in COMPRESSED for file in source.glob(f"[!.]*{ending}"))
     compressed = (
         f"{len(packed)} compressed archives ({packed[0]}) are not read; unpack them" if packed else ""
@@ -83,15 +90,22 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
         if compressed:
             _log.warning("%s: %s", source, compressed)
         repeated: dict[Path, frozenset[int]] = {}
-        return Source("tars", lambda: tar_records(tars, repeated))
+        return Source("tars", partial(tar_records, tars, repeated), lambda: _stamp(tars))
     if source.is_dir() and untagged:
-        return Source("pictures", lambda: picture_records(source))
+        return Source("pictures", partial(_numbered, source), lambda: _stamp(_entries(source)))
     if source.is_dir() and any(_is_dir(entry) for entry in _entries(source)):
-        return Source("folders", lambda: folder_records(source))
+        return Source("folders", partial(folder_records, source), lambda: _stamp(_entries(source)))
     raise SourceError(
         f"{source}: nothing to pack; looked for manifest.jsonl, manifest.csv, manifest.tsv, *.tar "
         f"and one folder per class{'; ' * bool(compressed)}{compressed}"
     )
+
+
+def _stamp(files: Iterable[Path | os.DirEntry[str]]) -> str:
+    """Of names, sizes and times. Of folders it tells only what was changed in themselves, not below."""
+    found = ((file.name, file.stat()) for file in files)
+    values = [[name, stat.S_ISREG(one.st_mode) and one.st_size, one.st_mtime_ns] for name, one in found]
+    return digest(json.dumps(values).encode()).hex()
 
 
 def _there(file: Path) -> bool:
@@ -102,119 +116,18 @@ def _there(file: Path) -> bool:
         return file.is_symlink()
 
 
-# manifest
-
-
-def manifest_records(source: Path, manifest: Path) -> Iterator[Record]:
-    delimiter = MANIFESTS[manifest.suffix]
-    lines = _json_lines(manifest) if delimiter is None else _table_rows(manifest, delimiter)
-    for number, values in lines:
-        try:
-            image = _relative(values.get("image"))
-            tags = _manifest_tags(values)
-        except ValueError as error:
-            raise SourceError(f"{manifest}:{number}: {error}") from None
-        yield Record(image, tags, os.path.join(source, image))
-
-
-def _json_lines(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with opened(manifest) as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES + 1), b""), 1):
-            if len(line) > LINE_BYTES:
-                raise SourceError(f"{manifest}:{number}: more than the {LINE_BYTES:,} bytes of a line")
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise SourceError(f"{manifest}:{number}: not JSON: {error}") from None
-            if not isinstance(values, dict):
-                raise SourceError(f"{manifest}:{number}: expected an object, found {type(values).__name__}")
-            yield number, values
-
-
-def _table_rows(manifest: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with io.TextIOWrapper(opened(manifest), encoding="utf-8-sig", newline="") as stream:
-        lines = iter(lambda: stream.readline(LINE_BYTES + 1), "")
-        # It refuses cells of more than 131,072 letters.
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        columns: list[str] = []
-        while True:
-            number = rows.line_num + 1  # where the row begins; a quoted cell may go over several lines
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise SourceError(f"{manifest}:{number}: {error}") from None
-            if not row:
-                continue
-            if not columns:
-                columns = [column.strip() for column in row]
-                if not {"image", "tags"} <= set(columns):
-                    raise SourceError(
-                        f"{manifest}:{number}: the header must name image and tags, not {', '.join(columns)}"
-                    )
-                twice = [column for column in columns if columns.count(column) > 1]
-                if twice:
-                    raise SourceError(f"{manifest}:{number}: the header names {twice[0]!r} more than once")
-                continue
-            if len(row) != len(columns):
-                raise SourceError(f"{manifest}:{number}: {len(row)} cells, the header has {len(columns)}")
-            values: dict[str, Any] = dict(zip(columns, row, strict=True))
-            try:
-                yield (
-                    rows.line_num,
-                    values | {"tags": _cell_tags(values["tags"]), "wnid": values.get("wnid") or None},
-                )
-            except ValueError as error:
-                raise SourceError(f"{manifest}:{number}: {error}") from None
-
-
-def _cell_tags(cell: str) -> Any:
-    """The tags of a CSV cell: separated by | or ; or written as a list of JSON or Python."""
-    if not cell.lstrip().startswith("["):
-        return [tag.strip() for tag in re.split("[|;]", cell) if tag.strip()]
-    try:
-        return json.loads(cell)
-    except ValueError:
-        try:
-            return ast.literal_eval(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            raise ValueError(f"tags start with [ but are not a list: {cell!r:.80}") from None
-
-
-def _relative(image: Any) -> str:
-    if not isinstance(image, str) or not image:
-        raise ValueError(f"'image' must be a path, found {image!r:.80}")
-    if image.startswith("/") or ".." in image.split("/") or "\0" in image:
-        raise ValueError(f"'image' must stay inside the source folder, found {image!r:.80}")
-    try:
-        os.fsencode(image)
-    except UnicodeEncodeError:
-        raise ValueError(f"'image' is not valid Unicode: {image!r:.80}") from None
-    return image
-
-
-def _manifest_tags(values: dict[str, Any]) -> tuple[str, ...]:
-    tags, wnid = values.get("tags"), values.get("wnid")
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError(f"'tags' must be a list of strings, found {tags!r:.80}")
-    if wnid is not None and not isinstance(wnid, str):
-        raise ValueError(f"'wnid' must be a string, found {wnid!r:.80}")
-    return tuple(dict.fromkeys(tags if wnid is None else [*tags, wnid]))
-
-
 # one folder per class
 
 
-def folder_records(source: Path) -> Iterator[Record]:
-    for entry in _entries(source):
+def folder_records(source: Path, start: Start = BEGIN) -> Iterator[tuple[Start, Record]]:
+    """Each record with the number of its class folder, and its own in that folder; from `start` on."""
+    for index, entry in enumerate(_entries(source)[start[0] :], start[0]):
         if _is_dir(entry):
-            for path in _files(entry.path):
-                yield Record(os.path.relpath(path, source), (entry.name,), path)
+            for number, path in enumerate(_files(entry.path)):
+                if (index, number) >= start:
+                    yield (index, number), Record(os.path.relpath(path, source), (entry.name,), path)
         elif entry.name.rpartition(".")[2].lower() in PICTURES:
-            yield Record(entry.name, (), problem="lies in no class folder")
+            yield (index, 0), Record(entry.name, (), problem="lies in no class folder")
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -259,6 +172,10 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 # pictures without tags
+
+
+def _numbered(source: Path, start: Start) -> Iterator[tuple[Start, Record]]:
+    return (((0, n), record) for n, record in enumerate(picture_records(source)) if n >= start[1])
 
 
 def picture_records(source: Path) -> Iterator[Record]:

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from hpcscale.ingest.record import PICTURES, Record, opened
+from hpcscale.ingest.record import BEGIN, PICTURES, Record, Start, opened
 
 LOST = "lost in its archive: "
 META = frozenset(("json", "cls"))
@@ -48,25 +48,30 @@ class Sample(NamedTuple):
     members: dict[str, tarfile.TarInfo]  # by extension, in lower case; "": no extension
 
 
-def tar_records(tars: list[Path], repeated: dict[Path, frozenset[int]]) -> Iterator[Record]:
-    """The samples of the tars, in the order of the files' names and then of the members.
+def tar_records(
+    tars: list[Path], repeated: dict[Path, frozenset[int]], start: Start = BEGIN
+) -> Iterator[tuple[Start, Record]]:
+    """The samples of the tars, in the order of the files' names and then of the members; each with the number
+    of its tar, and its own in this tar. From `start` on, which costs the headers before it in its tar.
 
     repeated: filled by the first walk and used again by the next; empty at first. Raises SourceError.
     """
-    for tar in tars:
+    for index, tar in enumerate(tars[start[0] :], start[0]):
         with opened(tar) as stream:
             if tar not in repeated:
                 repeated[tar] = _repeated(stream)
-            for found in _samples(stream):
-                if isinstance(found, str):
-                    yield Record(tar.name, (), problem=LOST + found)
-                elif _number(found.key) in repeated[tar]:
-                    again = (
-                        "its key comes more than once (the archive is not sorted, or two samples share it)"
-                    )
-                    yield Record(_name(tar, found), (), problem=LOST + again)
-                else:
-                    yield _record(tar, stream, found)
+            for number, found in enumerate(_samples(stream)):
+                if (index, number) >= start:
+                    yield (index, number), _record_of(tar, stream, found, repeated[tar])
+
+
+def _record_of(tar: Path, stream: BinaryIO, found: Sample | str, repeated: frozenset[int]) -> Record:
+    if isinstance(found, str):
+        return Record(tar.name, (), problem=LOST + found)
+    if _number(found.key) in repeated:
+        again = "its key comes more than once (the archive is not sorted, or two samples share it)"
+        return Record(_name(tar, found), (), problem=LOST + again)
+    return _record(tar, stream, found)
 
 
 def _number(key: str) -> int:

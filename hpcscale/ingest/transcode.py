@@ -85,6 +85,16 @@ def upright(picture: bytes) -> Image.Image:
     return _opened(picture, _upright)
 
 
+def thumbnail(picture: bytes, side: int, quality: int) -> bytes:
+    """A JPEG of at most side x side pixels of a picture file, by the rules above. Raises BadPicture."""
+    image = upright(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    image.info = {}  # comments and profiles would be written out again
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality, optimize=True)
+    return out.getvalue()
+
+
 def _opened(picture: bytes, work: Callable[[Image.Image, Tidy | None], Result]) -> Result:
     """What `work` makes of the opened picture and, of a JPEG, its tidy bytes. Raises BadPicture."""
     if not picture:

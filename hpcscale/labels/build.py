@@ -9,6 +9,7 @@ of a class with one sense are its hypernyms, which become classes too. The paren
 the lowest hypernyms that all its senses share: they hold whichever sense was meant.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import ops
-from hpcscale.labels import hierarchy, wordnet
+from hpcscale.labels import hierarchy, hypernyms, wordnet
 from hpcscale.labels.canonical import Concept, Merge, canonical_order, concept, first_senses, sense_sets
 from hpcscale.labels.hierarchy import Hierarchy
 from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, normalise, number, tag_classes
+from hpcscale.progress import Progress, none
 
 # Walks the data set in chunks of records: tag offsets (records + 1,) int64, and tag ids int32.
 Records = Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.int32]]]]
@@ -71,12 +73,37 @@ class Choice(NamedTuple):
 ALL = Choice()
 
 
-def walk(data: Tagged) -> Records:
-    """The records of a data set, in order, for the functions below."""
+class Lexicon(NamedTuple):
+    """What WordNet says of the tags of a data set."""
+
+    synsets: Mapping[str, wordnet.Synset]
+    concepts: Mapping[str, Concept]  # the class of every tag that there could be: normalised words, wnids
+    frequency: Mapping[str, int]  # records with each normalised word and each wnid; none has 0
+    roots: set[str]  # wnids that become no class
+    choice: Choice  # with `use` as it was found
+
+    def occurring(self) -> set[Concept]:
+        """The classes that a tag of the data selects."""
+        return {self.concepts[tag] for tag in self.frequency if tag in self.concepts}
+
+    def numbers(self, ordered: Sequence[Concept], tags: Sequence[str]) -> NDArray[np.int32]:
+        """The place in `ordered` of the class of each tag, -1 if it is not there  # (tags,)"""
+        numbers = {each: c for c, each in enumerate(ordered)}
+        spellings = (tag if tag in self.concepts else normalise(tag) for tag in tags)
+        nothing = Concept(())
+        return np.array([numbers.get(self.concepts.get(each, nothing), -1) for each in spellings], np.int32)
+
+
+def walk(data: Tagged, progress: Progress = none) -> Records:
+    """The records of a data set, in order, for the functions below. Each walk is a stage of its own."""
+    walks = itertools.count(1)
 
     def records() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        stage = f"records, walk {next(walks)}"
         for start in range(0, data.samples, CHUNK):
+            progress(stage, start, data.samples)
             yield data.tag_rows(np.arange(start, min(start + CHUNK, data.samples)))
+        progress(stage, data.samples, data.samples)
 
     return records
 
@@ -91,6 +118,26 @@ def from_wordnet(
     it is more often an index of a class than a word. Raises VocabularyError if no tag selects a class, or if
     all tags are numbers.
     """
+    lexicon = look_up(tags, records, choice, folder)
+    chosen = lexicon.occurring()
+    if choice.select is not None:
+        selected = set(choice.select)
+        chosen = {found for found in chosen if not selected.isdisjoint(found.senses)}
+    if not chosen:
+        raise VocabularyError(
+            f"none of the {len(tags)} tags selects a class (use: {lexicon.choice.use}), for example "
+            + ", ".join(map(repr, tags[:5]))
+        )
+    if choice.top is not None:
+        ordered = sorted(chosen)
+        holds = pictures(lexicon.numbers(ordered, tags), len(ordered), records)
+        chosen = {ordered[c] for c in np.argsort(-holds, kind="stable")[: choice.top]}
+    return assemble(lexicon, chosen, tags, records)
+
+
+def look_up(tags: Sequence[str], records: Records, choice: Choice, folder: Path) -> Lexicon:
+    """Read WordNet, and count each tag. Raises VocabularyError for a selected wnid that WordNet lacks, and if
+    all tags are numbers."""
     synsets = wordnet.read(folder)
     if unknown := [wnid for wnid in choice.select or () if wnid not in synsets]:
         raise VocabularyError(
@@ -105,28 +152,34 @@ def from_wordnet(
         for tag, found in _concepts(synsets, choice, folder).items()
         if not roots.issuperset(found.senses)
     }
-    chosen = {concepts[tag] for tag in frequency if tag in concepts}
-    if choice.select is not None:
-        selected = set(choice.select)
-        chosen = {found for found in chosen if not selected.isdisjoint(found.senses)}
-    if not chosen:
-        raise VocabularyError(
-            f"none of the {len(tags)} tags selects a class (use: {use}), for example "
-            + ", ".join(map(repr, tags[:5]))
-        )
-    if choice.top is not None:
-        chosen = _most_frequent(chosen, choice.top, tags, records, concepts)
+    return Lexicon(synsets, concepts, frequency, roots, choice)
 
-    parents = _with_hypernyms(chosen, synsets, roots) if choice.ancestors else dict.fromkeys(chosen, ())
-    classes = _in_order(parents)
+
+def assemble(
+    lexicon: Lexicon,
+    chosen: Collection[Concept],
+    tags: Sequence[str],
+    records: Records,
+    *,
+    strict: bool = False,
+) -> Vocabulary:
+    """The vocabulary of these classes, and of their hypernyms if the choice wants them.
+
+    strict: no tag selects a hypernym that was not chosen; it holds where a class below it does, and nowhere
+    else.
+    """
+    synsets, choice = lexicon.synsets, lexicon.choice
+    alone: dict[Concept, tuple[Concept, ...]] = dict.fromkeys(chosen, ())
+    parents = hypernyms.with_hypernyms(chosen, synsets, lexicon.roots) if choice.ancestors else alone
+    classes = hypernyms.in_order(parents)
     numbers = {found: c for c, found in enumerate(classes)}
     selecting: list[list[str]] = [[] for _ in classes]
-    for tag, found in concepts.items():
-        if found in numbers:
+    for tag, found in lexicon.concepts.items():
+        if found in (alone if strict else numbers):
             selecting[numbers[found]].append(tag)
-    selecting = [canonical_order(each, frequency) for each in selecting]
+    selecting = [canonical_order(each, lexicon.frequency) for each in selecting]
     vocabulary = Vocabulary(
-        classes=_names(classes, selecting, synsets),
+        classes=hypernyms.names(classes, selecting, synsets),
         parents=tuple(tuple(numbers[above] for above in parents[found]) for found in classes),
         senses=tuple(found.senses for found in classes),
         tags={tag: c for c, each in enumerate(selecting) for tag in each},
@@ -136,6 +189,11 @@ def from_wordnet(
         about=choice.about(),
     )
     return _counted(vocabulary, tags, records)
+
+
+def pictures(selected: NDArray[np.int32], classes: int, records: Records) -> NDArray[np.int64]:
+    """How many records have a tag of each class, without a hierarchy  # (classes,)"""
+    return count(records, selected, hierarchy.build([""] * classes, [()] * classes)).holds
 
 
 def from_hierarchy(
@@ -222,73 +280,3 @@ def _concepts(synsets: Mapping[str, wordnet.Synset], choice: Choice, folder: Pat
     if choice.use != "tags":
         concepts |= {wnid: Concept((wnid,)) for wnid in synsets}
     return concepts
-
-
-def _most_frequent(
-    found: set[Concept], top: int, tags: Sequence[str], records: Records, concepts: Mapping[str, Concept]
-) -> set[Concept]:
-    ordered = sorted(found)
-    numbers = {each: c for c, each in enumerate(ordered)}
-    spellings = (tag if tag in concepts else normalise(tag) for tag in tags)
-    selected = [numbers.get(concepts.get(spelling, Concept(())), -1) for spelling in spellings]
-    flat = hierarchy.build([""] * len(ordered), [()] * len(ordered))
-    holds, _, _ = count(records, np.array(selected, np.int32), flat)
-    return {ordered[c] for c in np.argsort(-holds, kind="stable")[:top]}
-
-
-def _with_hypernyms(
-    found: Iterable[Concept], synsets: Mapping[str, wordnet.Synset], roots: set[str]
-) -> dict[Concept, tuple[Concept, ...]]:
-    """The parents of these classes, their parents, and so on."""
-    wnids = list(synsets)
-    numbers = {wnid: number for number, wnid in enumerate(wnids)}
-    tree = hierarchy.build(wnids, [[numbers[above] for above in each.hypernyms] for each in synsets.values()])
-
-    def shared(senses: tuple[str, ...]) -> set[int]:
-        """The lowest synsets that hold for every one of these senses."""
-        common = set.intersection(*({numbers[wnid], *tree.ancestors(numbers[wnid])} for wnid in senses))
-        return common.difference(*(tree.ancestors(each) for each in common))
-
-    parents: dict[Concept, tuple[Concept, ...]] = {}
-    waiting = list(found)
-    while waiting:
-        each = waiting.pop()
-        if each in parents:
-            continue
-        if len(each.senses) == 1:
-            above = set(synsets[each.senses[0]].hypernyms)
-        else:
-            above = {wnids[number] for number in shared(each.senses)}
-        parents[each] = tuple(Concept((wnid,)) for wnid in sorted(above - roots))
-        waiting += parents[each]
-    return parents
-
-
-def _in_order(parents: Mapping[Concept, Sequence[Concept]]) -> list[Concept]:
-    """Parents before children, then by wnid. So the general classes, which hold most often, lie close
-    together."""
-    found = list(parents)
-    numbers = {each: c for c, each in enumerate(found)}
-    tree = hierarchy.build(
-        [str(each) for each in found], [[numbers[p] for p in parents[each]] for each in found]
-    )
-    levels = np.diff(tree.ancestor_offsets)  # a parent has fewer ancestors than its child
-    return sorted(found, key=lambda each: (levels[numbers[each]], each))
-
-
-def _names(
-    classes: Sequence[Concept], tags: Sequence[Sequence[str]], synsets: Mapping[str, wordnet.Synset]
-) -> tuple[str, ...]:
-    """Names of classes: of one sense, its first lemma; of several senses, the canonical tag. Where names are
-    equal, wnids are added."""
-    names = [
-        each.tag or (synsets[each.senses[0]].lemmas[0] if len(each.senses) == 1 else selecting[0])
-        for each, selecting in zip(classes, tags, strict=True)
-    ]
-    times: dict[str, int] = {}
-    for name in names:
-        times[name] = times.get(name, 0) + 1
-    return tuple(
-        name if times[name] == 1 else f"{name} ({'|'.join(each.senses)})"
-        for name, each in zip(names, classes, strict=True)
-    )

@@ -39,13 +39,18 @@ def sense_sets(synsets: Mapping[str, Synset]) -> dict[str, tuple[str, ...]]:
     return {tag: tuple(sorted(wnids)) for tag, wnids in senses.items()}
 
 
-def first_senses(sense_order: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """For each normalised lemma its most frequent sense. Where lemmas differ only in spelling, the first one
-    in index.noun counts."""
-    first: dict[str, str] = {}
-    for lemma, wnids in sense_order.items():
-        first.setdefault(normalise(lemma), wnids[0])
-    return first
+def sense_order(senses: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """For each normalised lemma its senses, the most frequent first; senses as wordnet.read_sense_order gives
+    them. Where lemmas differ only in spelling, those of the first one in index.noun come first."""
+    order: dict[str, dict[str, None]] = {}
+    for lemma, wnids in senses.items():
+        order.setdefault(normalise(lemma), {}).update(dict.fromkeys(wnids))
+    return {tag: tuple(wnids) for tag, wnids in order.items()}
+
+
+def first_senses(senses: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """For each normalised lemma its most frequent sense."""
+    return {tag: wnids[0] for tag, wnids in sense_order(senses).items()}
 
 
 def concept(tag: str, senses: tuple[str, ...], merge: Merge, first: Mapping[str, str]) -> Concept:

@@ -25,11 +25,11 @@ class Missing(NamedTuple):
 def restricted(vocabulary: Vocabulary, classes: Collection[int]) -> Vocabulary:
     """The vocabulary of these classes (ids, at least one) alone, in the order that they had.
 
-    Only the tags of a kept class select something: a picture that has only tags of other classes has no class
-    then, even where a kept class is above them. The parents of a class are the nearest kept classes above it,
-    so that among kept classes the same ancestors hold as before. Counts stay those of the data that the
-    vocabulary was built on, with all its classes. In how many samples a kept class holds cannot be known from
-    them: `labelled` is the most it can be, which is exact where no sample has two of the classes.
+    A tag of a class that is not kept selects the nearest kept class above it, since a picture that shows a
+    class shows all its ancestors; of several nearest ones, that with the fewest samples. The parents of a
+    class are the nearest kept classes above it, so among kept classes the same ancestors hold as before.
+    Counts stay those of the data that the vocabulary was built on. In how many samples any kept class holds
+    cannot be known from them: `labelled` is the most it can be, exact where no sample has two of the classes.
     """
     kept = sorted(set(classes))
     if not kept:
@@ -38,22 +38,34 @@ def restricted(vocabulary: Vocabulary, classes: Collection[int]) -> Vocabulary:
         raise IndexError(f"classes {kept[0]}..{kept[-1]} outside 0..{len(vocabulary.classes) - 1}")
     tree = vocabulary.hierarchy()
     numbers = {c: number for number, c in enumerate(kept)}
-    above = {c: {a for a in tree.ancestors(c) if a in numbers} for c in kept}
+    above = {c: {a for a in tree.ancestors(c) if a in numbers} for c in range(len(vocabulary.classes))}
 
     def nearest(c: int) -> tuple[int, ...]:
         return tuple(sorted(numbers[a] for a in above[c].difference(*(above[a] for a in above[c]))))
+
+    selects = dict(numbers)
+    for c in above.keys() - numbers.keys():
+        if found := nearest(c):
+            selects[c] = min(found, key=lambda number: (vocabulary.counts[kept[number]], number))
 
     counts = tuple(vocabulary.counts[c] for c in kept)
     return Vocabulary(
         classes=tuple(vocabulary.classes[c] for c in kept),
         parents=tuple(map(nearest, kept)),
         senses=tuple(vocabulary.senses[c] for c in kept),
-        tags={tag: numbers[c] for tag, c in vocabulary.tags.items() if c in numbers},
+        tags={tag: selects[c] for tag, c in vocabulary.tags.items() if c in selects},
         counts=counts,
         samples=vocabulary.samples,
         labelled=min(vocabulary.labelled, sum(counts)),
         about=vocabulary.about | {"classes": f"{len(kept)} of {len(vocabulary.classes)}"},
     )
+
+
+def never(part: Vocabulary) -> list[str]:
+    """Names of classes that no picture can have: no tag selects them, nor a class below them."""
+    tree = part.hierarchy()
+    held = {a for c in set(part.tags.values()) for a in (c, *tree.ancestors(c))}
+    return [name for c, name in enumerate(part.classes) if c not in held]
 
 
 def read_classes(file: Path, vocabulary: Vocabulary) -> tuple[int, ...]:

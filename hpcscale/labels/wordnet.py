@@ -2,9 +2,11 @@
 
 In: the folder with data.noun and index.noun as Debian's wordnet-base installs it (format: wndb(5WN)). Out:
 synsets by wnid. A wnid is 'n' and the 8 digits of the synset's place in data.noun; ImageNet uses the same
-ids. WordNet is read only when a vocabulary is built; a finished vocabulary file does not need it.
+ids. WordNet is read when a vocabulary is built, and for definitions on a page for people; a finished
+vocabulary file does not need it.
 """
 
+from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +62,15 @@ def read_sense_order(folder: Path = FOLDER) -> dict[str, tuple[str, ...]]:
             raise WordNetError(f"{folder / 'index.noun'}: line {number} is not a lemma: {line[:60]!r}")
         senses[fields[0]] = tuple("n" + offset for offset in fields[-int(fields[2]) :])
     return senses
+
+
+def definitions(wnids: Set[str], folder: Path = FOLDER) -> dict[str, str]:
+    """What WordNet says that these wnids mean, often with examples; of those that it has."""
+    found = {}
+    for line in _lines(folder / "data.noun"):
+        if (wnid := "n" + line[:8]) in wnids:
+            found[wnid] = line.partition(" | ")[2].strip()
+    return found
 
 
 def _lines(file: Path) -> list[str]:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data.manifest import DataError
-from hpcscale.data.shard import WRITTEN, mapped_array, mapped_file, place
+from hpcscale.data.mapped import mapped_array, mapped_file
+from hpcscale.data.shard import WRITTEN, place
 from hpcscale.files import open_regular, replacing
 from hpcscale.samples.candidates import Candidates, Tally
 from hpcscale.samples.index import Index, Make

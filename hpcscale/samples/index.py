@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcscale import ops
 from hpcscale.config import Config
 from hpcscale.data.order import keyed
 from hpcscale.samples import grouping
@@ -97,10 +98,7 @@ class _Filling:
 
     def put(self, offsets: NDArray[np.int64], lists: NDArray[np.int32], ids: NDArray[np.int64]) -> None:
         """Append each id to its lists, given in CSR form."""
-        starts, grouped = grouping.by_class(offsets, lists, ids.astype(self.array.dtype), self.ends.size)
-        lengths = np.diff(starts)
-        self.array[np.arange(grouped.size) + np.repeat(self.ends - starts[:-1], lengths)] = grouped
-        self.ends += lengths
+        ops.scatter(offsets, lists, ids.astype(self.array.dtype), self.ends, self.array)
 
     def put_all(self, ids: NDArray[np.int64]) -> None:
         """Append all to the only list."""

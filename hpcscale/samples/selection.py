@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcscale import catalogue, names
 from hpcscale.config import Config, Selection
 from hpcscale.data.store import DataSet
 from hpcscale.labels import restrict
@@ -61,9 +62,17 @@ class Selected:
         self.tally = walk.tally
 
 
-def read(file: Path) -> Selection:
-    """Read a selection's file. Raises ConfigError."""
-    return check(Selection, read_toml(file), str(file))
+def read(place: str) -> Selection:
+    """The selection of a file, or of a name in the catalogue. Raises ConfigError."""
+    file = Path(place)
+    try:
+        name = None if file.exists() else names.parse(place)
+    except names.BadName:
+        name = None
+    if name is None:
+        return check(Selection, read_toml(file), str(file))
+    found = catalogue.read(catalogue.needed())
+    return found.entries[catalogue.look_up(found, place, name, "--selection")].selection
 
 
 def info(data: DataSet, selected: Selected) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import small_wordnet
 from click.testing import CliRunner
 from PIL import Image
 
@@ -157,6 +158,76 @@ def test_wordnet(folder):
     words = run(*arguments, "--use", "tags", "--force")
     assert "use: tags" in words.stdout
     assert load(folder / "v.json").tags["tincatinca"] == load(folder / "v.json").tags["tench"]
+
+
+def test_engineer(folder):
+    """Targets: the brown bear and the wader, which has no pictures."""
+    records = [["#BrownBear"], ["Paddington"], ["bear"], ["animal"], ["tower crane"]]
+    (folder / "source").mkdir()
+    for number in range(len(records)):
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(folder / f"source/{number}.jpg")
+    write(
+        folder / "source/manifest.jsonl",
+        [{"image": f"{number}.jpg", "tags": tags} for number, tags in enumerate(records)],
+    )
+    ingest(folder / "source", folder / "data")
+    (folder / "nouns").mkdir()
+    small_wordnet.write(folder / "nouns")
+    (folder / "target.txt").write_text("brown bear\nn00000014 wader\n")
+
+    def engineer(*more, out="v.json"):
+        fixed = ("--data", folder / "data", "--target", folder / "target.txt", "--wordnet", folder / "nouns")
+        return run("engineer", *fixed, "--out", folder / out, *more)
+
+    result = engineer("--budget", 10, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "file": str(folder / "v.json"), "table": str(folder / "v.tsv"),
+        "targets": 2, "classes": 3, "exact": 1, "below": 1, "above": 1, "pictures": 3, "samples": 5,
+        "left_out": {"too general": 1, "no pictures": 1}, "exact_left_out": 0, "unserved": ["wader"],
+    }  # fmt: skip
+    assert "no class serves 1 of the 2 targets: wader" in result.stderr
+    vocabulary = load(folder / "v.json")
+    selected = [vocabulary.classes[vocabulary.tags[tag]] for tag in ("ursusarctos", "paddington", "bear")]
+    assert selected == ["brown_bear", "Paddington", "bear"]
+    assert vocabulary.labelled == 3
+    assert len((folder / "v.tsv").read_text().splitlines()) == 1 + 3 + 2
+
+    few = engineer("--pictures", 1)
+    assert few.exit_code == 2
+    assert "v.tsv exists and differs" in few.stderr
+    few = engineer("--pictures", 1, "--force")
+    assert few.exit_code == 0, few.output
+    assert "1 classes for 2 targets: 1 exact, 0 below, 0 above" in few.stdout
+    assert "1 of 5 pictures" in few.stdout
+    (folder / "target.txt").write_text("bear\n")
+    ambiguous = engineer("--budget", 1)
+    assert ambiguous.exit_code == 2
+    assert "line 1, 'bear': n00000011 (a kind of animal), n00000024 (a kind of device)" in ambiguous.stderr
+    (folder / "target.txt").write_text("brown bear\nanimal\n")
+    many = engineer("--pictures", 9, "--up", 0, "--table", folder / "t.tsv", out="w.json")
+    assert "there are no 9 pictures for this target, only 4" in many.stderr
+    assert (folder / "t.tsv").exists()
+    assert "exact classes that the limit leaves out: 1" in engineer("--budget", 1, out="x.json").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --budget or --pictures"),
+        (["--budget", 1, "--pictures", 1], "either --budget or --pictures"),
+        (["--budget", 1, "--table", "{}/v.json"], "is the vocabulary too"),
+        (["--budget", 1, "--table", "{}/manifest.jsonl"], "manifest.jsonl: is an input of this command"),
+        (["--budget", 1, "--table", "{}/tree.tsv"], "not what this command writes"),
+        (["--budget", 0], "0 is not in the range"),
+    ],
+)
+def test_wrong_usage_of_engineer(folder, arguments, message):
+    (folder / "data").mkdir()
+    fixed = ("--data", folder / "data", "--target", folder / "manifest.jsonl", "--out", folder / "v.json")
+    result = run("engineer", *fixed, "--force", *(str(each).format(folder) for each in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_show(folder):

@@ -23,6 +23,7 @@ OPTIONS = {
     "dedup drop file --side a --out out": ("--radius",),
     "dedup gallery file out --a in": ("--limit",),
     "labels build out --data in": ("--top",),
+    "labels classes file --out out": ("--most",),
     "train out --config file": ("--ranks",),
     "evaluate in": ("--ranks", "--batch"),
     "submit": ("--nodes", "--ranks-per-node"),

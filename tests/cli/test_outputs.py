@@ -55,6 +55,7 @@ COMMANDS = {
     ),
     "show": ("data show data --out OUT", [""]),
     "labels": ("labels build OUT --data data --parents tree.tsv", [""]),
+    "classes": ("labels classes vocabulary.json --with classes.txt --most 1 --out OUT", [""]),
     "report": ("report run run2 --out OUT.md", [".md", "-curves.png"]),
 }
 
@@ -111,6 +112,8 @@ def test_the_same_command_again_ends_with_the_same_bytes(name: str, place: Path)
         "labels build tree.tsv --data data --parents tree.tsv --force",
         "labels build manifest.csv --manifest manifest.csv --parents tree.tsv --force",
         "labels build data/plan.json --data data --parents tree.tsv --force",
+        "labels classes vocabulary.json --most 1 --out vocabulary.json",
+        "labels classes vocabulary.json --with classes.txt --out classes.txt",
         "report run run2 --out run/config.json",
         "report run run2 --out run/log.jsonl",
     ],

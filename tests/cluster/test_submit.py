@@ -193,6 +193,37 @@ def test_what_another_job_will_write_need_not_be_there(login: Login) -> None:
     assert "#SBATCH --dependency=afterok:7\n#SBATCH --kill-on-invalid-dep=yes\n" in text
 
 
+def test_names_of_the_catalogue_become_paths(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a name stands for must be there and be seen, and the catalogue too; the job gets the same one."""
+    entry = '["train-web-10k"]\ndata = "data"\nvocabulary = "vocabulary.json"\nindex = "gone.index"\n'
+    Path("catalogue.toml").write_text(entry)
+    named = (*TRAIN, "--set", "data.train=train-web-10k")
+    assert "gone.index: does not exist" in login.refused(*named)
+    Path("gone.index").touch()
+    for key in ("classes", "names"):
+        assert "gone.txt: does not exist" in login.refused(*TRAIN, "--set", f"selection.{key}=gone.txt")
+    assert login.submit(*named) == "1"
+    record = json.loads(Path("run/jobs/1.json").read_text())
+    assert (record["config"]["data"]["train"], record["config"]["data"]["index"]) == ("data", "gone.index")
+    assert "HPCSCALE_CATALOGUE" not in Path("run/jobs/1.sbatch").read_text()
+    login.cluster.run()
+
+    far = login.work.parent / "far.toml"
+    far.write_text(entry.replace('= "', f'= "{login.work}/'))
+    monkeypatch.setenv("HPCSCALE_CATALOGUE", str(far))
+    done = login.run("submit", "--site", "./site.toml", *named)
+    assert (done.exit_code, f"{far}: the image would not see it" in " ".join(done.output.split())) == (
+        2,
+        True,
+    )
+    Path("catalogue.toml").unlink()
+    far.rename("near.toml")
+    monkeypatch.setenv("HPCSCALE_CATALOGUE", "near.toml")
+    login.submit(*named)
+    script = Path("run/jobs/2.sbatch").read_text()
+    assert f"export HPCSCALE_ENV_HPCSCALE_CATALOGUE={login.work}/near.toml\n" in script
+
+
 def test_a_report_of_several_runs_is_a_job_of_the_first(login: Login) -> None:
     for name in ("one", "two"):
         Path(name).mkdir()

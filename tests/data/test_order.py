@@ -195,6 +195,7 @@ def test_draws_are_uniform_and_independent_of_their_neighbours() -> None:
         assert_uniform(np.bincount(joint, minlength=64), joint.size / 64)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1)), max_size=20))
 def test_within_is_the_upper_word_of_the_product(pairs: list[tuple[int, int]]) -> None:
     draw = np.array([word for word, _ in pairs], np.uint64)

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -331,15 +329,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="disk"):
         write_file(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
-
-
-def test_more_shards_than_the_limit_of_open_files(folder: Path) -> None:
-    code = f"""
-import resource, numpy, pathlib
-resource.setrlimit(resource.RLIMIT_NOFILE, (40, 4096))
-from hpcscale.data import store
-hold = [open("/dev/null") for _ in range(34)]
-data = store.open_data(pathlib.Path({str(folder)!r}))
-assert len(data.jpegs(numpy.arange(data.samples))) == {SAMPLES}
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,16 +4,12 @@ import json
 import re
 
 import pytest
-from browser import MISSING, browser
+from browser import browser, in_browser
 from pages import ODD, ROWS, make, picture
 
 from hpcscale import pairs
 from hpcscale.dedup.gallery import Sources, gallery
 from hpcscale.pairs import Decision
-
-in_browser = pytest.mark.skipif(
-    bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt: chromium chromium-driver)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +92,7 @@ def test_save_and_load(tmp_path, chromium):
     with saved.open("a") as stream:
         stream.write(json.dumps({"a": "elsewhere", "b": "2", "decision": "accept"}) + "\n")
     chromium.type("#file", str(saved))
-    wait(chromium, "return document.getElementById('note').textContent")
+    chromium.wait("return document.getElementById('note').textContent")
     assert states(chromium) == {"z2": "reject", "x2": "reject"}
     saved.unlink()
     chromium.click("#save")
@@ -112,16 +108,9 @@ def test_a_file_that_is_no_decisions_file_changes_nothing(tmp_path, chromium):
         wrong.write_text('{"a": "z", "b": "2", "decision": "accept"}\n' + line)
         chromium.run("document.getElementById('note').textContent = ''")
         chromium.type("#file", str(wrong))
-        note = wait(chromium, "return document.getElementById('note').textContent")
+        note = chromium.wait("return document.getElementById('note').textContent")
         assert note.startswith("wrong.jsonl: line 2: not ")
         assert states(chromium) == {}
-
-
-def wait(page, script):
-    for _ in range(100):
-        if value := page.run(script):
-            return value
-    raise AssertionError(f"never true: {script}")
 
 
 @in_browser

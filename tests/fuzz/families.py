@@ -8,6 +8,7 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "settings": (options.settings, 10),
     "recipes": (options.recipes, 8),
     "sites": (options.sites, 5),
+    "catalogues": (options.catalogues, 5),
     "manifests": (documents.manifests, 10),
     "vocabularies": (documents.vocabularies, 8),
     "pairs": (documents.pairs, 8),

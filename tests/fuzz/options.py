@@ -17,11 +17,13 @@ from tests.fuzz.harness import Case
 CALLS = (
     "data ingest pictures NEW --workers 1",
     "data info data",
+    "data list",
     "data verify data",
     "data show data --out NEW.png",
     "data plan recipe.toml --ranks 2 --steps 2",
     "data upgrade old",
     "labels build NEW.json --data data --parents tree.tsv",
+    "labels classes vocabulary.json --with classes.txt --most 1 --out NEW.txt",
     "labels show vocabulary.json apple",
     "dedup hash pictures NEW.h5 --workers 1",
     "dedup print a.h5",
@@ -151,6 +153,23 @@ def recipes(case: Case) -> None:
     case.spoil("run/config.json", mutate.document, binary=False)
     for words in (["report", "run"], ["evaluate", "run"], ["dedup", "audit", "run", "--pairs", "none.tsv"]):
         case.run(*words, writes=("run",))
+
+
+def catalogues(case: Case) -> None:
+    """A catalogue, or a list of classes, that is no good document."""
+    case.copy("recipe.toml", "catalogue.toml", "classes.txt", "vocabulary.json", "data")
+    if case.random.random() < 0.3:
+        case.spoil("classes.txt", mutate.text, binary=False)
+        done = case.run("labels", "classes", "vocabulary.json", "--with", "classes.txt", "--out", "NEW.txt")
+        case.expect(
+            done.code != 0 or (case.place / "NEW.txt").read_text().startswith("# hpcscale"), "no list"
+        )
+    else:
+        case.spoil("catalogue.toml", _toml, binary=False)
+        _round_trip(case, [f"data.train={case.random.choice(('train-web-8-5', 'web-8-5', 'val-web-1.5k'))}"])
+        _train(case, [])
+    done = case.run("data", "list", "--json")
+    case.expect(done.code != 0 or "entries" in json.loads(done.out), "not listed")
 
 
 def _toml(random: Any, text: str) -> bytes:

@@ -37,6 +37,14 @@ batch = 2
 device = "cpu"
 threads = 1
 """
+CATALOGUE = """
+["train-web-8-5"]
+data = "data"
+vocabulary = "vocabulary.json"
+selection = {size = 6, classes = "classes.txt"}
+["val-web-1.5k"]
+data = "gone"
+"""
 SITE = """
 image = "image.sif"
 binds = ["pictures"]
@@ -59,6 +67,8 @@ def make(place: Path) -> None:
     (place / "tree.tsv").write_text(TREE)
     (place / "wnids.txt").write_text("n01440764\n")
     (place / "recipe.toml").write_text(RECIPE)
+    (place / "catalogue.toml").write_text(CATALOGUE)
+    (place / "classes.txt").write_text("# hpcscale classes 1\napple\nthing\n")
     (place / "site.toml").write_text(SITE)
     (place / "image.sif").write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(1000))
     record = {"image": "image.sif", "sha256": "0" * 64, "source": "x", "environment": "y", "signed": False}

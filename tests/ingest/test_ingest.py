@@ -21,7 +21,7 @@ from hpcscale.data.store import DataError, open_data
 from hpcscale.data.verify import info, verify
 from hpcscale.files import aside
 from hpcscale.ingest import packing as module
-from hpcscale.ingest.packing import OptionError, Packing, default_shard_samples, ingest
+from hpcscale.ingest.packing import OptionError, Packing, ingest
 from hpcscale.ingest.sources import SourceError
 from hpcscale.ingest.workers import WorkerDied
 
@@ -357,8 +357,3 @@ def test_a_worker_that_cannot_start_is_an_error_not_a_hang(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkerDied, match="exit status 1"):
         ingest(source, tmp_path / "out", workers=2)
-
-
-def test_default_shards_have_about_two_gigabytes() -> None:
-    assert default_shard_samples(340) * 38_000 == pytest.approx(2e9, rel=0.1)
-    assert [default_shard_samples(size) for size in (None, 8, 8192)] == [20_000, 200_000, 1_000]

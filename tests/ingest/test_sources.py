@@ -282,7 +282,7 @@ def test_columns_that_come_twice_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcscale.ingest.sources.LINE_BYTES", 1000)
+    monkeypatch.setattr("hpcscale.ingest.manifests.LINE_BYTES", 1000)
     (tmp_path / "manifest.jsonl").write_text('{"image": "a.jpg", "tags": ["' + "x" * 2000 + '"]}\n')
     with pytest.raises(SourceError, match=r"manifest\.jsonl:1: more than the 1,000 bytes of a line"):
         list(find_source(tmp_path).records())

@@ -6,7 +6,7 @@ import pytest
 from places import GOLDEN, PHOTOGRAPHS
 from small_wordnet import WNIDS, WORDS, data, held, wnid
 
-from hpcscale.labels import build, canonical, hierarchy, wordnet
+from hpcscale.labels import build, canonical, hierarchy, hypernyms, wordnet
 from hpcscale.labels.build import Choice
 from hpcscale.labels.vocabulary import VocabularyError, find, tag_classes
 
@@ -58,7 +58,7 @@ def test_parents_of_an_ambiguous_word_are_what_all_its_senses_share(folder):
     for word in ("beast", "crane"):
         assert held(vocabulary, find(vocabulary, word)) == ["entity"]
     synsets = wordnet.read(folder)
-    parents = build._with_hypernyms
+    parents = hypernyms.with_hypernyms
     both = canonical.Concept((wnid(12), wnid(13)))  # a bear and a bird
     assert parents([both], synsets, set())[both] == (canonical.Concept((wnid(10),)),)
     nested = canonical.Concept((wnid(11), wnid(12)))  # if one sense is above the other, it holds either way
@@ -150,8 +150,9 @@ def test_a_users_hierarchy(tmp_path):
     assert flat.counts == (0, 1, 3, 0, 0, 1, 0, 0)
 
 
-def test_the_selection_of_the_ilsvrc_synsets_builds_the_golden_classes(real):
-    """The same through the whole pipeline, on data in which every noun occurs."""
+def test_the_three_vocabularies_of_the_paper(real):
+    """1.5k, 8.5k and 17k, through the whole pipeline on data in which every noun occurs: the 1,000 synsets
+    build the golden classes, and all nouns but 'entity' and numbers 77,216."""
     synsets, _ = real
     tags, records = data([[tag] for tag in canonical.sense_sets(synsets)])
     chosen = (GOLDEN / "ilsvrc2012_wnids.txt").read_text().split()
@@ -159,6 +160,10 @@ def test_the_selection_of_the_ilsvrc_synsets_builds_the_golden_classes(real):
     assert len(flat.classes) == 1284
     assert len(flat.tags) == flat.labelled == sum(flat.counts) == 1804
     assert not any(flat.parents)
+    assert len(build.from_wordnet(tags, records, Choice(ancestors=False)).classes) == 77_216
+    most = build.from_wordnet(tags, records, Choice(top=8500, ancestors=False))
+    assert len(most.classes) == 8500
+    assert min(most.counts) == 2  # a class of two words occurs twice here
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the 500 pictures of shared/data are not here")

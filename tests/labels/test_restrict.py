@@ -63,7 +63,7 @@ def test_row_07_labels_are_restricted_to_the_listed_classes():
     assert part.classes == ("entity", "dog", "crane")
     assert part.parents == ((), (0,), (0,))
     assert part.senses == ((), ("n00000003",), ("n00000005", "n00000006"))
-    assert part.tags == {"dog": 1, "hund": 1, "crane": 2}
+    assert part.tags == {"dog": 1, "hund": 1, "crane": 2, "terrier": 1, "animal": 0, "pet": 0}
     assert (part.counts, part.samples, part.labelled) == ((90, 20, 5), 100, 90)
     assert part.about == {"use": "tags", "classes": "3 of 6"}
     assert restricted(ANIMALS, [3, 5]).labelled == 25
@@ -71,7 +71,7 @@ def test_row_07_labels_are_restricted_to_the_listed_classes():
     offsets, classes = Targets(part, tags, "logistic", 4).labels(
         np.array([0, 1, 3, 4, 4], np.int64), np.array([0, 0, 1, 2], np.int32)
     )
-    assert (offsets.tolist(), classes.tolist()) == ([0, 0, 2, 4, 4], [0, 1, 0, 2])
+    assert (offsets.tolist(), classes.tolist()) == ([0, 2, 4, 6, 6], [0, 1, 0, 1, 0, 2])
 
 
 @given(st.data())
@@ -85,6 +85,28 @@ def test_row_07_among_the_kept_classes_the_same_ancestors_hold(data):
     for c, parents in enumerate(part.parents):  # no parent is above another one
         ups = [above(part)[part.classes[p]] for p in parents]
         assert not {part.classes[p] for p in parents} & set(itertools.chain(*ups)), c
+
+
+@given(st.data())
+def test_row_07_a_picture_keeps_those_of_its_labels_that_are_listed(data):
+    vocabulary = data.draw(vocabularies())
+    kept = data.draw(st.sets(st.sampled_from(range(len(vocabulary.classes))), min_size=1))
+    part = restricted(vocabulary, kept)
+    whole, rest = above(vocabulary), above(part)
+    for tag, c in vocabulary.tags.items():
+        before = {vocabulary.classes[c], *whole[vocabulary.classes[c]]} & set(part.classes)
+        after = set()
+        if tag in part.tags:
+            name = part.classes[part.tags[tag]]
+            after = {name, *rest[name]}
+        lowest = before - set().union(*(whole[name] for name in before))
+        assert after == before if len(lowest) < 2 else after < before
+        assert bool(after) == bool(before)
+
+
+def test_row_07_of_several_nearest_classes_above_the_rarest_is_selected():
+    part = restricted(ANIMALS, [1, 2])
+    assert part.tags == {"animal": 0, "pet": 1, "dog": 1, "hund": 1, "terrier": 1, "crane": 0}
 
 
 def test_row_07_a_longer_list_of_the_most_frequent_contains_every_shorter_one():

@@ -8,7 +8,7 @@ from reference.noise import replaced
 
 from hpcscale import config
 from hpcscale.config import ConfigError
-from hpcscale.data.order import identities
+from hpcscale.data.order import identities, keyed
 from hpcscale.samples.noise import Noise
 
 COUNTS = np.array([70, 20, 10])
@@ -18,7 +18,7 @@ CLOSED = np.array([[0, 2 / 3, 1 / 3], [7 / 8, 0, 1 / 8], [7 / 9, 2 / 9, 0]])
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
     digests = np.random.default_rng(5).integers(0, 256, (count, 16), dtype=np.uint8)
-    return identities(digests, seed)
+    return keyed(identities(digests), seed)
 
 
 def csr(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A WordNet of a few synsets, and data sets whose tags are its words: for the tests of labels."""
+"""A WordNet of a few synsets, and data sets whose tags are its words."""
 
 from hpcscale.labels import hierarchy
 
@@ -24,6 +24,28 @@ INSTANCES = {30}
 
 def wnid(number):
     return f"n{number:08d}"
+
+
+def write(folder):
+    """The synsets as files, in the format of wndb(5WN)."""
+    lines = ["  1 a licence  "]
+    senses = {}
+    for number, (lemmas, *above) in SYNSETS.items():
+        words = lemmas.split()
+        sign = "@i" if number in INSTANCES else "@"
+        pointers = [f"{sign} {p:08d} n 0000" for p in above] + ["~ 00000010 n 0000", "+ 00692347 v 0101"]
+        word_fields = " ".join(f"{word} 0" for word in words)
+        lines.append(
+            f"{number:08d} 03 n {len(words):02x} {word_fields} {len(pointers):03d} {' '.join(pointers)} | x"
+        )
+        for word in words:
+            senses.setdefault(word.lower(), []).append(number)
+    senses["crane"] = [21, 13]  # the machine is meant more often
+    (folder / "data.noun").write_text("\n".join(lines) + "\n")
+    index = [
+        f"{w} n {len(s)} 1 @ {len(s)} 0 {' '.join(f'{n:08d}' for n in s)}" for w, s in sorted(senses.items())
+    ]
+    (folder / "index.noun").write_text("\n".join(["  1 a licence", *index]) + "\n")
 
 
 def data(records):

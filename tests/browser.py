@@ -15,7 +15,12 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
+in_browser = pytest.mark.skipif(
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt: chromium chromium-driver)"
+)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -80,6 +85,13 @@ class Browser:
     def run(self, script: str, *values):
         """The value that a script returns."""
         return self.post("/execute/sync", script=script, args=list(values))
+
+    def wait(self, script: str):
+        """The first value that is true of a script run again and again."""
+        for _ in range(100):
+            if value := self.run(script):
+                return value
+        raise AssertionError(f"never true: {script}")
 
     def text(self, selector: str) -> str:
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
