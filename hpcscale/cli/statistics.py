@@ -24,7 +24,7 @@ SHOWN = 20  # pictures and classes that are named on stderr
 @click.option("--method", type=click.Choice(["repeat", "two-stage"]), default="repeat", show_default=True,
               help="How sqrt and uniform are sampled, as in [sampling] of a recipe.")  # fmt: skip
 @click.option("--threshold", type=Number(0, 1, min_open=True), metavar="T",
-              help="repeat: as in a recipe.  [default: median frequency of the classes]")  # fmt: skip
+              help="repeat: as in a recipe.  [default: frequency of the most frequent class]")  # fmt: skip
 @SELECTION
 @click.option("--noise", type=Number(0, 1), default=0.0, metavar="P",
               help="Replace this share of the labels, as [noise] of a recipe does.")  # fmt: skip

@@ -54,13 +54,13 @@ def repeat_factors(counts: Counts, samples: int, name: Name, threshold: float | 
     """How often a sample comes in an epoch, on average, if its rarest class is this one; at least 1.
 
     A class of frequency f is repeated max(1, phi(t / f)) times: phi(x) is sqrt(x) or x; natural: 1.
-    samples: training samples in all; threshold: t; None: the median frequency of classes that have samples.
+    samples: training samples in all; threshold: t; None: the frequency of the most frequent class.
     A class without samples has the factor 1.
     """
     found = counts[counts > 0]
     if name == "natural" or not found.size:
         return np.ones(counts.size)
-    at = np.median(found) if threshold is None else threshold * samples
+    at = found.max() if threshold is None else threshold * samples
     ratios = at / np.where(counts > 0, counts, at)
     return np.maximum(1.0, np.sqrt(ratios) if name == "sqrt" else ratios)
 

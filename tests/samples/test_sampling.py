@@ -205,9 +205,9 @@ def test_orders_do_not_drift_between_releases(method: str, golden: list[int]) ->
     assert order.samples_at(np.arange(1515, 1531))[0].tolist() == golden
 
 
-def test_the_middle_class_is_the_threshold_where_none_is_given() -> None:
+def test_the_most_frequent_class_is_the_threshold_where_none_is_given() -> None:
     factors = repeat_factors(np.array([400, 0, 100, 25]), 525, "sqrt")
-    assert factors.tolist() == [1, 1, 1, 2]
+    assert factors.tolist() == [1, 1, 2, 4]
     assert repeat_factors(np.zeros(3, np.int64), 5, "uniform").tolist() == [1, 1, 1]
 
 

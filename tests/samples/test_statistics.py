@@ -105,7 +105,7 @@ def seen(lists, classes: int, name: str, method: str, threshold: float | None):
     """How often each class is seen, sample by sample."""
     own = Counter(c for row in lists for c in row)
     labelled = sum(bool(row) for row in lists)
-    threshold = threshold or np.median([n / labelled for n in own.values()])
+    threshold = threshold or max(n / labelled for n in own.values())
     share = {c: threshold * labelled / n for c, n in own.items()}
     factor = {"natural": lambda x: 1.0, "sqrt": lambda x: max(1, x**0.5), "uniform": lambda x: max(1, x)}
     chance = {"sqrt": lambda n: n**0.5, "uniform": lambda n: 1.0}
