@@ -89,8 +89,8 @@ class Sampling(Section):
     # repeat: every sample at least once an epoch, and more often if it has a rare class. two-stage: draw a
     # class, then one of its samples.
     method: Literal["repeat", "two-stage"] = "repeat"
-    # repeat only: classes that fewer than this share of the samples have are repeated; without it, all but the
-    # most frequent one. A lower share makes an epoch shorter, and leaves frequent classes as they come.
+    # repeat only: classes that fewer than this share of the samples have are repeated; without it, all but
+    # the most frequent one. A lower share makes an epoch shorter, and leaves frequent classes as they come.
     threshold: float | None = Field(None, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
