@@ -196,6 +196,13 @@ def test_links_lead_somewhere(file: Path) -> None:
     assert not broken_links(file)
 
 
+def test_each_line_about_the_papers_has_a_test() -> None:
+    names = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/papers.md").read_text(), re.MULTILINE)
+    tests = "".join(file.read_text() for file in TESTS.rglob("test_*.py"))
+    assert len(names) > 8
+    assert [name for name in names if f"def test_{name}" not in tests] == []
+
+
 def test_a_breach_of_each_rule_is_seen(tmp_path: Path) -> None:
     assert wrong_way("labels", "def f():\n    from hpcscale.data import store") == {"data"}
     assert wrong_way("report", "from hpcscale import data, config") == {"data"}
