@@ -196,6 +196,13 @@ def test_links_lead_somewhere(file: Path) -> None:
     assert not broken_links(file)
 
 
+def test_no_two_modules_of_tests_have_one_name() -> None:
+    """Pytest imports them by their bare names; those of the fuzz are a package."""
+    names = [file.name for file in TESTS.rglob("*.py") if "fuzz" not in file.parts]
+    twice = {name for name in names if names.count(name) > 1} - {"conftest.py"}
+    assert twice == set()
+
+
 def test_each_line_about_the_papers_has_a_test() -> None:
     names = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/papers.md").read_text(), re.MULTILINE)
     tests = "".join(file.read_text() for file in TESTS.rglob("test_*.py"))

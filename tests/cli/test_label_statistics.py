@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hpcscale.cli import main
+from hpcscale.cli import main, statistics
+from hpcscale.config import SETS
 from hpcscale.ingest.packing import ingest
 
 TREE = "food\nfruit\tfood\napple\tfruit\n=pear\tfruit\n"
@@ -120,3 +121,7 @@ def test_stats_leaves_files_of_others_alone(packed: Path, tmp_path: Path, name: 
 def test_stats_writes_into_no_data_set(packed: Path) -> None:
     assert stats(packed, "--out", packed / "data").exit_code == 2
     assert not (packed / "data" / "stats.md").exists()
+
+
+def test_the_sets_of_noise_are_those_of_a_configuration() -> None:
+    assert statistics.SETS == SETS

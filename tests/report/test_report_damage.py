@@ -85,7 +85,7 @@ def test_names_are_drawn_as_they_are(run, recwarn):
     assert not [str(warning.message) for warning in recwarn if warning.category is UserWarning]
     assert figures.label("$a$ \x1b", 99) == "$a$ \\u001b"
     assert len(figures.label("w" * 3000, 40)) == 40
-    with figures._style():
+    with figures.style():
         text = figures.Figure().text(0, 0, "$ave 50% now$")
         assert not text.get_parse_math()
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from labelled import long_tail, walk_of
+from judged import long_tail, walk_of
 
 from hpcscale.files import FileError, Usage
 from hpcscale.review.draw import allocate, draw

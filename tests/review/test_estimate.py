@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from labelled import long_tail, walk_of
+from judged import long_tail, walk_of
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, browser, in_browser
-from runs import APPLES, ODD, make
+from demo_runs import APPLES, ODD, make
 
 from hpcscale.review.clusters import Look
 from hpcscale.review.noise import browse

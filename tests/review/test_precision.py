@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from labelled import answer, packed
+from judged import answer, packed
 from PIL import Image
 
 from hpcscale.cli import main

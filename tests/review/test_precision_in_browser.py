@@ -5,7 +5,7 @@ import re
 
 import pytest
 from browser import browser, in_browser
-from labelled import answer, packed
+from judged import answer, packed
 
 from hpcscale.data.jpeg import BadPicture
 from hpcscale.review import page as pages

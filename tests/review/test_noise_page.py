@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from runs import APPLES, CLASSES, ODD, ODDS, PEARS, RARE, make
+from demo_runs import APPLES, CLASSES, ODD, ODDS, PEARS, RARE, make
 
 from hpcscale.cli import main
 from hpcscale.data.store import open_data
