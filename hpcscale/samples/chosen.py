@@ -66,7 +66,7 @@ def choose(settings: Config, data: DataSet, vocabulary: Vocabulary, progress: Pr
     about = describe(settings, data, vocabulary, lists)
     index = None
     if settings.data.index is not None:
-        index = _opened(settings.data.index, about)
+        index = _opened(settings.data.index, about, data.samples)
     elif data.samples <= MOST:
         index = in_memory(settings, data, vocabulary, lists, progress)
     elif not _by_itself(settings):
@@ -138,8 +138,8 @@ def is_whole(settings: Config, candidates: int, tally: Tally) -> bool:
     )
 
 
-def _opened(file: Path, about: str) -> Index:
-    index, made_of = read_index(file)
+def _opened(file: Path, about: str, samples: int) -> Index:
+    index, made_of = read_index(file, samples)
     if made_of != about:
         mine, others = json.loads(about), json.loads(made_of)
         keys = [key for key in mine if others.get(key) != mine[key]]

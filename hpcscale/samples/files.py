@@ -69,8 +69,11 @@ def written(file: Path, kind: str, about: str) -> Iterator[tuple[Make, dict[str,
         _read(temporary, kind)
 
 
-def read_index(file: Path) -> tuple[Index, str]:
-    """An index file, open; its lists are read in place. And what it was made of. Raises DataError."""
+def read_index(file: Path, samples: int) -> tuple[Index, str]:
+    """An index file, open; its lists are read in place. And what it was made of. Raises DataError.
+
+    samples: of the data set. Ids have no checksum, since nobody reads all of them; each is compared with it.
+    """
     attributes, places = _read(file, "index")
     stream = open_regular(file)
     small = {}
@@ -78,7 +81,14 @@ def read_index(file: Path) -> tuple[Index, str]:
         shape, offset, dtype = places[name]
         stream.seek(offset)
         small[name] = np.frombuffer(stream.read(shape * dtype.itemsize), dtype)
-    lists = {name: Filed(stream, offset, size, dtype) for name, (size, offset, dtype) in places.items()}
+    for name, of, more in (("class_starts", "by_class", 0), ("once_starts", "once", 1)):
+        starts = small[name]
+        fits = len(starts) == len(small["clean"]) + 1 + more and starts[0] == 0
+        if not fits or (np.diff(starts) < 0).any() or starts[-1] != places[of][0]:
+            raise DataError(f"{file}: {name} do not fit {of}: the file is damaged, make it again")
+    lists = {
+        name: Filed(stream, offset, size, dtype, samples) for name, (size, offset, dtype) in places.items()
+    }
     found = Index(
         lists["samples"],
         lists["held_out"],

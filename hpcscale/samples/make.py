@@ -37,7 +37,7 @@ def make_index(
     check_output(out, [*sources, settings.selection.classes], compared)
     about = describe(settings, data, vocabulary, lists)
     if out.exists() and out.stat().st_size:
-        return _finished(out, about)
+        return _finished(out, about, data.samples)
     shards = range(len(data.entries))
     parts = min(MAX_PARTS, max(1, len(shards)))
     folder = parts_folder(out)
@@ -55,12 +55,12 @@ def make_index(
         files = [folder / f"{number:05d}.h5" for number in range(parts)]
         _join(settings, data, lists, files, out, about, progress)
     remove_parts(out)
-    return read_index(out)[0]
+    return read_index(out, data.samples)[0]
 
 
-def _finished(out: Path, about: str) -> Index:
+def _finished(out: Path, about: str, samples: int) -> Index:
     try:
-        index, made_of = read_index(out)
+        index, made_of = read_index(out, samples)
     except DataError:
         made_of = ""
     if made_of != about:

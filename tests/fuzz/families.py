@@ -17,6 +17,7 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "shards": (stores.shards, 10),
     "folders": (stores.folders, 8),
     "upgrades": (stores.upgrades, 4),
+    "indexes": (stores.indexes, 4),
     "codes": (stores.codes, 8),
     "checkpoints": (stores.checkpoints, 6),
     "runs": (runs.runs, 8),

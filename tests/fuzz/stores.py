@@ -119,6 +119,16 @@ def upgrades(case: Case) -> None:
     case.expect(same or not whole, "damaged, and whole")
 
 
+def indexes(case: Case) -> None:
+    """An index file: refused, or it leads to samples that there are."""
+    case.copy("data", "vocabulary.json", "recipe.toml", "index.h5")
+    case.spoil("index.h5", mutate.data)
+    sampling = ("--set", f"sampling.name={case.random.choice(('natural', 'sqrt'))}")
+    index = ("--set", "data.index=index.h5", *sampling, "--set", "train.steps=20")
+    case.run("data", "plan", "recipe.toml", "--ranks", 1, *index)
+    case.run("data", "index", "recipe.toml", "index.h5")
+
+
 def codes(case: Case) -> None:
     """A hash file: refused, or it gives what it gave."""
     case.copy("a.h5", "b.h5")

@@ -84,6 +84,9 @@ def make(place: Path) -> None:
         "--parents",
         place / "tree.tsv",
     )
+    paths = {"train": place / "data", "vocabulary": place / "vocabulary.json"}
+    sets = [f"--set=data.{key}={path}" for key, path in paths.items()]
+    command("data", "index", place / "recipe.toml", place / "index.h5", *sets)
     shutil.copytree(GOLDEN / "format-1", place / "old")
     for name, source in (("a.h5", "pictures"), ("b.h5", "data")):
         command("dedup", "hash", place / source, place / name, "--workers", 1)
