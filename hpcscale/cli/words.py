@@ -49,7 +49,7 @@ def read(words: Sequence[str], exists: bool) -> Command:
         folder=run or beside(out),
         paths=tuple(paths),
         parts=any(parameter.name == "part" for parameter in command.params),
-        recipe=settings if words[0] == "train" else None,
+        recipe=settings,
     )
 
 

@@ -35,7 +35,7 @@ class Command:
     folder: Path  # of the job: the run, or OUT.job beside what the command writes
     paths: tuple[Path, ...]  # all that it names
     parts: bool = False  # whether it has --part
-    recipe: config.Config | None = None  # of `train`
+    recipe: config.Config | None = None  # of commands that read one
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
     _check_visible(command, folder, here, exists=not request.after)
-    if command.recipe:
+    if command.recipe and not command.parts:  # tasks that share work are no ranks that share a batch
         config.samples_of_rank(command.recipe, request.nodes * resources.ranks())
     if missing := here.missing():
         raise SubmitError(f"{site_file}: binds: {', '.join(missing)}: there is nothing here")
@@ -251,10 +251,11 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
 
 
 def data_paths(settings: config.Config) -> list[Path]:
-    """What a training reads of its data."""
+    """What a recipe names of its data."""
     data, selection = settings.data, settings.selection
     paths = (data.train, data.vocabulary, data.index, data.validation, data.drop)
-    return [path for path in (*paths, selection.classes, selection.names) if path]
+    lists = (selection.classes, selection.names, settings.validation.names)
+    return [path for path in (*paths, *lists) if path]
 
 
 def _image(here: site.Site) -> tuple[str, str | None]:

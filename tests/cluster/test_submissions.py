@@ -223,3 +223,11 @@ def test_options_of_sbatch_that_are_refused(login: Login, option: str, told: str
     assert told in login.refused("--sbatch", option, *TRAIN)
     login.write_site(f'directives = ["{option}"]\n')
     assert told in login.refused(*TRAIN)
+
+
+def test_an_index_is_made_by_an_array_and_its_recipe_is_checked(login: Login) -> None:
+    """The recipe's paths must be there and be seen; that it divides a batch among tasks does not matter."""
+    words = ("--array", "3", "--", "data", "index", "recipe.toml", "packed.index")
+    assert "gone.txt: does not exist" in login.refused(*words, "--set", "data.drop=gone.txt")
+    login.submit(*words, "--set", "train.batch=7")
+    assert "#SBATCH --array=0-2\n" in Path("packed.index.job/jobs/1.sbatch").read_text()
