@@ -93,9 +93,10 @@ def latest(run: Path) -> Checkpoint | None:
     Reads the whole file once. Raises CheckpointError if all checkpoints are damaged: to begin anew would
     overwrite what may still be rescued.
     """
-    found = next(whole(run), None)
-    place = folder(run)
-    records, tensors = _ours(place, ".json"), _ours(place, ".safetensors")
+    place, found, before = folder(run), None, None
+    while found is None and (records := _ours(place, ".json")) != before:  # a training may just write one
+        before, found = records, next(whole(run), None)
+    tensors = _ours(place, ".safetensors")
     # A first save that was killed leaves tensors without a record.
     if found is None and (records or len(tensors) > 1):
         names = ", ".join(file.name for file in records or tensors)

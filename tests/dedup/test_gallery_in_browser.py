@@ -122,7 +122,7 @@ def test_a_closed_tab_loses_nothing(tmp_path):
         first.type("#reviewer", "ann")
         first.run("document.activeElement.blur()")
         first.press("a", "r", "a", "u")
-        first.run("return new Promise(done => setTimeout(done, 200))")
+        first.run("return new Promise(done => setTimeout(done, 2000))")
     with browser(tmp_path / "browser") as second:
         second.open(page)
         assert states(second) == {"z2": "accept", "x2": "reject"}

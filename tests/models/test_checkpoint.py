@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,22 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     tiny.rewrite(saved.file.with_suffix(".json"), lambda record: record.update(sha256=digest))
     with pytest.raises(checkpoint.CheckpointError, match="cannot be read"):
         checkpoint.load(newest(tmp_path))
+
+
+def test_a_first_checkpoint_that_appears_while_one_looks_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was called damaged."""
+    real, looked = checkpoint.whole, []
+
+    def then_written(run: Path) -> Iterator[checkpoint.Checkpoint]:
+        if not looked:
+            looked.append(run)
+            checkpoint.save(run, 1, {"w": torch.ones(1)}, {}, {}, 3)
+            return iter(())
+        return real(run)
+
+    monkeypatch.setattr(checkpoint, "whole", then_written)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert found.step == 1

@@ -147,7 +147,7 @@ def test_a_closed_tab_loses_nothing(tmp_path, page, asked):
     with browser(tmp_path / "browser") as first:
         enter(first, page)
         first.press("y", "c", "n", "u")
-        first.run("return new Promise(done => setTimeout(done, 200))")
+        first.run("return new Promise(done => setTimeout(done, 2000))")
     with browser(tmp_path / "browser") as second:
         second.open(page)
         assert (here(second), states(second)) == (2, {0: "yes", 1: "unsure"})

@@ -36,7 +36,7 @@ def train(settings: config.Config, run: Path) -> None:
 def build(here: Process) -> Job:
     settings, train_ = here.settings, here.settings.train
     data = open_data(settings.data.train)
-    order = Whole(data.samples, train_.seed)
+    order = Whole(data.samples, train_.seed, settings.data.held_out, settings.data.split_seed)
     torch.manual_seed(train_.seed)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)
