@@ -4,13 +4,13 @@ import base64
 import html.parser
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from judged import answer, packed
 from PIL import Image
+from places import PHOTOGRAPHS
 
 from hpcscale.cli import main
 from hpcscale.data.jpeg import BadPicture
@@ -21,7 +21,7 @@ from hpcscale.review.draw import Draw, Label, Stratum
 from hpcscale.review.precision import as_json, as_text, measure, of_answers, read_answers
 
 ODD = "<img src=x onerror=alert(1)>\"'&amp;</script><!--\u2028é"
-RATERS = Path("/work/shared/data/raters/golden.npz")
+RATERS = PHOTOGRAPHS / "raters/golden.npz"
 ROWS = {"1.jpg": ["dog"], "2.jpg": ["dog", "cat"], "3.jpg": ["cat"], "4.jpg": [], "5.jpg": ["car"]}
 TREE = {"pet": [], "dog": ["pet"], "cat": ["pet"], "car": []}
 
