@@ -64,17 +64,3 @@ class NameList:
             f"{self.file}: {len(unknown)} of {len(self.numbers)} names are not in {data.folder}, "
             f"the first is {os.fsdecode(unknown[0])!r}"
         )
-
-
-def named_samples(data: DataSet, file: Path) -> NDArray[np.int64]:
-    """The samples that a list names, rising  # (named,) int64. One pass over the names of all shards.
-
-    Raises DataError, also where a name is unknown.
-    """
-    names = NameList(file)
-    found = [
-        start + np.flatnonzero(names.rows(data, index))
-        for index, start in enumerate(data.starts[:-1].tolist())
-    ]
-    names.refuse_unknown(data)
-    return np.concatenate([np.empty(0, np.int64), *found])

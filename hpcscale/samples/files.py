@@ -102,8 +102,8 @@ def read_index(file: Path, samples: int) -> tuple[Index, str]:
 
 
 def read_part(file: Path, rows: int) -> tuple[Iterator[Candidates], dict[str, Any], str]:
-    """The candidates of a part, so many at a time; which names were met and the tally; what it was made of.
-    Raises DataError."""
+    """The candidates of a part, so many at a time; how many, which names were met and the tally; what it was
+    made of. Raises DataError."""
     attributes, places = _read(file, "part")
     lengths = json.loads(attributes["lengths"])
     mapping = mapped_file(file)
@@ -125,8 +125,9 @@ def read_part(file: Path, rows: int) -> tuple[Iterator[Candidates], dict[str, An
                 arrays["named"][begin:end].view(np.bool_),
             )
 
-    met = {name: arrays[name].view(np.bool_) for name in ("drop_known", "names_known")}
-    return chunks(), met | {"tally": Tally(**json.loads(attributes["tally"]))}, attributes["about"]
+    met: dict[str, Any] = {name: arrays[name].view(np.bool_) for name in ("drop_known", "names_known")}
+    told = {"candidates": lengths["samples"], "tally": Tally(**json.loads(attributes["tally"]))}
+    return chunks(), met | told, attributes["about"]
 
 
 def _read(file: Path, kind: str) -> tuple[dict[str, str], Mapping[str, tuple[int, int, np.dtype[Any]]]]:

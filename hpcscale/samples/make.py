@@ -110,12 +110,12 @@ def _join(
 ) -> None:  # fmt: skip
     tally, candidates = Tally(), 0
     for file in files:
-        chunks, met, _ = read_part(file, CHUNK)
+        _, met, _ = read_part(file, CHUNK)
         tally = tally.plus(met["tally"])
         for names, known in ((lists.drop, "drop_known"), (lists.names, "names_known")):
             if names:
                 names.known |= met[known]
-        candidates += sum(len(rows.samples) for rows in chunks)
+        candidates += met["candidates"]
     lists.refuse_unknown(data)
     walks = 0
 

@@ -78,7 +78,7 @@ def read(place: str) -> Selection:
 def info(data: DataSet, selected: Selected) -> dict[str, Any]:
     """What a selection holds: the figures of `data.verify.info` that depend on it, and with a vocabulary the
     number of its classes that have samples (classes) and of samples without a class (unlabelled)."""
-    samples = size = tags = untagged = labelled = 0
+    samples = size = tags = untagged = 0
     shards: set[int] = set()
     distinct = np.zeros(len(data.tags), np.bool_)
     counts = np.zeros(len(selected.vocabulary.classes), np.int64)
@@ -90,7 +90,6 @@ def info(data: DataSet, selected: Selected) -> dict[str, Any]:
         distinct[ids] = True
         tags += len(ids)
         untagged += int(np.count_nonzero(np.diff(offsets) == 0))
-        labelled += int(np.count_nonzero(np.diff(rows.offsets)))
         counts += np.bincount(rows.classes, minlength=counts.size)
     found = {
         "samples": samples,

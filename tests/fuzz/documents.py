@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hpcscale.data.named import named_samples
+from hpcscale.data.named import NameList
 from hpcscale.data.store import open_data
 from hpcscale.files import Told
 from hpcscale.labels import vocabulary
@@ -87,7 +87,10 @@ def pairs(case: Case) -> None:
     case.spoil(which, how, binary=False)
     if which == "drop.txt":
         try:
-            named_samples(open_data(case.place / "data"), case.place / "drop.txt")
+            data, names = open_data(case.place / "data"), NameList(case.place / "drop.txt")
+            for index in range(len(data.entries)):
+                names.rows(data, index)
+            names.refuse_unknown(data)
         except Told:
             case.codes[1] += 1
         return
