@@ -6,7 +6,9 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import browser
 import pytest
 
 GRACE = 10.0  # seconds for what a test has told to end
@@ -73,3 +75,19 @@ def _state(process: int) -> str:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser for the tests of one page."""
+    with browser.browser(tmp_path_factory.mktemp("browser")) as page:
+        yield page
+
+
+@pytest.fixture
+def chromium(opened: Any) -> Iterator[Any]:
+    """The browser, remembering nothing of the test before."""
+    yield opened
+    opened.run("localStorage.clear()")
+    for file in opened.downloads.iterdir():
+        file.unlink()

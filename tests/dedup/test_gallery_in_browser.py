@@ -3,28 +3,12 @@
 import json
 import re
 
-import pytest
 from browser import browser, in_browser
 from pages import ODD, ROWS, make, picture
 
 from hpcscale import pairs
 from hpcscale.dedup.gallery import Sources, gallery
 from hpcscale.pairs import Decision
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("browser")) as page:
-        yield page
-
-
-@pytest.fixture
-def chromium(opened):
-    """The browser, remembering nothing of the test before."""
-    yield opened
-    opened.run("localStorage.clear()")
-    for file in opened.downloads.iterdir():
-        file.unlink()
 
 
 def states(page) -> dict[str, str]:

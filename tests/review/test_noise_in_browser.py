@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser, in_browser
+from browser import Browser, in_browser
 from demo_runs import APPLES, ODD, make
 
 from hpcscale.review.clusters import Look
@@ -17,12 +17,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("noise")
     browse(make(folder), folder / "page.html", look=Look(clusters=3, bins=4, tiles=5))
     return folder / "page.html"
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory):
-    with browser(tmp_path_factory.mktemp("browser")) as chromium:
-        yield chromium
 
 
 @pytest.fixture

@@ -26,21 +26,6 @@ def page(asked, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("browser")) as page:
-        yield page
-
-
-@pytest.fixture
-def chromium(opened):
-    """The browser, remembering nothing of the test before."""
-    yield opened
-    opened.run("localStorage.clear()")
-    for file in opened.downloads.iterdir():
-        file.unlink()
-
-
 def enter(chromium, page, name="ann"):
     """Open the page; whoever is not known yet says a name."""
     chromium.open(page)
