@@ -1,6 +1,6 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field, here or in choice.py; an unknown key is an error.
+Every key is a commented field, here, in choice.py or in view.py; an unknown key is an error.
 Recipes are files in `configs/`; their headers state the command and the expected result. Lengths are in steps
 and batch sizes are global (over all ranks), so that a recipe means the same with any number of ranks.
 """
@@ -20,39 +20,18 @@ from hpcscale.choice import Selection as Selection
 from hpcscale.files import FileError
 from hpcscale.sections import MAY_CHANGE, MOST, Section, Seed, check, override_into, read_toml
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
+from hpcscale.view import SIDE as SIDE
+from hpcscale.view import Evaluate as Evaluate
+from hpcscale.view import Input as Input
 
 RECIPES = Path(__file__).parent / "configs"
 # Upper limits catch typing errors; no machine comes near them.
 STEPS = 99_999_999  # the eight digits of a checkpoint's name
-SIDE = 8192  # pixels; the same limit as of `data ingest --resize`
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
-
-
-class Input(Section):
-    # Side of the square crop that the model sees, in pixels.
-    crop: int = Field(299, ge=1, le=SIDE)
-    # Resize every picture to a square of this side before the crop, unless it is stored so. This costs two to
-    # three times as much as decoding: prefer `data ingest --resize`.
-    resize: int | None = Field(None, ge=1, le=SIDE)
-    # Mirror half of the training pictures.
-    mirror: bool = True
-    # Decoding threads of one rank.
-    threads: Annotated[int, MAY_CHANGE] = Field(1, ge=1, le=1024)
-    # How many batches are decoded ahead of the model.
-    prefetch: Annotated[int, MAY_CHANGE] = Field(2, ge=1, le=1024)
-
-
-class Evaluate(Section):
-    # How pictures are cut when a model is evaluated: a crop from the centre, never mirrored. Without these
-    # keys, the sizes are those of `input`.
-    # Side of the square crop, pixels.
-    crop: int | None = Field(None, ge=1, le=SIDE)
-    # Side of the square to which every picture is resized before.
-    resize: int | None = Field(None, ge=1, le=SIDE)
 
 
 class Model(Section):

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from hpcscale import config, ranks, sections
 from hpcscale.config import Config, Input
 from hpcscale.models import checkpoint, device, resnet
+from hpcscale.models.backbone import Network
 from hpcscale.models.checkpoint import Checkpoint, CheckpointError
 from hpcscale.models.preprocessing import refuse_other
 
-Network = resnet.ResNet
 BIAS = "fc.bias"  # of the classifier of every network here
 # Builders take the section [model] and the number of outputs; names are those that `config.Model` allows.
 MODELS: dict[str, Callable[[config.Model, int], Network]] = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcscale import config
+from hpcscale.models.backbone import Network
 from hpcscale.models.complexity import STAGES
 
 # Every block has `EXPANSION` times as many outputs as inner channels.
@@ -44,7 +45,7 @@ class Bottleneck(nn.Module):
         return out
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """images (n, 3, h, w) -> logits (n, classes)."""
 
     def __init__(self, stages: tuple[int, ...], classes: int) -> None:
@@ -59,24 +60,11 @@ class ResNet(nn.Module):
         self.layer4 = _stage(1024, 512, stages[3], 2)
         self.fc = nn.Linear(512 * EXPANSION, classes)
 
-    @property
-    def classifier(self) -> nn.Linear:
-        """The last layer; its parameters are called `fc` in a checkpoint, as in torchvision."""
-        return self.fc
-
     def maps(self, images: Tensor) -> Tensor:
         """images (n, 3, h, w) -> (n, 2048, h / 32, w / 32), each side rounded up: the last maps."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """images (n, 3, h, w) -> (n, 2048), averaged over the last maps."""
-        return self.maps(images).mean((2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.features(images))
-        return logits
 
 
 def _stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:

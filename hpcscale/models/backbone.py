@@ -1,0 +1,31 @@
+"""What every network is: a body that makes maps of pictures, and a classifier over their average.
+
+In: pictures. Out: maps, features, logits. A network is a subclass that says `maps`; all else of the project
+needs no more of it.
+"""
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """images (n, 3, h, w) -> logits (n, classes)."""
+
+    fc: nn.Linear  # named so in a checkpoint, as in torchvision
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer."""
+        return self.fc
+
+    def maps(self, images: Tensor) -> Tensor:
+        """images (n, 3, h, w) -> (n, features, h / stride, w / stride), each side rounded up: the last
+        maps."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (n, 3, h, w) -> (n, features), averaged over the last maps."""
+        return self.maps(images).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.features(images))
+        return logits
