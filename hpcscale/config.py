@@ -35,7 +35,22 @@ SETS: tuple[Which, ...] = get_args(Which)
 
 
 class Model(Section):
-    name: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
+    name: Literal[
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext101_32x4d",
+        "resnext101_32x8d",
+        "resnext101_32x16d",
+        "resnext101_32x32d",
+        "resnext101_32x48d",
+    ] = "resnet50"
+    # Which convolution of a block has its stride: the 3x3 (Goyal et al. 2017, torchvision, BiT) or the first
+    # 1x1 (He et al. 2016). The weights have the same shapes, and are of no use with the other.
+    stride: Literal["3x3", "1x1"] = "3x3"
+    # How many times smaller the last maps are than the picture. Below 32, the last stages dilate their 3x3
+    # convolutions instead of taking a stride.
+    output_stride: Literal[32, 16, 8] = 32
     # Start value of every bias of the classifier. With many classes and logistic loss, log(p / (1 - p)) of a
     # typical class frequency p saves a first phase that only learns "nothing is there". big_vision uses -10
     # for 21k classes.

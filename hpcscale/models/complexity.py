@@ -3,43 +3,45 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Blocks of the four stages.
-STAGES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+from hpcscale import config
+from hpcscale.models.shapes import SHAPES, stages
 
 
 class Convolution(NamedTuple):
     inputs: int
     outputs: int
     kernel: int
+    groups: int
     side: int  # of the output map, pixels
 
-
-def convolutions(name: str, side: int) -> Iterator[Convolution]:
-    """Every convolution of a ResNet that sees pictures of `side` pixels, each followed by a normalisation."""
-    side = (side + 1) // 2  # 7x7, stride 2, padding 3
-    yield Convolution(3, 64, 7, side)
-    side = (side + 1) // 2  # max pooling
-    inputs = 64
-    for stage, blocks in enumerate(STAGES[name]):
-        width = 64 << stage
-        for block in range(blocks):
-            yield Convolution(inputs, width, 1, side)
-            if stage > 0 and block == 0:
-                side = (side + 1) // 2
-            yield Convolution(width, width, 3, side)
-            yield Convolution(width, 4 * width, 1, side)
-            if block == 0:
-                yield Convolution(inputs, 4 * width, 1, side)
-            inputs = 4 * width
+    @property
+    def weights(self) -> int:
+        return self.inputs // self.groups * self.outputs * self.kernel**2
 
 
-def parameters(name: str, classes: int) -> int:
+def convolutions(model: config.Model, side: int) -> Iterator[Convolution]:
+    """Every convolution of a network that sees pictures of `side` pixels."""
+    side = -(-side // 2)  # 7x7, stride 2, padding 3
+    root = SHAPES[model.name].root
+    yield Convolution(3, root, 7, 1, side)
+    side = -(-side // 2)  # max pooling
+    for block in (block for stage in stages(model) for block in stage):
+        first = -(-side // block.strides[0])
+        side = -(-first // block.strides[1])
+        yield Convolution(block.inputs, block.inner, 1, 1, first)
+        yield Convolution(block.inner, block.inner, 3, block.groups, side)
+        yield Convolution(block.inner, block.outputs, 1, 1, side)
+        if block.projected:
+            yield Convolution(block.inputs, block.outputs, 1, 1, side)
+
+
+def parameters(model: config.Model, classes: int) -> int:
     """Trained numbers: convolutions, scale and shift of every normalisation, classifier with bias."""
-    body = sum(c.inputs * c.outputs * c.kernel**2 + 2 * c.outputs for c in convolutions(name, 224))
-    return body + (2048 + 1) * classes
+    body = sum(c.weights + 2 * c.outputs for c in convolutions(model, 224))
+    return body + (SHAPES[model.name].features + 1) * classes
 
 
-def multiply_adds(name: str, classes: int, side: int) -> int:
+def multiply_adds(model: config.Model, classes: int, side: int) -> int:
     """Multiply-adds of convolutions and classifier for one picture of side x side pixels."""
-    body = sum(c.inputs * c.outputs * c.kernel**2 * c.side**2 for c in convolutions(name, side))
-    return body + 2048 * classes
+    body = sum(c.weights * c.side**2 for c in convolutions(model, side))
+    return body + SHAPES[model.name].features * classes

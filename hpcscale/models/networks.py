@@ -19,14 +19,11 @@ from hpcscale.models import checkpoint, device, resnet
 from hpcscale.models.backbone import Network
 from hpcscale.models.checkpoint import Checkpoint, CheckpointError
 from hpcscale.models.preprocessing import refuse_other
+from hpcscale.models.shapes import SHAPES
 
 BIAS = "fc.bias"  # of the classifier of every network here
 # Builders take the section [model] and the number of outputs; names are those that `config.Model` allows.
-MODELS: dict[str, Callable[[config.Model, int], Network]] = {
-    "resnet50": resnet.build,
-    "resnet101": resnet.build,
-    "resnet152": resnet.build,
-}
+MODELS: dict[str, Callable[[config.Model, int], Network]] = dict.fromkeys(SHAPES, resnet.build)
 
 
 class Trained(NamedTuple):

@@ -1,59 +1,16 @@
-"""ResNets: exact sizes, names of torchvision, first weights, gradients that reach everything."""
-
-import json
+"""ResNets and ResNeXts: names of torchvision, strides, first weights, gradients that reach everything."""
 
 import pytest
 import torch
-from places import GOLDEN
+from torch.nn import functional as F
 
 from hpcscale import config
-from hpcscale.models import complexity, resnet
-
-SIZES = json.loads((GOLDEN / "complexity.json").read_text())
+from hpcscale.models import resnet
 
 
 def build(classes: int = 10, **keys: object) -> resnet.ResNet:
     torch.manual_seed(0)
     return resnet.build(config.Model.model_validate(keys), classes)
-
-
-def test_golden_covers_every_model() -> None:
-    assert set(SIZES) == set(complexity.STAGES)
-
-
-@pytest.mark.parametrize("name", complexity.STAGES)
-def test_size_from_shape_is_golden(name: str) -> None:
-    assert SIZES[name] == {
-        "parameters": complexity.parameters(name, 1000),
-        "body": complexity.parameters(name, 0),
-        "multiply_adds_224": complexity.multiply_adds(name, 1000, 224),
-    }
-
-
-@pytest.mark.parametrize("name", complexity.STAGES)
-def test_network_has_the_size_computed(name: str) -> None:
-    with torch.device("meta"):
-        network = resnet.ResNet(resnet.STAGES[name], 1000)
-    assert sum(p.numel() for p in network.parameters()) == SIZES[name]["parameters"]
-
-
-@pytest.mark.parametrize("side", [32, 65, 299])
-def test_multiply_adds_equal_those_of_the_layers(side: int) -> None:
-    """Odd sizes too, where every stride rounds up."""
-    counted = []
-
-    def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        if isinstance(module, torch.nn.Conv2d):
-            counted.append(output[0].numel() * module.weight[0].numel())
-        elif isinstance(module, torch.nn.Linear):
-            counted.append(module.weight.numel())
-
-    with torch.device("meta"):
-        network = resnet.ResNet(resnet.STAGES["resnet50"], 1000).eval()
-        for module in network.modules():
-            module.register_forward_hook(count)
-        network(torch.empty(1, 3, side, side))
-    assert sum(counted) == complexity.multiply_adds("resnet50", 1000, side)
 
 
 def test_state_dict_has_the_names_and_shapes_of_torchvision() -> None:
@@ -73,9 +30,52 @@ def test_state_dict_has_the_names_and_shapes_of_torchvision() -> None:
         assert state[name].shape == shape
 
 
-def test_stride_is_on_the_3x3() -> None:
-    block = build().layer2[0]
-    assert (block.conv1.stride, block.conv2.stride, block.conv3.stride) == ((1, 1), (2, 2), (1, 1))
+def test_row_13_state_dict_has_the_shapes_of_torchvision() -> None:
+    with torch.device("meta"):
+        state = build(1000, name="resnext101_32x8d").state_dict()
+    assert len(state) == 626
+    for name, shape in {
+        "layer1.0.conv1.weight": (256, 64, 1, 1),
+        "layer1.0.conv2.weight": (256, 8, 3, 3),
+        "layer2.0.downsample.0.weight": (512, 256, 1, 1),
+        "layer3.22.conv2.weight": (1024, 32, 3, 3),
+        "layer4.2.conv3.weight": (2048, 2048, 1, 1),
+        "fc.weight": (1000, 2048),
+    }.items():
+        assert state[name].shape == shape
+
+
+@pytest.mark.parametrize(("place", "strides"), [("3x3", [1, 2, 1]), ("1x1", [2, 1, 1])])
+def test_row_12_the_stride_lies_where_the_recipe_says(place: str, strides: list[int]) -> None:
+    block = build(stride=place).layer2[0]
+    assert [layer.stride[0] for layer in (block.conv1, block.conv2, block.conv3)] == strides
+
+
+@pytest.mark.parametrize("stride", ["3x3", "1x1"])
+@pytest.mark.parametrize("smaller", [8, 16])
+def test_row_12_dense_maps_hold_those_of_stride_32(stride: str, smaller: int) -> None:
+    """The identity by which TF-slim tests its own: the same weights, every 4th (2nd) place of the maps."""
+    keys = {"stride": stride, "zero_init_residual": False}
+    network = build(**keys)
+    images = torch.randn(2, 3, 65, 65)
+    network(torch.randn(4, 3, 64, 64))  # statistics of batch normalisation that are not 0 and 1
+    dense = build(**keys, output_stride=smaller)
+    dense.load_state_dict(network.state_dict())
+    with torch.inference_mode():
+        wanted, maps = network.eval().maps(images), dense.eval().maps(images)
+    side = -(-65 // smaller)
+    assert maps.shape == (2, 2048, side, side)
+    step = 32 // smaller
+    torch.testing.assert_close(maps[:, :, ::step, ::step], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_row_13_a_grouped_convolution_is_32_of_its_own_beside_one_another() -> None:
+    layer = build(name="resnext101_32x4d").layer2[0].conv2
+    images = torch.randn(2, 256, 9, 9)
+    parts = zip(images.split(8, dim=1), layer.weight.split(8), strict=True)
+    alone = [F.conv2d(part, weight, stride=2, padding=1) for part, weight in parts]
+    assert len(alone) == 32
+    torch.testing.assert_close(layer(images), torch.cat(alone, dim=1))
 
 
 def test_first_weights() -> None:
@@ -87,10 +87,12 @@ def test_first_weights() -> None:
     assert torch.all(build(zero_init_residual=False).layer3[2].bn3.weight == 1)
 
 
-def test_block_without_projection_is_the_identity_at_first() -> None:
-    block = build().layer1[1]
-    images = torch.rand(2, 256, 8, 8)
-    torch.testing.assert_close(block(images), images)
+def test_row_13_every_block_without_projection_is_the_identity_at_first() -> None:
+    network = build(name="resnext101_32x4d")
+    for stage, channels in zip((network.layer1, network.layer4), (256, 2048), strict=True):
+        images = torch.rand(2, channels, 8, 8)
+        for block in stage[1:]:
+            torch.testing.assert_close(block(images), images)
 
 
 def test_logits_are_the_classifier_of_the_features_and_all_parameters_get_gradients() -> None:

@@ -10,8 +10,9 @@ from torch import nn
 
 from hpcscale import config
 from hpcscale.config import ConfigError
-from hpcscale.models import checkpoint, complexity, networks
+from hpcscale.models import checkpoint, networks
 from hpcscale.models.preprocessing import preprocessing
+from hpcscale.models.shapes import SHAPES
 from hpcscale.train.pretrain import train
 
 
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_has_every_name_of_a_recipe() -> None:
     names = get_args(config.Model.model_fields["name"].annotation)
-    assert set(names) == set(networks.MODELS) == set(complexity.STAGES)
+    assert set(names) == set(networks.MODELS) == set(SHAPES)
 
 
 def test_every_checkpoint_says_what_its_network_must_be_shown(run: Path) -> None:
