@@ -184,6 +184,41 @@ def sum_(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
+def max_(tensor: "Tensor") -> "Tensor":
+    """Replace a tensor by the largest of each of its numbers over ranks, in place (collective)."""
+    if _horovod is not None:
+        with _lost_rank():
+            _horovod.allreduce_(tensor, name="hpcscale.max", op=_horovod.Max)
+    return tensor
+
+
+def gather_rows(tensor: "Tensor") -> "Tensor":
+    """(n, ...), alike on all ranks -> (ranks * n, ...), the rows of all, rank by rank (collective)."""
+    if _horovod is None:
+        return tensor
+    with _lost_rank():
+        gathered: Tensor = _horovod.allgather(_words(tensor), name="hpcscale.gather_rows")
+    return gathered.view(tensor.dtype)
+
+
+def exchange_rows(tensor: "Tensor") -> "Tensor":
+    """(ranks * n, ...), n rows for each rank -> (ranks * n, ...), those from each, rank by rank
+    (collective)."""
+    if _horovod is None:
+        return tensor
+    with _lost_rank():
+        received: Tensor = _horovod.alltoall(_words(tensor), name="hpcscale.exchange_rows")
+    return received.view(tensor.dtype)
+
+
+def _words(tensor: "Tensor") -> "Tensor":
+    """The same bits without gaps, in a dtype that Horovod can carry: it knows no bfloat16."""
+    import torch
+
+    whole = tensor.detach().contiguous()
+    return whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole
+
+
 def broadcast(tensors: Iterable["Tensor"]) -> None:
     """Overwrite tensors, of any strides, with those of rank 0, in place (collective)."""
     if _horovod is None:

@@ -21,6 +21,8 @@ def test_alone_everything_is_the_identity() -> None:
     assert (ranks.rank(), ranks.size(), ranks.local_rank(), ranks.local_size()) == (0, 1, 0, 1)
     tensor = torch.tensor([1.0, 2.0])
     assert ranks.sum_(tensor).tolist() == [1.0, 2.0]
+    for same in (ranks.max_, ranks.gather_rows, ranks.exchange_rows):
+        assert same(tensor) is tensor
     ranks.broadcast([tensor])
     array = np.arange(3)
     assert ranks.gather(array) is array
@@ -85,6 +87,27 @@ assert (ranks.size(), ranks.local_rank(), ranks.local_size()) == (3, rank, 3)
 ranks.barrier()
 (out / f"done{rank}").touch()
 ranks.shutdown()
+"""
+    assert launch(tmp_path, body, 3) == 0
+    assert len(list(tmp_path.glob("done*"))) == 3
+
+
+@pytest.mark.slow
+def test_rows_of_three_ranks(tmp_path: Path) -> None:
+    """In each dtype that a network computes in, and in each that counts or names something."""
+    body = """
+assert ranks.max_(torch.tensor([1.0 + rank, -rank])).tolist() == [3.0, 0.0]
+for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32):
+    mine = (torch.arange(4) + 10 * rank).reshape(2, 2).to(dtype)
+    found = ranks.gather_rows(mine)
+    assert found.dtype == dtype and found.shape == (6, 2)
+    assert found.flatten().tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert ranks.gather_rows(mine.t())[:, 0].tolist() == [0, 1, 10, 11, 20, 21]
+    rows = torch.stack([torch.tensor([to, 10 * rank]) for to in (0, 0, 1, 1, 2, 2)]).to(dtype)
+    found = ranks.exchange_rows(rows)
+    assert found.dtype == dtype
+    assert found.tolist() == [[rank, sender] for sender in (0, 0, 10, 10, 20, 20)]
+(out / f"done{rank}").touch()
 """
     assert launch(tmp_path, body, 3) == 0
     assert len(list(tmp_path.glob("done*"))) == 3
