@@ -1,4 +1,4 @@
-"""Stored 340 x 340 JPEGs to mirrored, normalised 299 x 299 crops, one decoding thread, all from one shard.
+"""Stored 340 x 340 JPEGs to mirrored 299 x 299 crops, one decoding thread, all from one shard.
 
 The limit is decoding alone: simplejpeg (libjpeg-turbo at its default settings, which are the pipeline's)
 decodes the whole stored picture and drops it. Pipelines that decode ahead go on from call to call, as in
@@ -7,16 +7,9 @@ would start processes run in this one, since CPU seconds of children are not see
 only its own file format and is not installed; measured earlier on such a machine, it did 518 to 609
 pictures/s per core, from larger pictures.
 
-What the last step (mirror and normalise) costs, in microseconds of one core per picture (batch 32, half of it
-mirrored):
+A model normalises what it sees in its first step, which is measured with ours, since the peers do it too.
 
-    54           as it is, on a busy machine
-    52, 75       without prefetching the rows ahead, on a quiet machine and on a busy one
-    77           one row at a time (ends of rows share cache lines with stores that go past the cache)
-    92           the same, with stores through the cache
-    200 to 300   DALI's crop_mirror_normalize
-
-AVX-512 is no faster. DALI's decoder costs more than libjpeg: 15 % of its time goes into two copies of each
+DALI's decoder costs more than libjpeg: 15 % of its time goes into two copies of each
 crop, from libjpeg's lines to a picture of its own and from there to the batch. To decode whole pictures saves
 one copy but decodes 29 % more pixels, and is 5 to 15 % slower. Smaller batches (16, 8, 4) are slower too.
 """
@@ -45,6 +38,7 @@ from hpcscale.demo import write_pictures
 from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
+from hpcscale.models.preprocessing import Normalized
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/imagenet-sample"
 STORED, CROP, BATCH, BATCHES = 340, 299, 32, 20
@@ -65,7 +59,7 @@ def _run(data: DataSet, source: Path) -> str:
     cv2.setNumThreads(1)
     random = np.random.default_rng(0)
     plan = [_draw(random, data.samples) for _ in range(BATCHES)]
-    limit, ours = "decode alone: simplejpeg, whole picture", "hpcscale: mirrored, float32"
+    limit, ours = "decode alone: simplejpeg, whole picture", "hpcscale: mirrored, normalised to float32"
     rates = interleave(
         {
             ours: _steady(_hpcscale(data)),
@@ -114,10 +108,11 @@ def _steady(batches: Iterator[object]) -> Callable[[], None]:
     return call
 
 
-def _hpcscale(data: DataSet) -> Iterator[pipeline.Batch]:
-    order = Whole(data.samples, seed=0)
+def _hpcscale(data: DataSet) -> Iterator[torch.Tensor]:
+    order, normalized = Whole(data.samples, seed=0), Normalized()
     steps = Steps(0, 10**6, BATCH)
-    return pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
+    batches = pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
+    return (normalized(batch.images, batch.values) for batch in batches)
 
 
 def _decode(data: DataSet, plan) -> None:

@@ -23,6 +23,7 @@ from hpcscale.sections import ConfigError as ConfigError  # for readers, who nee
 from hpcscale.view import SIDE as SIDE
 from hpcscale.view import Evaluate as Evaluate
 from hpcscale.view import Input as Input
+from hpcscale.view import of_evaluation
 
 RECIPES = Path(__file__).parent / "configs"
 # Upper limits catch typing errors; no machine comes near them.
@@ -183,6 +184,7 @@ class Config(Section):
             raise ValueError("validation: needs data.validation, of which it selects")
         if self.validation.classes is not None:
             raise ValueError("validation.classes: the classes are those of the selection that is trained on")
+        of_evaluation(self.input, self.evaluate)
         return self
 
 
@@ -228,8 +230,7 @@ def samples_of_rank(settings: Config, ranks: int) -> int:
 
 def seen(settings: Config) -> Input:
     """How pictures come to a model that is judged, or described by: `input`, with what `evaluate` says."""
-    changes = settings.evaluate.model_dump(exclude_none=True)
-    return settings.input.model_copy(update=changes)
+    return of_evaluation(settings.input, settings.evaluate)
 
 
 def dump(config: Config) -> str:

@@ -101,12 +101,17 @@ def scatter(offsets: Offsets, classes: Ids, ids: Numbers, places: Offsets, out: 
 # --- pictures: cpp/include/hpcscale/pixels.hpp
 
 
-def normalize(pixels: NDArray[np.uint8], mirror: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-    """Mirror and map to [-1, 1]: value / 127.5 - 1, rounded once  # all (n, height, width, 3); mirror (n,)
+def normalize(
+    pixels: NDArray[np.uint8],
+    means: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """(value - mean) * (1 / deviation) of each channel, in float32  # two (n, height, width, 3), two (3,)
 
-    Where `mirror` is not 0, left and right are exchanged. `out` is overwritten; it must not overlap `pixels`.
+    `out` is overwritten; it must not overlap `pixels`.
     """
-    _ops.normalize(pixels, mirror, out)
+    _ops.normalize(pixels, means, deviations, out)
 
 
 # --- perceptual hashes: cpp/include/hpcscale/phash.hpp

@@ -4,6 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcscale.data.jpeg import BadPicture, dimensions
+
+
+def size(jpeg: np.ndarray) -> tuple[int, int]:
+    try:
+        return dimensions(jpeg.tobytes())
+    except BadPicture:
+        return 1, 1
+
 
 class Pictures:
     """The face of a DataSet over JPEG bytes in memory."""
@@ -15,6 +24,9 @@ class Pictures:
 
     def jpegs(self, samples: np.ndarray) -> list[np.ndarray]:
         return [self.bytes[sample] for sample in samples]
+
+    def sizes(self, samples: np.ndarray) -> np.ndarray:
+        return np.array([size(self.bytes[sample]) for sample in samples], np.int32).reshape(-1, 2)
 
     def names(self, samples: np.ndarray) -> list[str]:
         return [f"{sample}.jpg" for sample in samples]

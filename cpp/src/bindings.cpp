@@ -150,23 +150,30 @@ void bind_scatter(py::module_& m, const char* name) {
 // --- pictures
 
 void bind_pixels(py::module_& m) {
-    m.def("normalize", [](const py::array& pixels, const py::array& mirror, py::array out) {
+    m.def("normalize", [](const py::array& pixels, const py::array& means, const py::array& deviations,
+                          py::array out) {
         expect<std::uint8_t>(pixels, "pixels", 4);
         expect<float>(out, "out", 4);
-        const auto flags = read<std::uint8_t>(mirror, "mirror");
-        if (pixels.shape(0) != mirror.shape(0) || pixels.shape(3) != 3 ||
+        const auto mean = read<double>(means, "means"), deviation = read<double>(deviations, "deviations");
+        if (mean.size() != 3 || deviation.size() != 3 || pixels.shape(3) != 3 ||
             !std::equal(pixels.shape(), pixels.shape() + 4, out.shape())) {
             throw py::value_error(
-                "normalize: needs pixels and out of (n, height, width, 3) and mirror of (n), found " +
-                describe(pixels) + ", " + describe(out) + " and " + describe(mirror));
+                "normalize: needs pixels and out of (n, height, width, 3), means and deviations of (3), "
+                "found " +
+                describe(pixels) + ", " + describe(out) + ", " + describe(means) + " and " +
+                describe(deviations));
+        }
+        hpcscale::Channels channels{};
+        for (std::size_t c = 0; c < 3; ++c) {
+            channels.mean[c] = static_cast<float>(mean[c]);
+            channels.scale[c] = static_cast<float>(1.0 / deviation[c]);
         }
         const std::span in(static_cast<const std::uint8_t*>(pixels.data()),
                            static_cast<std::size_t>(pixels.size()));
         // mutable_data() throws ValueError if the array is read-only.
         const std::span to(static_cast<float*>(out.mutable_data()), static_cast<std::size_t>(out.size()));
         const py::gil_scoped_release release;
-        hpcscale::normalize(in, flags, static_cast<std::size_t>(pixels.shape(1)),
-                            static_cast<std::size_t>(pixels.shape(2)), to);
+        hpcscale::normalize(in, channels, to);
     });
 }
 

@@ -157,9 +157,10 @@ def keyed(identities: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     return _mix(_mix(_words(seed)) + identities)
 
 
-def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:
-    """Uniform integers in [0, limit) from 32-bit draws; the bias is under limit / 2**32."""
-    return (draw.astype(np.uint64) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
+def below(draw: NDArray[np.uint32], limits: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """Uniform integers in [0, limit) from 32-bit draws; the bias is under limit / 2**32  # (n,) -> (n,)"""
+    found: NDArray[np.uint64] = draw.astype(np.uint64) * np.asarray(limits).astype(np.uint64)
+    return (found >> np.uint64(32)).astype(np.int64)
 
 
 def within(draw: NDArray[np.uint64], limits: NDArray[np.int64] | int) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ from hpcscale.inputs import pipeline
 from hpcscale.inputs.mending import BadSample
 from hpcscale.models import networks
 from hpcscale.models.networks import Trained
+from hpcscale.models.preprocessing import Normalized
 from hpcscale.progress import Progress, none
 
 Pooling = Literal["rmac", "mean"]
@@ -107,9 +108,10 @@ def _embed_part(
     batches = pipeline.evaluate_batches(
         data, samples, network.input, batch=batch, device=network.device, tell=bad.append
     )
+    normalized = Normalized()
     with closing(batches):
         for found in batches:
-            vectors = describe(network, found.images, pooling)
+            vectors = describe(network, normalized(found.images, found.values), pooling)
             if not np.isfinite(vectors).all():
                 row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
                 name = data.names(found.samples[row : row + 1])[0]
@@ -126,8 +128,8 @@ def _embed_part(
 
 
 def describe(network: Trained, images: Tensor, pooling: Pooling) -> NDArray[np.float32]:
-    """images (n, 3, h, w) in [-1, 1] -> (n, d), each of length 1 (0 where all maps are 0). Waits for the
-    device."""
+    """images (n, 3, h, w) as the network reads them -> (n, d), each of length 1 (0 where all maps are 0).
+    Waits for the device."""
     with torch.inference_mode():
         pooled = pool(network.model.maps(images), pooling)
     return np.ascontiguousarray(pooled.cpu().numpy())

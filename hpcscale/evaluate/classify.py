@@ -31,6 +31,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks
 from hpcscale.models.checkpoint import NoCheckpoint
 from hpcscale.models.networks import evaluating
+from hpcscale.models.preprocessing import Normalized
 from hpcscale.samples.chosen import open_vocabulary
 
 PICTURES = 24  # kept as thumbnails
@@ -69,9 +70,10 @@ def evaluate(
     """
     parts = [_empty(weights.size, candidates.size)]
     shown, thumbnails = [np.zeros(0, np.int64)], [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
+    normalized = Normalized()
     with evaluating(model), torch.inference_mode():
         for batch in batches:
-            logits = model(batch.images).float()
+            logits = model(normalized(batch.images, batch.values)).float()
             parts.append(_keep(batch, logits, targets, loss, candidates))
             for row in np.flatnonzero(np.isin(batch.samples, pictures)):
                 shown.append(batch.samples[row : row + 1])
@@ -239,6 +241,6 @@ def _gather(local: Results) -> Results:
 
 
 def _thumbnails(images: Tensor) -> NDArray[np.uint8]:
-    """images (n, 3, h, w) in [-1, 1] -> (n, SIDE, SIDE, 3)."""
-    small = F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-    return ((small + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # waits
+    """images (n, 3, h, w) uint8 -> (n, SIDE, SIDE, 3)."""
+    small = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # waits

@@ -1,13 +1,11 @@
-"""JPEG bytes to normalised crops. The only file that imports DALI.
+"""JPEG bytes to crops. The only file that imports DALI.
 
 In: rows of samples with their crops (`Crops`), from crops.py. Out: pixels in the buffer that it gives, or
 the reason why a sample cannot be decoded.
 
-On the CPU, DALI decodes only the crop, straight from the mapped shard, and one C++ pass mirrors and
-normalises into a buffer that is used again for every batch. That is as fast as decoding alone, where DALI's
-own crop_mirror_normalize costs a third more (benchmarks/loader.py). On a GPU, DALI decodes and normalises
-there. Both upsample colours as libjpeg does by default ("fancy"), and decoding the crop gives the bits that
-decoding everything and cropping gives.
+DALI decodes only the crop where nothing is resized, straight from the mapped shard. Colours are upsampled as
+libjpeg does by default ("fancy"), and decoding the crop gives the bits that decoding everything and cropping
+gives.
 """
 
 from collections.abc import Iterator
@@ -18,11 +16,9 @@ import torch
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
-from hpcscale import ops
 from hpcscale.config import Input
 from hpcscale.data.store import DataSet
 from hpcscale.inputs.crops import Crops
-from hpcscale.models.preprocessing import MEAN, STD
 
 # Colours are upsampled as libjpeg does by default, on both sides; nvJPEG would repeat pixels. What is stored
 # is upright: metadata that survived ingest turns nothing.
@@ -36,56 +32,59 @@ class Reading(NamedTuple):
     input: Input
     device: torch.device
 
+    @property
+    def resizes(self) -> bool:
+        """Whether windows have other sizes than what they are resized to."""
+        return self.input.method != "square" or self.input.resize not in (None, self.data.stored_size)
+
 
 def inputs(reading: Reading, crops: Crops) -> tuple[Any, ...]:
-    """What DALI is fed for a batch: views of the mapped shards, the crops and, on a GPU, the mirror flags."""
-    fed = (reading.data.jpegs(crops.samples), crops.starts)
-    return fed if reading.device.type == "cpu" else (*fed, crops.mirror.astype(np.int32))
+    """What DALI is fed for a batch: views of the mapped shards, mirror flags, and where to cut."""
+    jpegs, mirror = reading.data.jpegs(crops.samples), crops.mirror.astype(np.int32)
+    corners, shapes = crops.windows[:, :2], crops.windows[:, 2:]
+    if not reading.resizes:
+        return jpegs, mirror, corners + crops.starts
+    parts = (corners, shapes, crops.sizes.astype(np.float32), crops.starts)
+    return (jpegs, mirror, *map(np.ascontiguousarray, parts))
 
 
 def decoder(reading: Reading, source: Iterator[tuple[Any, ...]], most: int, ahead: int) -> Any:
-    """A DALI pipeline from `inputs` to (n, crop, crop, 3): uint8 on the CPU, float32 in [-1, 1] on a GPU.
+    """A DALI pipeline from `inputs` to (n, crop, crop, 3) uint8.
 
     most: rows of a batch; ahead: batches that are decoded before they are asked for.
     """
-    data, input, device = reading
+    _, input, device = reading
     cpu = device.type == "cpu"
     number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
     pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)
-    crop: dict[str, Any] = {"axes": [0, 1], "shape": [input.crop, input.crop]}
+    square: dict[str, Any] = {"axes": [0, 1], "shape": [input.crop, input.crop]}
     decode = DECODE | {"device": "cpu" if cpu else "mixed"}
     with pipe:
-        jpegs, starts, *mirror = fn.external_source(
-            source=source, num_outputs=2 if cpu else 3, batch=True, no_copy=True
+        jpegs, mirror, start, *resizing = fn.external_source(
+            source=source, num_outputs=6 if reading.resizes else 3, batch=True, no_copy=True
         )
-        if input.resize not in (None, data.stored_size):
-            whole = fn.resize(fn.decoders.image(jpegs, **decode), size=[input.resize, input.resize])
-            cropped = fn.slice(whole, start=starts, **crop)
+        if resizing:
+            shape, size, corner = resizing
+            window = fn.decoders.image_slice(jpegs, start=start, shape=shape, axes=[0, 1], **decode)
+            resized = fn.resize(window, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+            crop = fn.slice(resized, start=corner, **square)
         else:
-            cropped = fn.decoders.image_slice(jpegs, start=starts, **crop, **decode)
-        if not cpu:
-            cropped = fn.crop_mirror_normalize(
-                cropped,
-                mirror=mirror[0],
-                mean=MEAN,
-                std=STD,
-                output_layout="HWC",
-                dtype=types.FLOAT,
-            )
-        pipe.set_outputs(cropped)
+            crop = fn.decoders.image_slice(jpegs, start=start, **square, **decode)
+        pipe.set_outputs(fn.flip(crop, horizontal=mirror))
     pipe.build()
     return pipe
 
 
-def images(decoded: Any, crops: Crops, buffer: torch.Tensor) -> torch.Tensor:
-    """DALI's output as (n, 3, crop, crop) float32 in `buffer`; on a GPU it waits for DALI (a device sync)."""
-    out = buffer[: len(crops.samples)]
+def images(decoded: Any, buffer: torch.Tensor) -> torch.Tensor:
+    """DALI's output as (n, 3, crop, crop) uint8 in `buffer`; on a GPU it waits for DALI (a device sync)."""
+    found = decoded.as_tensor()
+    out = buffer[: found.shape()[0]]
     if buffer.device.type == "cpu":
-        ops.normalize(np.asarray(decoded.as_tensor()), crops.mirror, out.numpy())
+        np.copyto(out.numpy(), np.asarray(found))
     else:
         from nvidia.dali.plugin.pytorch import feed_ndarray
 
-        feed_ndarray(decoded.as_tensor(), out, cuda_stream=torch.cuda.current_stream(buffer.device))
+        feed_ndarray(found, out, cuda_stream=torch.cuda.current_stream(buffer.device))
     return out.permute(0, 3, 1, 2)  # the memory stays NHWC, which torch calls channels_last
 
 

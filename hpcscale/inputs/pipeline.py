@@ -24,19 +24,21 @@ from hpcscale.config import Input
 from hpcscale.data.jpeg import fault
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
-from hpcscale.inputs.crops import Crops, Steps, centre_crops, random_crops
+from hpcscale.inputs.crops import Crops, Steps, centre_crops, random_crops, whole_pictures
 from hpcscale.inputs.decoder import Reading, decoder, images, inputs
 from hpcscale.inputs.mending import BAD_SAMPLES, BadSample, Mender, Tell, on_stderr
 from hpcscale.progress import Progress, none
+from hpcscale.view import Values
 
 
 class Batch(NamedTuple):
     """n pictures with their raw tags. The images are valid until the next batch is asked for."""
 
-    images: torch.Tensor  # (n, 3, crop, crop) float32 in [-1, 1], channels_last, on the device
+    images: torch.Tensor  # (n, 3, crop, crop) uint8, channels_last, on the device
     tag_offsets: NDArray[np.int64]  # (n + 1,)
     tag_ids: NDArray[np.int32]  # (tag_offsets[-1],) ids into DataSet.tags
     samples: NDArray[np.int64]  # (n,) ids of the samples that the images show
+    values: Values = "signed"  # what a model reads of them (models/preprocessing.py)
 
 
 def train_batches(
@@ -101,11 +103,10 @@ def undecodable(
         for sample, name, reason in zip(samples.tolist(), data.names(samples), reasons, strict=True):
             if reason:
                 found[sample] = BadSample(sample, name, reason)
-        n = len(samples)
-        crops = Crops(samples, samples, np.zeros((n, 2), np.int32), np.zeros(n, np.uint8))
+        crops = whole_pictures(data, samples, side)
         refused: list[BadSample] = []
         reading = Reading(data, input, torch.device("cpu"))
-        pieces = (crops.rows(slice(row, row + most)) for row in range(0, n, most))
+        pieces = (crops.rows(slice(row, row + most)) for row in range(0, len(samples), most))
         for _ in _batches(reading, pieces, Mender(reading, None, data.samples, most, refused.append), most):
             pass
         found |= {bad.sample: bad for bad in refused}
@@ -119,7 +120,7 @@ def _batches(
     """Decode batches of at most `most` rows; what cannot be decoded is the mender's matter."""
     data, input, device = reading
     # One buffer for all batches: fresh memory for each would cost its page faults.
-    buffer = torch.empty((most, input.crop, input.crop, 3), device=device)
+    buffer = torch.empty((most, input.crop, input.crop, 3), dtype=torch.uint8, device=device)
     under_way: deque[tuple[Crops, Any]] = deque()  # keeps alive what DALI reads without a copy
 
     def feed(waiting: Iterator[Crops]) -> Iterator[tuple[Any, ...]]:
@@ -136,7 +137,7 @@ def _batches(
                 pipe = decoder(reading, feed(waiting), most, input.prefetch)
                 pipe.schedule_run()
             (decoded,) = pipe.share_outputs()  # waits for DALI
-            shown = images(decoded, under_way[0][0], buffer)
+            shown = images(decoded, buffer)
             pipe.release_outputs()
             pipe.schedule_run()  # DALI decodes ahead while the caller computes
         except StopIteration:
@@ -152,4 +153,4 @@ def _batches(
             continue
         done, _ = under_way.popleft()
         mender.handed_out += len(done.samples)
-        yield Batch(shown, *data.tag_rows(done.samples), done.samples)
+        yield Batch(shown, *data.tag_rows(done.samples), done.samples, input.values)

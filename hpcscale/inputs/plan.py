@@ -141,7 +141,11 @@ def _places(settings: Config, data: DataSet, order: Order, ranks: int, steps: in
 def _planning(settings: Config, data: DataSet, order: Order, ranks: int) -> tuple[float, float]:
     """The time in ms in which rank 0 plans a batch, as it does in training, and the memory of it in MB."""
     train = settings.train
-    cut = random_crops(data, order, settings.input, train.seed)
+    side = data.stored_size or settings.input.resize or settings.input.crop
+    # Sizes of single pictures lie in the shards, which a plan does not open.
+    cut = random_crops(
+        data, order, settings.input, train.seed, lambda samples: np.full((len(samples), 2), side, np.int32)
+    )
     steps = Steps(0, -(-TIMED // train.accumulate), train.batch, 0, ranks, train.accumulate)
     times = []
     for places in steps.places():

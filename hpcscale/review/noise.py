@@ -37,6 +37,7 @@ from hpcscale.labels.targets import OwnClasses
 from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, did_you_mean, finder, tag_classes
 from hpcscale.models import networks
 from hpcscale.models.networks import Trained
+from hpcscale.models.preprocessing import Normalized
 from hpcscale.progress import Progress, none
 from hpcscale.review.clusters import LOOK, Look, cluster, sheet
 from hpcscale.samples import grouping
@@ -148,9 +149,12 @@ def describe(
     batches = pipeline.evaluate_batches(
         data, samples, network.input, batch=BATCH, device=network.device, tell=bad.append
     )
+    normalized = Normalized()
     with closing(batches), torch.inference_mode():
         for batch in batches:
-            vectors = F.normalize(network.model.features(batch.images)).cpu().numpy()
+            vectors = (
+                F.normalize(network.model.features(normalized(batch.images, batch.values))).cpu().numpy()
+            )
             if not np.isfinite(vectors).all():
                 row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
                 name = data.names(batch.samples[row : row + 1])[0]

@@ -25,7 +25,7 @@ from hpcscale.labels.targets import OwnClasses, Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks
 from hpcscale.models.device import precision
-from hpcscale.models.preprocessing import preprocessing
+from hpcscale.models.preprocessing import Normalized, preprocessing
 from hpcscale.samples.chosen import Chosen, choose, open_vocabulary
 from hpcscale.train import loop, optim, process
 from hpcscale.train.job import Job
@@ -88,6 +88,7 @@ def build(here: Process, inputs: Inputs) -> Job:
     model.train()
     at_once = config.samples_of_rank(settings, ranks.size())  # in an evaluation
     rows, loss_of = _target_rows(settings, inputs, device), LOSSES[settings.loss.name]
+    normalized = Normalized()
 
     def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
         rest = train_.steps - step
@@ -97,7 +98,7 @@ def build(here: Process, inputs: Inputs) -> Job:
     def loss(batch: pipeline.Batch) -> Tensor:
         targets = rows(batch)
         with precision(train_.precision, device):
-            logits = model(batch.images)
+            logits = model(normalized(batch.images, batch.values))
         loss: Tensor = loss_of(logits, targets) / train_.batch
         return loss
 

@@ -197,7 +197,7 @@ def test_one_rule_for_orientations(metadata: bytes, turned: bool) -> None:
         (batch,) = pipeline.evaluate_batches(
             data, np.arange(2), Input(crop=SIDE, resize=resize), batch=2, device=torch.device("cpu")  # type: ignore[arg-type]
         )  # fmt: skip
-        seen = ((batch.images[0].numpy() + 1) * 127.5).transpose(1, 2, 0)
+        seen = batch.images[0].numpy().transpose(1, 2, 0).astype(float)
         image = Image.open(io.BytesIO(content)).convert("RGB")
         wanted = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         assert np.abs(seen - wanted).mean() < 3, resize

@@ -32,8 +32,10 @@ def test_the_table_has_every_name_of_a_recipe() -> None:
 
 def test_every_checkpoint_says_what_its_network_must_be_shown(run: Path) -> None:
     found = checkpoint.find(run)
-    wanted = {"size": 40, "crop": 36, "channels": "RGB", "mean": [127.5] * 3, "std": [127.5] * 3}
-    assert found.metadata["preprocessing"] == wanted
+    assert found.metadata["preprocessing"] == {
+        "method": "square", "size": 40, "crop": 36, "channels": "RGB",
+        "mean": [127.5] * 3, "std": [127.5] * 3,
+    }  # fmt: skip
 
 
 def test_a_trained_network_is_what_the_run_has_left(run: Path) -> None:

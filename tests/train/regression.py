@@ -23,6 +23,7 @@ from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.mending import Tell
 from hpcscale.models.networks import evaluating
+from hpcscale.models.preprocessing import Normalized
 from hpcscale.train import loop, optim, process
 from hpcscale.train.job import Job
 from hpcscale.train.process import Process
@@ -42,6 +43,7 @@ def build(here: Process) -> Job:
         nn.Conv2d(3, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)
     )
     model[0].requires_grad_(False)
+    normalized = Normalized()
     killed_in, losses = int(os.environ.get("KILL_AT", 0)), 0
 
     def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
@@ -49,8 +51,9 @@ def build(here: Process) -> Job:
         return pipeline.train_batches(data, order, settings.input, steps, train_.seed, here.device, tell)
 
     def squares(batch: pipeline.Batch) -> Tensor:
-        wanted = 1 + batch.images.mean((1, 2, 3))
-        return (model(batch.images)[:, 0] - wanted).square().sum()
+        images = normalized(batch.images, batch.values)
+        wanted = 1 + images.mean((1, 2, 3))
+        return (model(images)[:, 0] - wanted).square().sum()
 
     def loss(batch: pipeline.Batch) -> Tensor:
         nonlocal losses

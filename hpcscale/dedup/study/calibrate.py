@@ -37,12 +37,12 @@ class Extractor(NamedTuple):
         import torch
 
         from hpcscale.dedup import embeddings
+        from hpcscale.models.preprocessing import Normalized
 
         pixels = np.frombuffer(squares, np.uint8).reshape(-1, self.crop, self.crop, 3)
-        images = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-        images = images.to(self.network.device)
+        images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).to(self.network.device)
         with torch.inference_mode():
-            maps = self.network.model.maps(images.contiguous(memory_format=torch.channels_last))
+            maps = self.network.model.maps(Normalized()(images, self.network.input.values))
             pooled = torch.stack([embeddings.pool(maps, "rmac"), embeddings.pool(maps, "mean")])
         return pooled.cpu().numpy()
 

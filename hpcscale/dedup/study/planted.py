@@ -73,7 +73,7 @@ def square(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
     """The centre (crop, crop, 3) of the picture squeezed to resize x resize: as evaluation crops it, but with
     Pillow's resampling instead of DALI's."""
     small = image.convert("RGB").resize((resize, resize), Image.Resampling.BILINEAR)
-    start = (resize - crop) // 2
+    start = round((resize - crop) / 2)
     return np.asarray(small.crop((start, start, start + crop, start + crop)))
 
 
