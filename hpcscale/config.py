@@ -30,6 +30,7 @@ RECIPES = Path(__file__).parent / "configs"
 STEPS = 99_999_999  # the eight digits of a checkpoint's name
 SECONDS = 10_000_000.0  # four months
 COUNT = 1_000_000
+Step = Annotated[int, Field(ge=1, le=STEPS)]
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
@@ -74,6 +75,10 @@ class Optimizer(Section):
     # RMSProp only: decay of the mean square, and the epsilon inside the root (TensorFlow's form).
     decay: float = Field(0.9, ge=0.0, lt=1.0)
     epsilon: float = Field(1.0, gt=0.0)
+    # Momentum is of gradients, and the rate of a step acts on all of it. RMSProp has the rate inside its
+    # momentum, where a changed rate reaches only what is added later; true corrects that (Goyal et al. 2017,
+    # section 3: equation 10 with the correction is equation 9). SGD here is equation 9 with either value.
+    momentum_correction: bool = False
     # L2 on weights; biases and batch normalisation are left out.
     weight_decay: float = Field(1e-4, ge=0.0)
 
@@ -117,6 +122,9 @@ class Train(Section):
     seed: Seed = 0
     # bfloat16: forward and backward; weights and optimizer stay float32.
     precision: Literal["float32", "bfloat16"] = "float32"
+    # Decay of an average of the weights over the steps (Polyak averaging), which is what is evaluated and
+    # what all who read a checkpoint get; 0: none. 0.9999 is usual.
+    average: float = Field(0.0, ge=0.0, lt=1.0)
     # Where the model runs; auto: on the GPU of this rank if there is one, else on the CPU.
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # Compute threads of one rank on the CPU; 0: the cores of the node, divided among its ranks.
@@ -125,9 +133,28 @@ class Train(Section):
     checkpoint_every: Annotated[int, MAY_CHANGE] = Field(1000, ge=1, le=STEPS)
     # How many checkpoints are kept: the newest.
     keep: Annotated[int, MAY_CHANGE] = Field(3, ge=1, le=STEPS)
+    # Steps after which a checkpoint is written that always stays, beside those.
+    keep_at: Annotated[tuple[Step, ...], Strict(False), MAY_CHANGE] = ()
     # Evaluate after this many steps, and after the last; 0: only after the last.
     evaluate_every: Annotated[int, MAY_CHANGE] = Field(0, ge=0, le=STEPS)
     tensorboard: Annotated[bool, MAY_CHANGE] = False
+
+
+class Downpour(Section):
+    # Emulate asynchronous training (Sun et al. 2017, section 4.1): so many workers take turns, a step each,
+    # and compute gradients of the weights that they last fetched. 0: synchronous. Costs memory, and room in
+    # checkpoints, for the weights of every worker.
+    workers: int = Field(0, ge=0, le=10_000)
+    # A worker fetches weights after so many steps of its own, and pushes the sum of its gradients after so
+    # many.
+    fetch: int = Field(1, ge=1, le=COUNT)
+    push: int = Field(1, ge=1, le=COUNT)
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Downpour":
+        if not self.workers and (self.fetch > 1 or self.push > 1):
+            raise ValueError("'fetch' and 'push' are of workers: set 'workers'")
+        return self
 
 
 class Watchdog(Section):
@@ -170,6 +197,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     train: Train
+    downpour: Downpour = Downpour()
     divergence: Divergence = Divergence()
     watchdog: Watchdog = Watchdog()
 

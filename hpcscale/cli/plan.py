@@ -28,20 +28,25 @@ def plan(
 
     The first 100 steps of the recipe are planned, or an epoch if that is shorter. Bytes are those of the
     samples, by the mean of their shards, since no picture is looked at. A block is data.block consecutive
-    samples; without that key, a sample.
+    samples; without that key, a sample. The length is how many samples Mahajan et al. 2018 would have a run
+    over so many pictures process.
     """
     from hpcscale import config
     from hpcscale.data.store import open_data
     from hpcscale.inputs.plan import lines, reads
     from hpcscale.samples.chosen import choose, open_vocabulary
+    from hpcscale.train import schedule
 
     settings = config.load(file, overrides)
     config.samples_of_rank(settings, count)
     opened = open_data(settings.data.train)
     chosen = choose(settings, opened, open_vocabulary(settings))
     found = reads(settings, opened, chosen.order, count, steps, bandwidth)
+    pictures = chosen.samples.length
     if as_json:
-        click.echo(json.dumps(found._asdict() | {"ranks": [rank._asdict() for rank in found.ranks]}))
+        values = {**found._asdict(), "samples_of_run": schedule.samples_of_run(pictures)}
+        click.echo(json.dumps(values | {"ranks": [rank._asdict() for rank in found.ranks]}))
         return
-    for name, value in lines(found):
+    length = schedule.length(pictures, settings.train.batch)
+    for name, value in [*lines(found), ("length by the paper", length)]:
         click.echo(f"{name:<24}{value}")

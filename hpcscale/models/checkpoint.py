@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +55,13 @@ def save(
     optimizer: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
     keep: int,
+    keep_at: Container[int] = (),
 ) -> Checkpoint:
-    """Write the state after `step` steps, then remove all but the newest `keep` checkpoints.
+    """Write the state after `step` steps, then remove all but the newest `keep` checkpoints and those of the
+    steps `keep_at`.
 
-    Checkpoints of later steps are removed too: the run went back to before them. If the disk is full or does
-    not keep what is written, raises CheckpointError and leaves older checkpoints untouched.
+    Other checkpoints of later steps are removed too: the run went back to before them. If the disk is full or
+    does not keep what is written, raises CheckpointError and leaves older checkpoints untouched.
     """
     place = folder(run)
     file = place / f"step-{step:08d}.safetensors"
@@ -79,7 +81,7 @@ def save(
         with replacing(file.with_suffix(".json")) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n")
             file.chmod(aside.stat().st_mode)  # safetensors makes its files private; follow the umask instead
-        _prune(place, step, keep)
+        _prune(place, step, keep, keep_at)
     except (OSError, SafetensorError) as error:
         _remove(_ours(place, ".tmp"))
         kept = ", ".join(path.stem for path in _ours(place, ".json")) or "none"
@@ -203,9 +205,9 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
-def _prune(place: Path, step: int, keep: int) -> None:
+def _prune(place: Path, step: int, keep: int, keep_at: Container[int]) -> None:
     """Remove surplus checkpoints, records first, and tensors that have no record."""
-    records = _ours(place, ".json")
+    records = [record for record in _ours(place, ".json") if _step(record) not in keep_at]
     past = [record for record in records if _step(record) <= step]
     _remove(record for record in records if record not in past[-keep:])
     _remove(file for file in _ours(place, ".safetensors") if not file.with_suffix(".json").exists())

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hpcscale import ranks
 from hpcscale.files import Told
-from hpcscale.train import optim, run_folder, schedule, state
+from hpcscale.train import average, optim, run_folder, schedule, state
 from hpcscale.train.divergence import Guard, History, check, go_back
+from hpcscale.train.downpour import Workers
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.job import Batch, Job
 from hpcscale.train.log import Report
@@ -44,10 +45,12 @@ def run(job: Job, process: Process) -> None:
         if ranks.rank() == 0:
             stack.enter_context(run_folder.lock(folder))
             run_folder.agree(folder, settings)
+        guard, workers = Guard(model), Workers(settings, model, optimizer)
+        average.begin(model, optimizer, train.average)
         step, kept = state.resume(folder, model, optimizer, job.fingerprint)
         if ranks.rank() == 0:
             run_folder.keep(folder, settings)
-        gradients, guard = GradientBuckets(model.parameters(), local=job.local), Guard(model)
+        gradients = GradientBuckets(model.parameters(), local=job.local)
         history = History(settings.divergence, kept.get("divergence"))
         window = kept.get("window", (0.0, 0))
         report = stack.enter_context(Report(folder, settings, step, window, process.clock, job.facts))
@@ -58,17 +61,18 @@ def run(job: Job, process: Process) -> None:
             optim.set_lr(optimizer, schedule.lr(settings.schedule, step, train.steps))
             gradients.clear(train.accumulate)
             guard.remember()
-            loss, samples = _backward(job, batches, train.accumulate, report)
+            with workers.turn(step):
+                loss, samples = _backward(job, batches, train.accumulate, report)
             with report.timed("allreduce"):
                 # Collective. Two more numbers are summed: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
             bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
-            optim.step(optimizer, bad)
-            guard.restore(bad)
+            _update(optimizer, bad, guard, workers)
+            average.update(optimizer, train.average, step, bad)
             readback.put(step, samples, torch.stack([*numbers, bad]))
             evaluates = _due(step, train.evaluate_every, train.steps)
-            saves = _due(step, train.checkpoint_every, train.steps)
+            saves = _due(step, train.checkpoint_every, train.steps) or step in train.keep_at
             for done in readback.take(everything=evaluates or saves):
                 stopping |= check(done, job.names, history, report)
             if stopping:
@@ -79,13 +83,10 @@ def run(job: Job, process: Process) -> None:
             if step == history.due:
                 go_back(folder, step, train.checkpoint_every, model, optimizer, history, report)
             # Before the checkpoint of its step, so that a kill in between does not lose it.
-            if evaluates and job.assess is not None:
-                ranks.broadcast(model.buffers())  # the running averages of rank 0
-                report.evaluation(step, *job.assess(step))
+            if evaluates:
+                _evaluate(job, step, report)
             if saves or stopping:
-                report.write_bad_samples(step)
-                kept = {"window": report.window(), "divergence": history.state()}
-                state.save(folder, step, model, optimizer, job.fingerprint | kept, train.keep)
+                _save(job, process, step, history, report)
             if evaluates or saves:
                 report.restart_clock()
         report.end(step, "finished" if step >= train.steps else "interrupted")
@@ -107,6 +108,26 @@ def _backward(
         losses.append(loss.detach())
         samples.append(batch.samples)
     return torch.stack(losses).sum(), np.concatenate(samples)
+
+
+def _update(optimizer: torch.optim.Optimizer, bad: Tensor, guard: Guard, workers: Workers) -> None:
+    """The weights after a step, as they were if it was bad."""
+    optim.step(optimizer, workers.push(bad))
+    workers.fetch()
+    guard.restore(bad)
+
+
+def _evaluate(job: Job, step: int, report: Report) -> None:
+    if job.assess is not None:
+        with average.in_use(job.optimizer):
+            ranks.broadcast(job.model.buffers())  # the statistics of rank 0
+            report.evaluation(step, *job.assess(step))
+
+
+def _save(job: Job, process: Process, step: int, history: History, report: Report) -> None:
+    report.write_bad_samples(step)
+    told = job.fingerprint | {"window": report.window(), "divergence": history.state()}
+    state.save(process.run, step, job.model, job.optimizer, told, process.settings.train)
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -4,6 +4,7 @@ All state exists from the start, so that ranks and checkpoints agree on its name
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "rmsprop":
-        return RMSProp(groups, settings.decay, settings.momentum, settings.epsilon)
+        return RMSProp(groups, settings)
     # fused: one pass over memory instead of one for every operation.
     optimizer = torch.optim.SGD(
         groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
@@ -45,12 +46,14 @@ class RMSProp(torch.optim.Optimizer):
         buffer = momentum * buffer + lr * g / sqrt(square + epsilon)
         w      = w - buffer
 
-    So epsilon is inside the root, and the learning rate inside the buffer. Weight decay is added to g.
-    Gradients are overwritten.
+    So epsilon is inside the root, and the learning rate inside the buffer. With `momentum_correction` it is
+    outside, w = w - lr * buffer: the same if lr never changes, and else what scaling the buffer by new lr /
+    old lr gives (Goyal et al. 2017, section 3). Weight decay is added to g. Gradients are overwritten.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], decay: float, momentum: float, epsilon: float) -> None:
-        super().__init__(groups, {"lr": 0.0, "decay": decay, "momentum": momentum, "epsilon": epsilon})
+    def __init__(self, groups: list[dict[str, Any]], settings: config.Optimizer) -> None:
+        defaults = {"decay": settings.decay, "momentum": settings.momentum, "epsilon": settings.epsilon}
+        super().__init__(groups, {"lr": 0.0, "corrected": settings.momentum_correction, **defaults})
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter] = {
@@ -73,9 +76,10 @@ class RMSProp(torch.optim.Optimizer):
             torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
             roots = torch._foreach_add(squares, group["epsilon"])
             torch._foreach_sqrt_(roots)
+            inside, outside = (1.0, group["lr"]) if group["corrected"] else (group["lr"], 1.0)
             torch._foreach_mul_(buffers, group["momentum"])
-            torch._foreach_addcdiv_(buffers, gradients, roots, group["lr"])
-            torch._foreach_sub_(parameters, buffers)
+            torch._foreach_addcdiv_(buffers, gradients, roots, inside)
+            torch._foreach_sub_(parameters, buffers, alpha=outside)
 
 
 def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
@@ -90,12 +94,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by `<parameter>.<key>`; not copies, because restore writes into them."""
+    """The optimizer's tensors by `<parameter or buffer>.<key>`; not copies, because restore writes into
+    them."""
     return dict(_state(model, optimizer))
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        for key, value in optimizer.state.get(tensor, {}).items():
             if value is not None:
                 yield f"{name}.{key}", value

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpcscale import ranks
+from hpcscale import config, ranks
 from hpcscale.data import same
 from hpcscale.files import Told
 from hpcscale.models import checkpoint
-from hpcscale.train import optim
+from hpcscale.train import average, optim
 
 
 class Diverged(Told):
@@ -59,7 +59,7 @@ def _distribute(
     found: checkpoint.Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     """Rank 0's state, from the checkpoint if there is one, to all (collective)."""
-    states = model.state_dict(), optim.state(model, optimizer)
+    states = average.stored(model.state_dict(), optim.state(model, optimizer))
     if found is not None:
         for into, values in zip(states, checkpoint.load(found), strict=True):
             checkpoint.restore(into, values, found.file)
@@ -73,13 +73,13 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     metadata: dict[str, Any],
-    keep: int,
+    train: config.Train,
 ) -> None:
     """A checkpoint of rank 0's state (collective: no rank goes on, or ends, before it is there)."""
     if ranks.rank() == 0:
-        state = model.state_dict()
-        for name, value in state.items():
+        for name, value in model.state_dict().items():
             if not torch.isfinite(value).all():
                 raise Diverged(f"{run}: {name} is not finite after step {step}; nothing was saved")
-        checkpoint.save(run, step, state, optim.state(model, optimizer), metadata, keep)
+        states = average.stored(model.state_dict(), optim.state(model, optimizer))
+        checkpoint.save(run, step, *states, metadata, train.keep, train.keep_at)
     ranks.barrier()
