@@ -148,7 +148,7 @@ def test_plan_says_what_each_rank_will_read(tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert found.keys() == {
         "samples", "steps", "bytes", "shards", "shards_open", "blocks", "seconds", "evenness",
-        "planning_ms", "resident_mb", "ranks",
+        "planning_ms", "resident_mb", "ranks", "samples_of_run",
     }  # fmt: skip
     assert (found["samples"], found["steps"], found["shards_open"]) == (tiny.PICTURES, 3, 1)
     mean = shard.stat().st_size / tiny.PICTURES
@@ -158,6 +158,8 @@ def test_plan_says_what_each_rank_will_read(tmp_path: Path) -> None:
     shown = run(*words).stdout
     assert "planned                 3 steps for 2 ranks\n" in shown
     assert "a rank's blocks         9 to 9\n" in shown
+    assert found["samples_of_run"] is None
+    assert f"length by the paper     not said for {tiny.PICTURES} pictures" in shown
 
 
 def test_plan_for_ranks_that_cannot_share_a_batch() -> None:

@@ -10,6 +10,7 @@ sys.path[:0] = [str(HERE.parent / part) for part in (".", "cluster", "data", "re
 
 import test_loop  # noqa: E402
 import test_order  # noqa: E402
+import test_recipes  # noqa: E402
 import test_report  # noqa: E402
 import test_submit  # noqa: E402
 import tiny  # noqa: E402
@@ -18,6 +19,7 @@ import tiny  # noqa: E402
 with tempfile.TemporaryDirectory() as folder:
     TEXTS = {
         "order.json": json.dumps(test_order.golden(), indent=1) + "\n",
+        "recipes.json": json.dumps(test_recipes.golden_recipes(), indent=1) + "\n",
         "loss.json": json.dumps(
             test_loop.golden_losses(tiny.make(Path(folder)), Path(folder) / "run"), indent=1
         )

@@ -68,6 +68,16 @@ def test_keeps_the_newest(tmp_path: Path) -> None:
     ]
 
 
+def test_row_28_checkpoints_of_stated_steps_stay(tmp_path: Path) -> None:
+    """Whatever comes, also where the run goes on from before them, beside the newest."""
+    for step in (1, 2, 10, 100, 4):  # a damaged checkpoint 100, say, and so back to 2
+        checkpoint.save(tmp_path, step, MODEL, OPTIMIZER, {}, keep=1, keep_at=(2, 10, 5))
+    assert [name for name in names(tmp_path) if name.endswith(".json")] == [
+        f"step-{step:08}.json" for step in (2, 4, 10)
+    ]
+    assert len(names(tmp_path)) == 6
+
+
 @pytest.mark.parametrize(
     "damage",
     [

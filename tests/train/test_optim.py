@@ -1,5 +1,6 @@
 """Optimizers against published vectors and torch's own."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def path(settings: Optimizer, rates: tuple[float, ...] = (1e-3,) * 3) -> list[fl
         (1e-10, [-1.053507e-4, -3.111474e-4, -2.630337e-4]),
     ],
 )
-def test_rmsprop_is_tensorflows(epsilon: float, wanted: list[float]) -> None:
+def test_row_21_rmsprop_is_tensorflows(epsilon: float, wanted: list[float]) -> None:
     settings = Optimizer(name="rmsprop", momentum=0.9, decay=0.9, epsilon=epsilon, weight_decay=0.0)
     assert path(settings) == pytest.approx(wanted, rel=1e-6)
 
@@ -46,7 +47,7 @@ def test_rmsprop_is_tensorflows(epsilon: float, wanted: list[float]) -> None:
 RATES = (1e-3, 1e-4, 1e-2)
 
 
-def test_rmsprop_puts_the_learning_rate_into_its_momentum() -> None:
+def test_row_21_rmsprop_puts_the_learning_rate_into_its_momentum() -> None:
     """square = 0.8 square + 0.2 g^2; m = 0.9 m + lr g / sqrt(square + epsilon); w = w - m. So a step's rate
     stays with what that step adds to the momentum."""
     weight, square, momentum, wanted = 0.0, 1.0, 0.0, []
@@ -57,6 +58,35 @@ def test_rmsprop_puts_the_learning_rate_into_its_momentum() -> None:
         wanted.append(weight)
     settings = Optimizer(name="rmsprop", momentum=0.9, decay=0.8, epsilon=0.1, weight_decay=0.0)
     assert path(settings, RATES) == pytest.approx(wanted, rel=1e-12)
+
+
+def corrected(gradients: Iterable[float]) -> list[float]:
+    """Equation 10 of Goyal et al. 2017 with the correction: m = 0.9 (lr / last lr) m + lr g; w = w - m."""
+    weight, momentum, last, wanted = 0.0, 0.0, RATES[0], []
+    for rate, gradient in zip(RATES, gradients, strict=True):
+        momentum = 0.9 * (rate / last) * momentum + rate * gradient
+        weight, last = weight - momentum, rate
+        wanted.append(weight)
+    return wanted
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_row_23_sgd_is_momentum_with_correction(key: bool) -> None:
+    """Equation 9 and equation 10 with the correction are one, while rates change."""
+    found = path(Optimizer(momentum=0.9, weight_decay=0.0, momentum_correction=key), RATES)
+    assert found == pytest.approx(corrected(GRADIENTS), rel=1e-12)
+
+
+def test_row_23_correction_of_rmsprop_scales_its_momentum_with_the_rate() -> None:
+    square, scaled = 1.0, []
+    for gradient in GRADIENTS:
+        square = 0.8 * square + 0.2 * gradient**2
+        scaled.append(gradient / (square + 0.1) ** 0.5)
+    keys: dict[str, Any] = {"name": "rmsprop", "decay": 0.8, "epsilon": 0.1, "weight_decay": 0.0}
+    found = path(Optimizer(**keys, momentum_correction=True), RATES)
+    assert found == pytest.approx(corrected(scaled), rel=1e-12)
+    with_, without = (path(Optimizer(**keys, momentum_correction=key)) for key in (True, False))
+    assert with_ == pytest.approx(without, rel=1e-12)  # one rate
 
 
 def test_sgd_by_hand() -> None:
@@ -102,7 +132,7 @@ def test_sgd_equals_torchs_unfused() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
-def test_biases_and_normalisations_are_not_decayed(name: str) -> None:
+def test_row_23_biases_and_normalisations_are_not_decayed(name: str) -> None:
     model = network()
     optimizer = optim.build(model, Optimizer(name=name, momentum=0.0, weight_decay=0.5))
     optim.set_lr(optimizer, 0.1)
