@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 47
+    assert len(numbers()) == 51
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 
@@ -183,7 +183,7 @@ def test_what_may_change_is_marked_where_it_is_defined() -> None:
         "validation": {"classes", "names"},
         "input": {"threads", "prefetch"},
     }
-    train = {"threads", "log_every", "checkpoint_every", "keep", "evaluate_every", "tensorboard"}
+    train = {"threads", "log_every", "checkpoint_every", "keep", "keep_at", "evaluate_every", "tensorboard"}
     trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}
     trouble |= {f"watchdog.{key}" for key in Config.model_fields["watchdog"].annotation.model_fields}
     named = {f"{section}.{key}" for section, keys in sections.items() for key in keys}
