@@ -10,6 +10,7 @@ sys.path[:0] = [str(HERE.parent / part) for part in (".", "cluster", "data", "re
 
 import test_loop  # noqa: E402
 import test_order  # noqa: E402
+import test_recipe_smoke  # noqa: E402
 import test_recipes  # noqa: E402
 import test_report  # noqa: E402
 import test_submit  # noqa: E402
@@ -20,6 +21,7 @@ with tempfile.TemporaryDirectory() as folder:
     TEXTS = {
         "order.json": json.dumps(test_order.golden(), indent=1) + "\n",
         "recipes.json": json.dumps(test_recipes.golden_recipes(), indent=1) + "\n",
+        "smoke.json": json.dumps(test_recipe_smoke.golden_curves(Path(folder)), indent=1) + "\n",
         "loss.json": json.dumps(
             test_loop.golden_losses(tiny.make(Path(folder)), Path(folder) / "run"), indent=1
         )
