@@ -9,6 +9,7 @@ import regression
 import tiny
 import torch
 from runs import assert_same_bits, own_settings, weights
+from test_second_task import train
 from torch import nn
 
 from hpcscale.config import Config, ConfigError, check
@@ -120,3 +121,16 @@ def test_row_25_continued_run_has_the_bits_of_an_uninterrupted_one(small: Path, 
 def test_row_25_fetch_and_push_need_workers() -> None:
     with pytest.raises(ConfigError, match=r"downpour.*set 'workers'"):
         settings(0, fetch=2)
+
+
+@pytest.mark.slow
+def test_row_25_two_ranks_are_one_worker_after_the_other(small: Path, tmp_path: Path) -> None:
+    """Also with an average of the weights."""
+    sets = ("downpour.workers=3", "downpour.fetch=2", "downpour.push=2", "train.average=0.5")
+    for count in (1, 2):
+        assert train(small, tmp_path / str(count), count, *sets) == 0
+    found, wanted = weights(tmp_path / "2"), weights(tmp_path / "1")
+    assert found.keys() == wanted.keys()
+    assert len([name for name in found if name.startswith("optimizer.4.weight.")]) == 8
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
