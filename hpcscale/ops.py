@@ -98,7 +98,36 @@ def scatter(offsets: Offsets, classes: Ids, ids: Numbers, places: Offsets, out: 
         _ops.scatter_64(offsets, classes, ids.view(np.uint64), places, out.view(np.uint64))
 
 
-# --- pictures: cpp/include/hpcscale/pixels.hpp
+# --- pictures: cpp/include/hpcscale/decode.hpp and pixels.hpp
+
+
+def decode(
+    jpegs: list[NDArray[np.uint8]],
+    windows: Ids,
+    sizes: Ids,
+    starts: Ids,
+    mirror: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int = 1,
+) -> list[str | None]:
+    """Decode crops of n JPEG files into `out` (n, crop, crop, 3); why that fails for a row, or None  # (n,)
+
+    windows (n, 4): top, left, height and width of the part of the picture that is read
+    sizes (n, 2): height and width to which it is resized, as Pillow 13's `resize(size, BILINEAR)` does it,
+        bit for bit; its own: not at all
+    starts (n, 2): top and left of the crop within the resized part
+    mirror (n,): where it is not 0, left and right are exchanged
+
+    libjpeg-turbo decodes only rows and columns that are needed, to the bits of decoding all. Grey becomes
+    RGB; CMYK is refused. Truncated files fail where needed rows are missing; other damage that libjpeg mends
+    is no failure. After one, the row of `out` is undefined. ValueError for a crop outside its resized part.
+    """
+    return [reason or None for reason in _ops.decode(jpegs, windows, sizes, starts, mirror, out, threads)]
+
+
+def jpeg_faults(jpegs: list[NDArray[np.uint8]], threads: int = 1) -> list[str | None]:
+    """Decode all of each JPEG file: why that fails, or what libjpeg warns of first, or None  # (n,)"""
+    return [reason or None for reason in _ops.jpeg_faults(jpegs, threads)]
 
 
 def normalize(

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "hpcscale/decode.hpp"
 #include "hpcscale/grouping.hpp"
 #include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
@@ -148,6 +149,47 @@ void bind_scatter(py::module_& m, const char* name) {
 }
 
 // --- pictures
+
+std::vector<std::span<const std::uint8_t>> files(const py::list& jpegs) {
+    std::vector<std::span<const std::uint8_t>> spans;
+    for (const auto& jpeg : jpegs) spans.push_back(read<std::uint8_t>(jpeg.cast<py::array>(), "jpegs"));
+    return spans;
+}
+
+std::span<const std::int32_t> columns(const py::array& array, const char* name, py::ssize_t count) {
+    expect<std::int32_t>(array, name, 2);
+    if (array.shape(1) != count) {
+        throw py::value_error(std::string(name) + ": needs " + std::to_string(count) +
+                              " numbers a row, found " + describe(array));
+    }
+    return {static_cast<const std::int32_t*>(array.data()), static_cast<std::size_t>(array.size())};
+}
+
+// `jpegs` keeps the bytes alive. Seven arguments: those of ops.decode.
+std::vector<std::string> decode(const py::list& jpegs, const py::array& windows, const py::array& sizes,
+                                const py::array& starts, const py::array& mirror, py::array out,
+                                int threads) {
+    const auto spans = files(jpegs);
+    expect<std::uint8_t>(out, "out", 4);
+    if (out.shape(1) != out.shape(2) || out.shape(3) != 3)
+        throw py::value_error("out: needs (n, crop, crop, 3), found " + describe(out));
+    const hpcscale::Crops crops = {columns(windows, "windows", 4), columns(sizes, "sizes", 2),
+                                   columns(starts, "starts", 2), read<std::uint8_t>(mirror, "mirror"),
+                                   static_cast<std::size_t>(out.shape(1))};
+    // mutable_data() throws ValueError if the array is read-only.
+    const std::span to(static_cast<std::uint8_t*>(out.mutable_data()), static_cast<std::size_t>(out.size()));
+    const py::gil_scoped_release release;
+    return hpcscale::decode(spans, crops, threads, to);
+}
+
+void bind_decode(py::module_& m) {
+    m.def("decode", &decode);
+    m.def("jpeg_faults", [](const py::list& jpegs, int threads) {
+        const auto spans = files(jpegs);
+        const py::gil_scoped_release release;
+        return hpcscale::faults(spans, threads);
+    });
+}
 
 void bind_pixels(py::module_& m) {
     m.def("normalize", [](const py::array& pixels, const py::array& means, const py::array& deviations,
@@ -331,6 +373,7 @@ PYBIND11_MODULE(_ops, m) {
     bind_labels(m);
     bind_scatter<std::uint32_t>(m, "scatter_32");
     bind_scatter<std::uint64_t>(m, "scatter_64");
+    bind_decode(m);
     bind_pixels(m);
     bind_hashes(m);
     bind_search(m);

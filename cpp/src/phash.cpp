@@ -7,58 +7,14 @@
 #include <string>
 #include <utility>
 
-#include "x86.hpp"
+#include "resample.hpp"
 
 namespace hpcscale {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-// --- Pillow's resampling of bytes
-//
-// Pillow's own gives the same bytes, but hashing a JPEG would then cost half as much again, decoding
-// included: benchmarks/records/2026-11-28-resample.md.
-
-constexpr int kPoint = 22;  // bits behind the point of a coefficient
-constexpr std::int32_t kHalf = 1 << (kPoint - 1);
-constexpr double kLobes = 3.0;
-
-double sinc(double x) { return x == 0.0 ? 1.0 : std::sin(x * M_PI) / (x * M_PI); }
-double lanczos(double x) { return -kLobes <= x && x < kLobes ? sinc(x) * sinc(x / kLobes) : 0.0; }
-
-// For every output element: the first input element, and the coefficients of the following ones.
-struct Taps {
-    std::vector<std::size_t> first, count;
-    std::size_t stride;
-    std::vector<std::int32_t> coefficients;  // output, tap
-};
-
-Taps make_taps(std::size_t in, std::size_t out) {
-    const double scale = static_cast<double>(in) / static_cast<double>(out);
-    const double stretch = std::max(scale, 1.0), support = kLobes * stretch, shrink = 1.0 / stretch;
-    Taps taps;
-    taps.stride = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
-    taps.coefficients.resize(out * taps.stride);
-    std::vector<double> weights(taps.stride);
-    for (std::size_t o = 0; o < out; ++o) {
-        const double centre = (static_cast<double>(o) + 0.5) * scale;
-        const auto first = static_cast<std::size_t>(std::max(centre - support + 0.5, 0.0));
-        const auto end = std::min(static_cast<std::size_t>(centre + support + 0.5), in);
-        double sum = 0.0;
-        for (std::size_t k = 0; k < end - first; ++k) {
-            weights[k] = lanczos((static_cast<double>(k + first) - centre + 0.5) * shrink);
-            sum += weights[k];
-        }
-        for (std::size_t k = 0; k < end - first; ++k) {
-            const double fixed = (sum != 0.0 ? weights[k] / sum : weights[k]) * (1 << kPoint);
-            taps.coefficients[o * taps.stride + k] =
-                static_cast<std::int32_t>(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
-        }
-        taps.first.push_back(first);
-        taps.count.push_back(end - first);
-    }
-    return taps;
-}
+// --- Pillow's resampling
 
 // Kept, because thousands of sines per side cost more than the rest of the hash, and pictures of one data set
 // share their sizes.
@@ -67,71 +23,7 @@ const Taps& taps(std::size_t in, std::size_t out) {
     const auto found = known.find({in, out});
     if (found != known.end()) return found->second;
     if (known.size() >= 256) known.clear();
-    return known.emplace(std::pair{in, out}, make_taps(in, out)).first->second;
-}
-
-std::uint8_t rounded(std::int32_t sum) {
-    return static_cast<std::uint8_t>(std::clamp(sum >> kPoint, 0, 255));
-}
-
-// (height, width) to (height, taps' outputs), and to (taps' outputs, width).
-[[gnu::always_inline]] inline void rows_body(const std::uint8_t* in, std::size_t height, std::size_t width,
-                                             const Taps& by, std::uint8_t* out) {
-    for (std::size_t y = 0; y < height; ++y) {
-        for (std::size_t o = 0; o < by.first.size(); ++o) {
-            const std::uint8_t* const from = in + y * width + by.first[o];
-            const std::int32_t* const weights = by.coefficients.data() + o * by.stride;
-            std::int32_t sum = kHalf;
-            for (std::size_t k = 0; k < by.count[o]; ++k) sum += from[k] * weights[k];
-            *out++ = rounded(sum);
-        }
-    }
-}
-[[gnu::always_inline]] inline void columns_body(const std::uint8_t* in, std::size_t, std::size_t width,
-                                                const Taps& by, std::uint8_t* out) {
-    std::vector<std::int32_t> sums(width);
-    for (std::size_t o = 0; o < by.first.size(); ++o) {
-        std::fill(sums.begin(), sums.end(), kHalf);
-        for (std::size_t k = 0; k < by.count[o]; ++k) {
-            const std::uint8_t* const from = in + (by.first[o] + k) * width;
-            const std::int32_t weight = by.coefficients[o * by.stride + k];
-            for (std::size_t x = 0; x < width; ++x) sums[x] += from[x] * weight;
-        }
-        for (const std::int32_t sum : sums) *out++ = rounded(sum);
-    }
-}
-
-void rows_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
-    rows_body(in, h, w, by, out);
-}
-void columns_plain(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
-    columns_body(in, h, w, by, out);
-}
-#ifdef HPCSCALE_X86
-#define AVX2 __attribute__((target("avx2")))
-AVX2 void rows_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by, std::uint8_t* out) {
-    rows_body(in, h, w, by, out);
-}
-AVX2 void columns_avx2(const std::uint8_t* in, std::size_t h, std::size_t w, const Taps& by,
-                       std::uint8_t* out) {
-    columns_body(in, h, w, by, out);
-}
-#endif
-
-struct Resampling {
-    decltype(&rows_plain) rows = rows_plain;
-    decltype(&columns_plain) columns = columns_plain;
-};
-
-const Resampling& fastest() {
-    static const Resampling best = [] {
-        Resampling chosen;
-#ifdef HPCSCALE_X86
-        if (__builtin_cpu_supports("avx2")) chosen = {rows_avx2, columns_avx2};
-#endif
-        return chosen;
-    }();
-    return best;
+    return known.emplace(std::pair{in, out}, make_taps({in, out, 0, out}, kLanczos)).first->second;
 }
 
 Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_t width, std::size_t rows,
@@ -141,26 +33,28 @@ Bytes resized(std::span<const std::uint8_t> grey, std::size_t height, std::size_
                                     std::to_string(width) + " needs as many bytes and at least one, found " +
                                     std::to_string(grey.size()));
     }
+    const bool height_first = down_first(height, width, rows, columns);
     Bytes picture;  // empty: still `grey`; like Pillow, leave a side that fits as it is
     const auto now = [&] { return picture.empty() ? grey.data() : picture.data(); };
     const auto across = [&] {
         if (width == columns) return;
         Bytes out(height * columns);
-        fastest().rows(now(), height, width, taps(width, columns), out.data());
+        const Taps& by = taps(width, columns);
+        for (std::size_t y = 0; y < height; ++y)
+            resampling().grey(now() + y * width, 0, by, out.data() + y * columns);
         picture = std::move(out);
         width = columns;
     };
     const auto down = [&] {
         if (height == rows) return;
         Bytes out(rows * width);
-        fastest().columns(now(), height, width, taps(height, rows), out.data());
+        const Taps& by = taps(height, rows);
+        for (std::size_t o = 0; o < rows; ++o)
+            resampling().down(now(), 0, width, by, o, out.data() + o * width);
         picture = std::move(out);
         height = rows;
     };
-    // Signed, because a picture may be smaller than its result.
-    const auto spare_rows = static_cast<std::ptrdiff_t>(height) - static_cast<std::ptrdiff_t>(rows);
-    const auto spare_columns = static_cast<std::ptrdiff_t>(width) - static_cast<std::ptrdiff_t>(columns);
-    if (spare_rows > 0 && spare_rows > 2 * spare_columns) {
+    if (height_first) {
         down();
         across();
     } else {
