@@ -42,6 +42,16 @@ def scatter_64(
     next: NDArray[np.int64],
     out: NDArray[np.uint64],
 ) -> None: ...
+def decode(
+    jpegs: list[NDArray[np.uint8]],
+    windows: NDArray[np.int32],
+    sizes: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    mirror: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> list[str]: ...
+def jpeg_faults(jpegs: list[NDArray[np.uint8]], threads: int) -> list[str]: ...
 def normalize(
     pixels: NDArray[np.uint8],
     means: NDArray[np.float64],

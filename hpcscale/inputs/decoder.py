@@ -1,7 +1,7 @@
-"""JPEG bytes to crops. The only file that imports DALI.
+"""JPEG bytes to crops on a GPU. The only file that imports DALI.
 
 In: rows of samples with their crops (`Crops`), from crops.py. Out: pixels in the buffer that it gives, or
-the reason why a sample cannot be decoded.
+the reason why a sample cannot be decoded. It runs on a CPU too, where tests compare it with reading.py.
 
 DALI decodes only the crop where nothing is resized, straight from the mapped shard. Colours are upsampled as
 libjpeg does by default ("fancy"), and decoding the crop gives the bits that decoding everything and cropping
@@ -9,33 +9,19 @@ gives.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
-from hpcscale.config import Input
-from hpcscale.data.store import DataSet
 from hpcscale.inputs.crops import Crops
+from hpcscale.inputs.reading import Reading
 
 # Colours are upsampled as libjpeg does by default, on both sides; nvJPEG would repeat pixels. What is stored
 # is upright: metadata that survived ingest turns nothing.
 DECODE = {"output_type": types.RGB, "jpeg_fancy_upsampling": True, "adjust_orientation": False}
-
-
-class Reading(NamedTuple):
-    """What is decoded, how, and where to."""
-
-    data: DataSet
-    input: Input
-    device: torch.device
-
-    @property
-    def resizes(self) -> bool:
-        """Whether windows have other sizes than what they are resized to."""
-        return self.input.method != "square" or self.input.resize not in (None, self.data.stored_size)
 
 
 def inputs(reading: Reading, crops: Crops) -> tuple[Any, ...]:
@@ -53,7 +39,7 @@ def decoder(reading: Reading, source: Iterator[tuple[Any, ...]], most: int, ahea
 
     most: rows of a batch; ahead: batches that are decoded before they are asked for.
     """
-    _, input, device = reading
+    input, device = reading.input, reading.device
     cpu = device.type == "cpu"
     number = None if cpu else device.index if device.index is not None else torch.cuda.current_device()
     pipe = Pipeline(most, input.threads, number, prefetch_queue_depth=ahead)

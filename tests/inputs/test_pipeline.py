@@ -8,6 +8,7 @@ differ more, since DALI and Pillow filter in other ways.
 
 import io
 import json
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -111,14 +112,14 @@ def test_batches_have_the_stated_form(jpegs: list[bytes]) -> None:
     np.testing.assert_array_equal(batch.tag_ids, batch.samples % 2)
 
 
-def test_buffer_is_used_again(jpegs: list[bytes]) -> None:
+def test_buffers_are_used_again(jpegs: list[bytes]) -> None:
     order = Whole(len(jpegs), 3)
-    where = {"steps": Steps(0, 4, 8), "seed": 3, "device": CPU}
+    where = {"steps": Steps(0, 9, 8), "seed": 3, "device": CPU}
     pointers = {
         batch.images.data_ptr()
         for batch in pipeline.train_batches(Pictures(jpegs, SIDE), order, INPUT, **where)
     }
-    assert len(pointers) == 1
+    assert len(pointers) == 1 + INPUT.prefetch
 
 
 def test_mirror_can_be_switched_off_and_changes_nothing_else(jpegs: list[bytes]) -> None:
@@ -236,7 +237,7 @@ def test_bad_samples_are_reported_and_replaced_and_nothing_else_changes(jpegs: l
     whole, batches = train(Pictures(jpegs, SIDE), steps=9), train(torn, steps=9, tell=reports.append)
     assert sorted(report.sample for report in reports) == sorted(bad)
     assert {report.name for report in reports} == {f"{k}.jpg" for k in bad}
-    assert all(report.reason.startswith("DALI: ") for report in reports)
+    assert all("bytes, first" in report.reason for report in reports)
     # The rule: a place whose sample is bad shows what the next good place shows.
     places = np.arange(9 * 8 + len(bad))
     samples = Whole(24, 3).samples_at(places)[0]
@@ -327,7 +328,7 @@ def test_errors_that_no_sample_causes_are_not_swallowed(
     def fail(*_: object) -> None:
         raise RuntimeError("no memory left")
 
-    monkeypatch.setattr(pipeline, "images", fail)
+    monkeypatch.setattr(pipeline, "decode", fail)
     with pytest.raises(RuntimeError, match="no memory left"):
         train(Pictures(jpegs, SIDE))
 
@@ -340,9 +341,13 @@ def test_closing_frees_the_pipeline(jpegs: list[bytes]) -> None:
     before = threads()
     batches = pipeline.train_batches(Pictures(jpegs, SIDE), Whole(24, 3), **settings, device=CPU)
     next(batches)
-    assert threads() >= before + 3
+    assert threads() > before
     batches.close()
-    assert threads() == before
+    for _ in range(100):  # the kernel forgets a thread a little after it has ended
+        if threads() == before:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{threads()} threads, {before} before")
 
 
 def test_real_shards_give_the_batches_of_the_same_bytes_in_memory(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_rows_fail_alone_and_say_why() -> None:
     good = encode(64, 64, "420")
     cmyk = io.BytesIO()
     Image.new("CMYK", (64, 64)).save(cmyk, "JPEG")
-    bad = [b"", bytes(99), good[: len(good) // 2], cmyk.getvalue(), encode(20, 64, "420")]
+    bad = [b"", bytes(99), good[: len(good) * 4 // 5], cmyk.getvalue(), encode(20, 64, "420")]
     jpegs = [good, *bad, good]
     n = len(jpegs)
     rows = [(0, 0, 64, 64)] * n, [(64, 64)] * n, [(40, 3)] * n, [0] * n
@@ -101,7 +101,7 @@ def test_rows_fail_alone_and_say_why() -> None:
         for reason, words in zip(
             reasons[1:-1], ("truncated", "Not a JPEG", "truncated", "CMYK", "it is 20 x 64"), strict=True
         ):
-            assert reason is not None and words in reason
+            assert words in (reason or "")
         np.testing.assert_array_equal(out[0], out[-1])
     # Only rows that a crop needs must be there; other damage is not a failure.
     assert decode([bad[2]], [(0, 0, 64, 64)], [(64, 64)], [(0, 3)], [0], 20)[0] == [None]
@@ -113,8 +113,8 @@ def test_faults_are_failures_and_warnings_anywhere() -> None:
     files = [np.frombuffer(jpeg, np.uint8) for jpeg in (good, good[:-2], damaged)]
     fine, truncated, warned = ops.jpeg_faults(files, 2)
     assert fine is None
-    assert truncated is not None and "truncated" in truncated
-    assert warned is not None and "extraneous bytes" in warned
+    assert "truncated" in (truncated or "")
+    assert "extraneous bytes" in (warned or "")
 
 
 def test_decode_rejects_instead_of_copying() -> None:
