@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from hpcscale import config, ranks
 from hpcscale.config import Config, Which
 from hpcscale.data import same
-from hpcscale.evaluate import evaluations, metrics
+from hpcscale.evaluate import evaluations, metrics, ranking
 from hpcscale.evaluate.metrics import Metrics, Results
+from hpcscale.evaluate.ranking import Ranked
 from hpcscale.evaluate.sets import EvaluateError, NoSet, Subset, default_set, open_set
 from hpcscale.inputs import pipeline
 from hpcscale.labels import vocabulary
@@ -31,7 +32,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks
 from hpcscale.models.checkpoint import NoCheckpoint
 from hpcscale.models.networks import evaluating
-from hpcscale.models.preprocessing import Normalized
+from hpcscale.models.slices import slice_of
 from hpcscale.samples.chosen import open_vocabulary
 
 PICTURES = 24  # kept as thumbnails
@@ -61,20 +62,19 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the model on this rank's batches, together with all other ranks (collective).
 
-    targets: rows of the kind that `loss` compares with. weights: (classes,) of the weighted averages, and
-    scores of the baseline: samples of each class in the training data. candidates: (c,) rising, the classes
-    that can be the truth of a sample; only they compete for top-1 and top-5, because an ancestor of the
-    truth should score at least as high as the truth. pictures: sample ids of which a thumbnail is kept. A
-    sample that comes twice counts once. The model is left in the mode it was in. Raises EvaluateError on all
-    ranks where a score is not a number, naming samples.
+    targets: rows of the kind that `loss` compares with; where the classifier is divided over ranks
+    (models/slices.py), of this rank's classes and for the batches of all ranks. weights: (classes,) of the
+    weighted averages, and scores of the baseline: samples of each class in the training data. candidates:
+    (c,) rising, the classes that can be the truth of a sample; only they compete for top-1 and top-5, because
+    an ancestor of the truth should score at least as high as the truth. pictures: sample ids of which a
+    thumbnail is kept. A sample that comes twice counts once. The model is left in the mode it was in. Raises
+    EvaluateError on all ranks where a score is not a number, naming samples.
     """
     parts = [_empty(weights.size, candidates.size)]
     shown, thumbnails = [np.zeros(0, np.int64)], [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
-    normalized = Normalized()
-    with evaluating(model), torch.inference_mode():
-        for batch in batches:
-            logits = model(normalized(batch.images, batch.values)).float()
-            parts.append(_keep(batch, logits, targets, loss, candidates))
+    with evaluating(model), torch.no_grad():  # tensors of inference_mode could not travel between ranks
+        for batch, ranked in ranking.ranked(model, batches, targets, loss, candidates):
+            parts.append(_keep(batch, ranked, targets))
             for row in np.flatnonzero(np.isin(batch.samples, pictures)):
                 shown.append(batch.samples[row : row + 1])
                 thumbnails.append(_thumbnails(batch.images[row : row + 1]))
@@ -103,7 +103,9 @@ def evaluate_set(
     """Evaluate the model on a set of its configuration, `batch` samples of a rank at a time (collective)."""
     data, samples = subset.data, subset.samples
     mine = np.array_split(samples, ranks.size())[ranks.rank()]
-    targets = Targets(labels, data.tags, settings.loss.name, batch)
+    own = slice_of(model)
+    most, classes = (batch * ranks.size(), own.classes) if own else (batch, None)
+    targets = Targets(labels, data.tags, settings.loss.name, most, classes)
     selected = vocabulary.tag_classes(labels, data.tags)
     candidates = np.unique(selected[selected >= 0])
     pictures = samples[np.linspace(0, samples.size - 1, min(PICTURES, samples.size)).astype(int)]
@@ -184,27 +186,16 @@ def frequencies(labels: Vocabulary) -> NDArray[np.float64]:
     return np.array(labels.counts, np.float64)
 
 
-def _keep(
-    batch: pipeline.Batch, logits: Tensor, targets: Targets, loss: str, candidates: NDArray[np.int32]
-) -> Results:
+def _keep(batch: pipeline.Batch, ranked: Ranked, targets: Targets) -> Results:
     """What is kept of a batch. Waits for the device once for every field."""
-    rows = torch.from_numpy(targets.rows(batch.tag_offsets, batch.tag_ids)).to(logits.device)
-    if loss == "softmax":
-        losses = F.cross_entropy(logits, rows, reduction="none")
-    else:
-        losses = F.binary_cross_entropy_with_logits(logits, rows, reduction="none").sum(1)
-    # Stable, so that of equal scores the lower class comes first; costs under a hundredth of the network.
-    scores, classes = torch.sort(logits, dim=1, descending=True, stable=True)
-    among = logits[:, torch.from_numpy(candidates).to(logits.device)]
-    guesses = torch.sort(among, dim=1, descending=True, stable=True).indices[:, :5]
     offsets, labels = targets.labels(batch.tag_offsets, batch.tag_ids)
     return Results(
         samples=batch.samples,
-        losses=losses.cpu().numpy(),
+        losses=ranked.losses.cpu().numpy(),
         truths=targets.truths(batch.tag_offsets, batch.tag_ids),
-        guesses=candidates[guesses.cpu().numpy()],
-        classes=classes[:, : metrics.TOP].int().cpu().numpy(),
-        scores=scores[:, : metrics.TOP].cpu().numpy(),
+        guesses=ranked.guesses.int().cpu().numpy(),
+        classes=ranked.classes.int().cpu().numpy(),
+        scores=ranked.scores.cpu().numpy(),
         label_offsets=offsets,
         labels=labels,
     )

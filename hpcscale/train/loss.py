@@ -5,6 +5,7 @@ Sums and not means, because a rank sees a part of the batch: the gradients of al
 global batch, add up to the gradient of the mean. All arithmetic is float32, whatever the network computes in.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,7 +18,7 @@ def logistic(logits: Tensor, targets: Tensor) -> Tensor:
     sample without a class is negative for all classes.
     """
     _check(logits, targets)
-    return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
+    return F.binary_cross_entropy_with_logits(wide(logits), targets, reduction="sum")
 
 
 def softmax(logits: Tensor, targets: Tensor) -> Tensor:
@@ -28,10 +29,15 @@ def softmax(logits: Tensor, targets: Tensor) -> Tensor:
     gradient, and still counts in the batch by which both are divided.
     """
     _check(logits, targets)
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
+    return F.cross_entropy(wide(logits), targets, reduction="sum")
 
 
 LOSSES = {"logistic": logistic, "softmax": softmax}
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Logits as losses compute with them: float32, or float64 if they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _check(logits: Tensor, targets: Tensor) -> None:

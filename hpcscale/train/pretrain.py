@@ -23,11 +23,11 @@ from hpcscale.inputs.crops import Steps, side_of
 from hpcscale.inputs.mending import Tell
 from hpcscale.labels.targets import OwnClasses, Targets
 from hpcscale.labels.vocabulary import Vocabulary
-from hpcscale.models import networks
+from hpcscale.models import networks, slices
 from hpcscale.models.device import precision
 from hpcscale.models.preprocessing import Normalized, preprocessing
 from hpcscale.samples.chosen import Chosen, choose, open_vocabulary
-from hpcscale.train import loop, optim, process
+from hpcscale.train import loop, optim, process, split
 from hpcscale.train.job import Job
 from hpcscale.train.loss import LOSSES
 from hpcscale.train.process import Process
@@ -84,10 +84,12 @@ def build(here: Process, inputs: Inputs) -> Job:
     settings, train_, device = here.settings, here.settings.train, here.device
     data, vocabulary, chosen, evaluated = inputs
     torch.manual_seed(train_.seed)
-    model = networks.build(settings.model, len(vocabulary.classes)).to(device)
-    model.train()
+    model = networks.build(settings.model, len(vocabulary.classes))
+    held = slices.cut(model) if settings.model.slices == "ranks" else None
+    model.to(device).train()
     at_once = config.samples_of_rank(settings, ranks.size())  # in an evaluation
-    rows, loss_of = _target_rows(settings, inputs, device), LOSSES[settings.loss.name]
+    rows = _target_rows(settings, inputs, device, held)
+    loss_of = (split.LOSSES if held else LOSSES)[settings.loss.name]
     normalized = Normalized()
 
     def batches(step: int, tell: Tell) -> Generator[pipeline.Batch, None, None]:
@@ -118,23 +120,28 @@ def build(here: Process, inputs: Inputs) -> Job:
         assess if evaluated else None,
         same.fingerprint(vocabulary, data, chosen.digest) | {"preprocessing": seen},
         data.names,
+        local=tuple(held.parameters()) if held else (),
         facts={"data": chosen.counts()},
     )
 
 
 def _target_rows(
-    settings: Config, inputs: Inputs, device: torch.device
+    settings: Config, inputs: Inputs, device: torch.device, held: slices.Slice | None = None
 ) -> Callable[[pipeline.Batch], Tensor]:
-    """Of a batch: what its logits are compared with, (n, classes) float32 on the device."""
+    """Of a batch: what its logits are compared with, (n, classes) float32 on the device.
+
+    held: of a divided classifier; then rows are of all ranks' samples and of its classes (collective).
+    """
     data, vocabulary, noise = inputs.data, inputs.vocabulary, inputs.chosen.noise
     own = OwnClasses(vocabulary, data.tags)
     parts = settings.train.accumulate
-    most, classes = config.samples_of_rank(settings, ranks.size()) // parts, len(vocabulary.classes)
+    most = config.samples_of_rank(settings, ranks.size()) // parts * (ranks.size() if held else 1)
+    classes = held.classes if held else range(len(vocabulary.classes))
     tags = None if noise else data.tags  # noise replaces classes, not tags
     # Buffers in turn, for two steps: a GPU may still copy the rows of the step before.
-    buffers = torch.zeros(2 * parts, most, classes, pin_memory=device.type == "cuda")
+    buffers = torch.zeros(2 * parts, most, len(classes), pin_memory=device.type == "cuda")
     turns = cycle(
-        [(Targets(vocabulary, tags, settings.loss.name, most, buffer=one.numpy()), one) for one in buffers]
+        (Targets(vocabulary, tags, settings.loss.name, most, classes, one.numpy()), one) for one in buffers
     )
 
     def rows(batch: pipeline.Batch) -> Tensor:
@@ -143,8 +150,10 @@ def _target_rows(
         if noise is not None:
             pictures = identities(data.source_digests(batch.samples))
             labels = noise(keyed(pictures, settings.noise.seed), *own.classes(*labels))
+        if held:
+            labels = slices.all_labels(*labels, len(batch.samples))
         targets.rows(*labels)
-        on_device: Tensor = buffer[: len(batch.samples)].to(device, non_blocking=True)
+        on_device: Tensor = buffer[: len(labels[0]) - 1].to(device, non_blocking=True)
         return on_device
 
     return rows

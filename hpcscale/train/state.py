@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpcscale import config, ranks
 from hpcscale.data import same
 from hpcscale.files import Told
-from hpcscale.models import checkpoint
-from hpcscale.train import average, optim
+from hpcscale.models import checkpoint, slices
+from hpcscale.train import average, optim, split
 
 
 class Diverged(Told):
@@ -60,11 +60,17 @@ def _distribute(
 ) -> None:
     """Rank 0's state, from the checkpoint if there is one, to all (collective)."""
     states = average.stored(model.state_dict(), optim.state(model, optimizer))
+    divided = slices.divided(model)
+    stored: tuple[dict[str, Tensor], ...] = ({}, {})
     if found is not None:
-        for into, values in zip(states, checkpoint.load(found), strict=True):
-            checkpoint.restore(into, values, found.file)
-    for state in states:
-        ranks.broadcast(state.values())
+        stored = checkpoint.load(found)
+        for into, values in zip(states, stored, strict=True):
+            checkpoint.restore(split.shapes(into, divided), values, found.file)
+    anew = ranks.broadcast_object(found is None)
+    for state, values in zip(states, stored, strict=True):
+        ranks.broadcast(tensor for name, tensor in state.items() if not split.rows_of(name, divided))
+        if not anew:  # else all ranks have cut the same weights
+            split.spread(state, values, divided)
 
 
 def save(
@@ -76,10 +82,12 @@ def save(
     train: config.Train,
 ) -> None:
     """A checkpoint of rank 0's state (collective: no rank goes on, or ends, before it is there)."""
+    divided = slices.divided(model)
+    stored = average.stored(model.state_dict(), optim.state(model, optimizer))
+    weights, others = (split.whole(state, divided) for state in stored)
     if ranks.rank() == 0:
-        for name, value in model.state_dict().items():
+        for name, value in weights.items():
             if not torch.isfinite(value).all():
                 raise Diverged(f"{run}: {name} is not finite after step {step}; nothing was saved")
-        states = average.stored(model.state_dict(), optim.state(model, optimizer))
-        checkpoint.save(run, step, *states, metadata, train.keep, train.keep_at)
+        checkpoint.save(run, step, weights, others, metadata, train.keep, train.keep_at)
     ranks.barrier()
