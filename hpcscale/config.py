@@ -61,8 +61,8 @@ class Model(Section):
     zero_init_residual: bool = True
     # none: every rank has the whole classifier. ranks: its classes are divided over ranks, so that neither
     # its weights nor their gradients nor logits travel, but features (Sun et al. 2017, section 4.1). The same
-    # numbers but for rounding; worth it where features of the global batch are fewer than the classifier's
-    # weights. Checkpoints are the same.
+    # numbers but for rounding; worth it where the global batch has fewer pictures than there are classes.
+    # Checkpoints are the same.
     slices: Annotated[Literal["none", "ranks"], MAY_CHANGE] = "none"
 
 

@@ -175,13 +175,14 @@ def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path
 
 
 def test_what_may_change_is_marked_where_it_is_defined() -> None:
-    """How a run reports, where things lie, how fast it is, what it does about trouble; nothing that it
+    """How a run reports, where things lie, how fast it is and on which ranks, what it does about trouble; nothing that it
     computes."""
     sections = {
         "data": {"train", "vocabulary", "validation", "drop", "index"},
         "selection": {"classes", "names"},
         "validation": {"classes", "names"},
         "input": {"threads", "prefetch"},
+        "model": {"slices"},
     }
     train = {"threads", "log_every", "checkpoint_every", "keep", "keep_at", "evaluate_every", "tensorboard"}
     trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}

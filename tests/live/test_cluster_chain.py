@@ -84,6 +84,29 @@ def test_chain(data: Path, record: Record) -> None:
     assert not (rig.WORK / "chain").exists(), "a path was run as a command"
 
 
+def test_divided_classifier(data: Path, record: Record) -> None:
+    """Five classes in slices of two on 2 x 2 ranks, the last one empty: the losses of a whole classifier, and
+    a checkpoint that two ranks evaluate."""
+    config = small.recipe(data, data / "divided.toml", STEPS, every=6, batch=8, held_out=0.3)
+    divided, undivided = data / "divided", data / "undivided"
+    four = ("--nodes", "2", "--ranks-per-node", "2")
+    a = rig.submit(*four, "--", "train", undivided, "--config", config)
+    b = rig.submit(*four, "--", "train", divided, "--config", config, "--set", "model.slices=ranks")
+    c = rig.submit("--nodes", "2", "--ranks-per-node", "1", "--after", b, "--", "evaluate", divided)
+    jobs = rig.Job(divided, b, small.BATCH), rig.Job(undivided, a, small.BATCH)
+    losses = []
+    for job in jobs:
+        job.completed()
+        assert job.log()[0]["ranks"] == 4
+        losses.append([line["loss"] for line in job.log() if line["event"] == "step"])
+    assert len(losses[0]) == STEPS
+    # From step to step, batch normalisation of two pictures amplifies what rounds differently.
+    assert losses[0][:2] == pytest.approx(losses[1][:2], rel=1e-6)
+    assert losses[0][2] == pytest.approx(losses[1][2], rel=1e-2)
+    assert rig.ended(c) == "COMPLETED", jobs[0].output()
+    record("train 2x2 with a divided classifier", first_loss=losses[0][0], undivided=losses[1][0])
+
+
 def test_plain_sbatch(data: Path, record: Record) -> None:
     """The template by hand gives the same weights as through submit."""
     config = small.recipe(data, data / "plain.toml", STEPS, every=6)

@@ -65,9 +65,11 @@ def clean() -> Iterator[None]:
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
-def start(config: Path, name: str, *options: str | Path, folder: Path = FOLDER) -> rig.Job:
-    run = folder / f"run-{name}"
-    job = rig.submit("--nodes", "2", *options, "--", "train", run, "--config", config)
+def start(
+    config: Path, name: str, *options: str | Path, folder: Path = FOLDER, keys: tuple[str, ...] = ()
+) -> rig.Job:
+    run, sets = folder / f"run-{name}", [word for key in keys for word in ("--set", key)]
+    job = rig.submit("--nodes", "2", *options, "--", "train", run, "--config", config, *sets)
     return rig.Job(run, job, small.BATCH)
 
 
@@ -207,6 +209,17 @@ def test_cut_network(config: Path, expected: str, record: Record) -> None:
         drill("network cut", job, cut, expected, record, 240)
     finally:
         rig.command("mend", *node)
+
+
+def test_killed_rank_of_a_divided_classifier(config: Path, record: Record) -> None:
+    """Rank 1 dies with its half of the classifier; the checkpoint has both."""
+    divided = ("model.slices=ranks",)
+    calm = start(config, "divided-calm", keys=divided)
+    calm.completed()
+    expected = calm.weights()
+    rig.all_idle()
+    job = start(config, "divided", keys=divided)
+    drill("kill -9 of rank 1, its classifier divided", job, lambda: kill(job, 1), expected, record)
 
 
 def test_full_disk(config: Path, expected: str, record: Record) -> None:
