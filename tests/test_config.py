@@ -175,8 +175,8 @@ def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path
 
 
 def test_what_may_change_is_marked_where_it_is_defined() -> None:
-    """How a run reports, where things lie, how fast it is and on which ranks, what it does about trouble; nothing that it
-    computes."""
+    """How a run reports, where things lie, how fast it is and on which ranks, what it does about trouble;
+    nothing that it computes."""
     sections = {
         "data": {"train", "vocabulary", "validation", "drop", "index"},
         "selection": {"classes", "names"},
