@@ -46,6 +46,12 @@ class Model(Section):
         "resnext101_32x16d",
         "resnext101_32x32d",
         "resnext101_32x48d",
+        "bit_r50x1",
+        "bit_r50x3",
+        "bit_r101x1",
+        "bit_r101x3",
+        "bit_r152x2",
+        "bit_r152x4",
     ] = "resnet50"
     # Which convolution of a block has its stride: the 3x3 (Goyal et al. 2017, torchvision, BiT) or the first
     # 1x1 (He et al. 2016). The weights have the same shapes, and are of no use with the other.
@@ -57,7 +63,7 @@ class Model(Section):
     # typical class frequency p saves a first phase that only learns "nothing is there". big_vision uses -10
     # for 21k classes.
     head_bias: float = 0.0
-    # Start the last batch normalisation of every block at zero (Goyal et al. 2017, section 5.1).
+    # Start the last batch normalisation of every block at zero (Goyal et al. 2017, 5.1); BiT has none.
     zero_init_residual: bool = True
     # none: every rank has the whole classifier. ranks: its classes are divided over ranks, so that neither
     # its weights nor their gradients nor logits travel, but features (Sun et al. 2017, section 4.1). The same

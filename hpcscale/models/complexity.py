@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hpcscale import config
-from hpcscale.models.shapes import SHAPES, stages
+from hpcscale.models.shapes import SHAPES, blocks
 
 
 class Convolution(NamedTuple):
@@ -25,7 +25,7 @@ def convolutions(model: config.Model, side: int) -> Iterator[Convolution]:
     root = SHAPES[model.name].root
     yield Convolution(3, root, 7, 1, side)
     side = -(-side // 2)  # max pooling
-    for block in (block for stage in stages(model) for block in stage):
+    for block in blocks(model):
         first = -(-side // block.strides[0])
         side = -(-first // block.strides[1])
         yield Convolution(block.inputs, block.inner, 1, 1, first)
@@ -37,8 +37,17 @@ def convolutions(model: config.Model, side: int) -> Iterator[Convolution]:
 
 def parameters(model: config.Model, classes: int) -> int:
     """Trained numbers: convolutions, scale and shift of every normalisation, classifier with bias."""
-    body = sum(c.weights + 2 * c.outputs for c in convolutions(model, 224))
-    return body + (SHAPES[model.name].features + 1) * classes
+    shape = SHAPES[model.name]
+    weights = sum(c.weights for c in convolutions(model, 224))
+    return weights + 2 * normalised(model) + (shape.features + 1) * classes
+
+
+def normalised(model: config.Model) -> int:
+    """Channels of all normalisations together."""
+    shape = SHAPES[model.name]
+    if not shape.preactivated:
+        return sum(c.outputs for c in convolutions(model, 224))
+    return sum(block.inputs + 2 * block.inner for block in blocks(model)) + shape.features
 
 
 def multiply_adds(model: config.Model, classes: int, side: int) -> int:

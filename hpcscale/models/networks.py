@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hpcscale import config, ranks, sections
 from hpcscale.config import Config, Input
-from hpcscale.models import checkpoint, device, resnet
+from hpcscale.models import bit, checkpoint, device, resnet
 from hpcscale.models.backbone import Network
 from hpcscale.models.checkpoint import Checkpoint, CheckpointError
 from hpcscale.models.preprocessing import refuse_other
@@ -23,7 +23,9 @@ from hpcscale.models.shapes import SHAPES
 
 BIAS = "fc.bias"  # of the classifier of every network here
 # Builders take the section [model] and the number of outputs; names are those that `config.Model` allows.
-MODELS: dict[str, Callable[[config.Model, int], Network]] = dict.fromkeys(SHAPES, resnet.build)
+MODELS: dict[str, Callable[[config.Model, int], Network]] = {
+    name: bit.build if shape.preactivated else resnet.build for name, shape in SHAPES.items()
+}
 
 
 class Trained(NamedTuple):
@@ -38,6 +40,8 @@ class Trained(NamedTuple):
 
 def build(settings: config.Model, outputs: int) -> Network:
     """A network with fresh weights from torch's global generator, on the CPU."""
+    if outputs < 1:
+        raise ValueError(f"a classifier needs at least one class, found {outputs}")
     return MODELS[settings.name](settings, outputs)
 
 

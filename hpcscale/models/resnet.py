@@ -8,12 +8,11 @@ are torchvision's, so that weights can be exchanged in both directions.
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 from hpcscale import config
 from hpcscale.models import shapes
-from hpcscale.models.backbone import Network
+from hpcscale.models.backbone import Network, channels_last
 from hpcscale.models.shapes import SHAPES, Block
 
 
@@ -75,8 +74,6 @@ def build(model: config.Model, classes: int) -> ResNet:
     Convolutions as He et al. 2015 (normal, fan-out), classifier N(0, 0.01^2), its bias `head_bias`, the last
     normalisation of every block zero where `zero_init_residual` (Goyal et al. 2017, section 5.1).
     """
-    if classes < 1:
-        raise ValueError(f"a classifier needs at least one class, found {classes}")
     network = ResNet(model, classes)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -85,6 +82,4 @@ def build(model: config.Model, classes: int) -> ResNet:
             nn.init.zeros_(module.bn3.weight)
     nn.init.normal_(network.fc.weight, std=0.01)
     nn.init.constant_(network.fc.bias, model.head_bias)
-    # mypy does not know this overload of `to`.
-    channels_last: ResNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return channels_last
+    return channels_last(network)

@@ -26,6 +26,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks, slices
 from hpcscale.models.device import precision
 from hpcscale.models.preprocessing import Normalized, preprocessing
+from hpcscale.models.shapes import SHAPES
 from hpcscale.samples.chosen import Chosen, choose, open_vocabulary
 from hpcscale.train import loop, optim, process, split
 from hpcscale.train.job import Job
@@ -58,10 +59,9 @@ def open_inputs(settings: Config) -> Inputs:
 
     Raises ConfigError, DataError, VocabularyError and EvaluateError.
     """
-    if (
-        config.samples_of_rank(settings, ranks.size()) == settings.train.accumulate
-        and settings.input.crop <= 32
-    ):
+    samples, model = config.samples_of_rank(settings, ranks.size()), settings.model
+    small = settings.input.crop <= model.output_stride and samples == settings.train.accumulate
+    if small and not SHAPES[model.name].preactivated:
         raise ConfigError(
             f"train.batch is {settings.train.batch} for {ranks.size()} ranks and input.crop "
             f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hpcscale import config
-from hpcscale.models import resnet
+from hpcscale.models import networks, resnet
 
 
 def build(classes: int = 10, **keys: object) -> resnet.ResNet:
@@ -113,4 +113,4 @@ def test_same_seed_same_weights() -> None:
 
 def test_no_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one class, found 0"):
-        build(0)
+        networks.build(config.Model(), 0)
