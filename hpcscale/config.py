@@ -1,6 +1,6 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field, here, in choice.py or in view.py; an unknown key is an error.
+Every key is a commented field, here, in choice.py, view.py or guards.py; an unknown key is an error.
 Recipes are files in `configs/`; their headers state the command and the expected result. Lengths are in steps
 and batch sizes are global (over all ranks), so that a recipe means the same with any number of ranks.
 """
@@ -18,7 +18,10 @@ from hpcscale.choice import Noise as Noise
 from hpcscale.choice import Sampling as Sampling
 from hpcscale.choice import Selection as Selection
 from hpcscale.files import FileError
-from hpcscale.sections import MAY_CHANGE, MOST, Section, Seed, check, override_into, read_toml
+from hpcscale.guards import COUNT
+from hpcscale.guards import Divergence as Divergence
+from hpcscale.guards import Watchdog as Watchdog
+from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, Seed, check, override_into, read_toml
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 from hpcscale.view import SIDE as SIDE
 from hpcscale.view import Evaluate as Evaluate
@@ -28,8 +31,6 @@ from hpcscale.view import of_evaluation
 RECIPES = Path(__file__).parent / "configs"
 # Upper limits catch typing errors; no machine comes near them.
 STEPS = 99_999_999  # the eight digits of a checkpoint's name
-SECONDS = 10_000_000.0  # four months
-COUNT = 1_000_000
 Step = Annotated[int, Field(ge=1, le=STEPS)]
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
@@ -70,6 +71,21 @@ class Model(Section):
     # numbers but for rounding; worth it where the global batch has fewer pictures than there are classes.
     # Checkpoints are the same.
     slices: Annotated[Literal["none", "ranks"], MAY_CHANGE] = "none"
+    # Weights to start from instead of random ones: a run folder (its newest checkpoint), one of its
+    # checkpoints, or a file of tensors (.safetensors, .pth, .pt, .npz). docs/models.md has the details.
+    init: Place | None = None
+    # The classifier. new: fresh weights. keep: that of `init`, whose classes must be the same. zero: weights
+    # of zero (Kolesnikov et al. 2020, when a network is transferred).
+    head: Literal["new", "keep", "zero"] = "new"
+    # Parts that are not trained, by how the names of their parameters begin, such as ["conv1", "bn1",
+    # "layer1"]; their batch normalisations use, and keep, the averages that they have.
+    freeze: Annotated[tuple[str, ...], Strict(False)] = ()
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Model":
+        if self.head == "keep" and self.init is None:
+            raise ValueError("head = 'keep' needs the key 'init', whose classifier it keeps")
+        return self
 
 
 class Loss(Section):
@@ -166,32 +182,6 @@ class Downpour(Section):
         if not self.workers and (self.fetch > 1 or self.push > 1):
             raise ValueError("'fetch' and 'push' are of workers: set 'workers'")
         return self
-
-
-class Watchdog(Section):
-    # A rank that hangs would hold the job until its time limit. So the process ends if a step takes longer
-    # than both `floor` and `multiple` allow. It writes the stacks of all threads to a file, and the job is
-    # requeued.
-    # Seconds that any step may take; 0 turns the watchdog off.
-    floor: Annotated[float, MAY_CHANGE] = Field(120.0, ge=0.0, le=SECONDS)
-    # How many times the median of the steps before it a step may take.
-    multiple: Annotated[float, MAY_CHANGE] = Field(20.0, ge=1.0, le=COUNT)
-    # Seconds for everything else: all that happens before the second step, an evaluation, a checkpoint.
-    patience: Annotated[float, MAY_CHANGE] = Field(1800.0, gt=0.0, le=SECONDS)
-
-
-class Divergence(Section):
-    # A step is bad if its loss or gradients are NaN or infinite, or if its loss is a spike. All ranks skip a
-    # bad step: weights and optimizer stay as they were, its samples are logged, and it counts as a step.
-    # A loss is a spike if it is above this many times the median of the last `window` steps; 0: never. The
-    # default is 0, because how far a loss swings depends on loss and batch, and papers do not skip steps.
-    spike: Annotated[float, MAY_CHANGE] = Field(0.0, ge=0.0)
-    window: Annotated[int, MAY_CHANGE] = Field(100, ge=1, le=COUNT)
-    # If more than this many steps are skipped within `window`, the weights go back to the last checkpoint
-    # before these steps. Training goes on with the samples that come next; it does not repeat earlier ones.
-    skips: Annotated[int, MAY_CHANGE] = Field(3, ge=0, le=COUNT)
-    # How often a run may go back; if it would have to once more, it stops with exit code 1.
-    rollbacks: Annotated[int, MAY_CHANGE] = Field(2, ge=0, le=COUNT)
 
 
 class Config(Section):

@@ -29,7 +29,7 @@ ROWS = (
     ("ops", "ranks"),
     ("config", "pairs", "origin"),
     ("catalogue",),
-    ("choice", "view"),
+    ("choice", "guards", "view"),
     ("sections", "names"),
     ("files", "progress"),
     ("text",),

@@ -251,11 +251,11 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
 
 
 def data_paths(settings: config.Config) -> list[Path]:
-    """What a recipe names of its data."""
+    """What a recipe reads: its data, and the weights that it starts from."""
     data, selection = settings.data, settings.selection
     paths = (data.train, data.vocabulary, data.index, data.validation, data.drop)
     lists = (selection.classes, selection.names, settings.validation.names)
-    return [path for path in (*paths, *lists) if path]
+    return [path for path in (*paths, *lists, settings.model.init) if path]
 
 
 def _image(here: site.Site) -> tuple[str, str | None]:

@@ -7,7 +7,7 @@ kept in every checkpoint and compared when a run goes on or is evaluated.
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def fingerprint(vocabulary: Vocabulary, data: DataSet, chosen: str | None) -> di
     classes = json.dumps([vocabulary.classes, vocabulary.parents, sorted(vocabulary.tags.items())])
     found: dict[str, Any] = {
         "classes": hashlib.sha256(classes.encode()).hexdigest(),
+        "names": names(vocabulary.classes),
         "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
     }
     if chosen is not None:
@@ -47,6 +48,11 @@ def fingerprint(vocabulary: Vocabulary, data: DataSet, chosen: str | None) -> di
     if place := _differing(ranks.broadcast_object(found), found):
         raise ConfigError(f"{place}: rank {ranks.rank()} reads other contents there than rank 0")
     return found
+
+
+def names(classes: Sequence[str]) -> str:
+    """Digest of the names of classes in their order: what the outputs of a network stand for."""
+    return hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()
 
 
 def refuse_others(stated: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:

@@ -15,6 +15,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,6 +113,14 @@ def latest(run: Path) -> Checkpoint | None:
 def exist(run: Path) -> bool:
     """Whether any checkpoint was written, whole or not."""
     return bool(_ours(folder(run), ".json"))
+
+
+def stated(run: Path) -> dict[str, Any] | None:
+    """The metadata of the newest record that can be read; None if there is none. No tensors are read."""
+    for file in reversed(_ours(folder(run), ".json")):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return dict(read_json(file)["metadata"])
+    return None
 
 
 def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Iterator[Checkpoint]:

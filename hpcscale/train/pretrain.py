@@ -3,6 +3,7 @@
 In: the configuration of a run, which names a data set and a vocabulary. Out: a Job for loop.py.
 """
 
+import sys
 from collections.abc import Callable, Generator, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -23,7 +24,7 @@ from hpcscale.inputs.crops import Steps, side_of
 from hpcscale.inputs.mending import Tell
 from hpcscale.labels.targets import OwnClasses, Targets
 from hpcscale.labels.vocabulary import Vocabulary
-from hpcscale.models import networks, slices
+from hpcscale.models import networks, slices, surgery
 from hpcscale.models.device import precision
 from hpcscale.models.preprocessing import Normalized, preprocessing
 from hpcscale.models.shapes import SHAPES
@@ -51,7 +52,11 @@ def train(settings: Config, run: Path) -> None:
     with process.start(settings, run) as here:
         # Before anything is made: what cannot be used leaves no trace.
         inputs = open_inputs(here.settings)
-        loop.run(build(here, inputs), here)
+        job = build(here, inputs)
+        if ranks.rank() == 0:
+            for line in surgery.lines(job.facts.get("init", {})):
+                print(line, file=sys.stderr, flush=True)
+        loop.run(job, here)
 
 
 def open_inputs(settings: Config) -> Inputs:
@@ -84,9 +89,13 @@ def build(here: Process, inputs: Inputs) -> Job:
     settings, train_, device = here.settings, here.settings.train, here.device
     data, vocabulary, chosen, evaluated = inputs
     torch.manual_seed(train_.seed)
+    seen = preprocessing(config.seen(settings), data.stored_size)
+    contents = same.fingerprint(vocabulary, data, chosen.digest) | {"preprocessing": seen}
     model = networks.build(settings.model, len(vocabulary.classes))
+    init = surgery.begin(model, settings.model, here.run, contents)
+    surgery.freeze(model.train(), settings.model)
     held = slices.cut(model) if settings.model.slices == "ranks" else None
-    model.to(device).train()
+    model.to(device)
     at_once = config.samples_of_rank(settings, ranks.size())  # in an evaluation
     rows = _target_rows(settings, inputs, device, held)
     loss_of = (split.LOSSES if held else LOSSES)[settings.loss.name]
@@ -111,17 +120,16 @@ def build(here: Process, inputs: Inputs) -> Job:
             classify.save(evaluation, here.run, evaluated, step, vocabulary)
         return evaluated.which, evaluation.metrics
 
-    seen = preprocessing(config.seen(settings), data.stored_size)
     return Job(
         model,
         optim.build(model, settings.optimizer),
         batches,
         loss,
         assess if evaluated else None,
-        same.fingerprint(vocabulary, data, chosen.digest) | {"preprocessing": seen},
+        contents | ({"init": init["sha256"]} if init else {}),
         data.names,
-        local=tuple(held.parameters()) if held else (),
-        facts={"data": chosen.counts()},
+        local=tuple(p for p in held.parameters() if p.requires_grad) if held else (),
+        facts={"data": chosen.counts()} | ({"init": init} if init else {}),
     )
 
 

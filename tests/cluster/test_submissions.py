@@ -229,5 +229,6 @@ def test_an_index_is_made_by_an_array_and_its_recipe_is_checked(login: Login) ->
     """The recipe's paths must be there and be seen; that it divides a batch among tasks does not matter."""
     words = ("--array", "3", "--", "data", "index", "recipe.toml", "packed.index")
     assert "gone.txt: does not exist" in login.refused(*words, "--set", "data.drop=gone.txt")
+    assert "gone.pth: does not exist" in login.refused(*words, "--set", "model.init=gone.pth")
     login.submit(*words, "--set", "train.batch=7")
     assert "#SBATCH --array=0-2\n" in Path("packed.index.job/jobs/1.sbatch").read_text()
