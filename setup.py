@@ -57,6 +57,7 @@ DEV = [
     "mypy>=1.14",
     "clang-format>=18",
 ]
+ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
     "scipy>=1.13",
@@ -96,7 +97,8 @@ setup(
         # Built from its sdist against the torch that is installed: install/setup.sh does it.
         "horovod": ["horovod>=0.28.1,<0.29"],
         "tensorboard": ["tensorboard>=2.18"],
-        "dev": DEV + DEMO,
+        "onnx": ONNX,
+        "dev": DEV + DEMO + ONNX,
         "demo": DEMO,
         "bench": BENCH + DEMO,
     },

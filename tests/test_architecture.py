@@ -19,7 +19,7 @@ TESTS = ROOT / "tests"
 ROWS = (
     ("__main__", "demo", "selftest"),
     ("cli",),
-    ("train", "dedup", "review"),
+    ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),
     ("inputs", "ingest"),
@@ -46,6 +46,7 @@ ONLY = {
     "nvidia": "hpcscale/inputs/decoder.py",
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
+    "onnxruntime": "hpcscale/export.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 

@@ -131,10 +131,10 @@ def _compare(given: Weights, mine: Mapping[str, Any], kept: bool) -> list[str]:
     for key in differing:
         if key in SAME:
             raise ConfigError(
-                f"model.init: {given.file} was trained with {key} {there[key]} of its pictures, the recipe "
-                f"says {here[key]}; change the recipe"
+                f"model.init: {given.file} was trained with {key} {there[key]}, the recipe says {here[key]}; "
+                "change the recipe"
             )
-        notes.append(f"it was trained with {key} {there[key]} of its pictures, here {here[key]}")
+        notes.append(f"it was trained with {key} {there[key]}, here {here[key]}")
     if kept:
         keys = [key for key in ("names", "classes") if isinstance(stated.get(key), str)]
         if not keys:

@@ -34,7 +34,7 @@ def test_every_checkpoint_says_what_its_network_must_be_shown(run: Path) -> None
     found = checkpoint.find(run)
     assert found.metadata["preprocessing"] == {
         "method": "square", "size": 40, "crop": 36, "channels": "RGB",
-        "mean": [127.5] * 3, "std": [127.5] * 3,
+        "mean": [127.5] * 3, "std": [127.5] * 3, "stride": "3x3",
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from hpcscale.models import networks, surgery
 from hpcscale.models.backbone import Network
 from hpcscale.models.weights import Weights, WeightsError
 
-SEEN = {"size": 40, "crop": 32, "channels": "RGB", "mean": [127.5] * 3, "std": [127.5] * 3}
+SEEN = {"size": 40, "crop": 32, "channels": "RGB", "mean": [127.5] * 3, "std": [127.5] * 3, "stride": "3x3"}
 CLASSES = ("apple", "pear", "dog")
 MINE = {"preprocessing": SEEN, "names": same.names(CLASSES), "classes": "abc"}
 
@@ -140,8 +140,10 @@ def test_other_preprocessing_is_refused_or_told(source: dict[str, Tensor]) -> No
     other = {"mean": [123.675, 116.28, 103.53]}
     with pytest.raises(ConfigError, match=r"x.pth was trained with mean \[123.675, .*the recipe says \[127"):
         surgery.put(network(), settings(), given(source, preprocessing=SEEN | other), MINE)
+    with pytest.raises(ConfigError, match="was trained with stride 1x1, the recipe says 3x3"):
+        surgery.put(network(), settings(), given(source, preprocessing=SEEN | {"stride": "1x1"}), MINE)
     told = surgery.put(network(), settings(), given(source, preprocessing=SEEN | {"crop": 224}), MINE)
-    assert told["notes"] == ["it was trained with crop 224 of its pictures, here 32"]
+    assert told["notes"] == ["it was trained with crop 224, here 32"]
     nothing = surgery.put(network(), settings(head="keep"), Weights(Path("x.pth"), "", source, {}), MINE)
     assert nothing["notes"][0].startswith(
         "it does not say how its pictures were prepared; here: channels RGB"
