@@ -21,7 +21,7 @@ from hpcscale import __version__, files
 from hpcscale.config import ConfigError
 from hpcscale.data import same
 from hpcscale.files import Told, Usage
-from hpcscale.models import checkpoint, networks, weights
+from hpcscale.models import checkpoint, networks
 from hpcscale.models.networks import Trained
 from hpcscale.models.weights import SAID
 from hpcscale.samples.chosen import open_vocabulary
@@ -41,8 +41,8 @@ def export(place: Path, out: Path) -> dict[str, Any]:
     """Write the network of a run folder's newest checkpoint, or of RUN/checkpoints/step-*.safetensors, to
     `out`, whose ending says the format; an existing file is never replaced.
 
-    Returns what the file says of itself, `file`, and `difference`: the largest of the logits of PICTURES made-up
-    pictures. Raises OutputError and Usage before any work is done; CheckpointError, ConfigError,
+    Returns what the file says of itself, `file`, and `difference`: the largest of the logits of PICTURES
+    made-up pictures. Raises OutputError and Usage before any work is done; CheckpointError, ConfigError,
     VocabularyError, and ExportError where the file gives other logits.
     """
     writer = WRITERS.get(out.suffix)
@@ -65,8 +65,8 @@ def export(place: Path, out: Path) -> dict[str, Any]:
         most = 0.0 if out.suffix == ".safetensors" else TOLERANCE * wanted.abs().max().item()
         if not difference <= most:
             raise ExportError(
-                f"{out}: its logits differ by {difference:.2g} from those of the network, more than {most:.2g}; "
-                "nothing was written"
+                f"{out}: its logits differ by {difference:.2g} from those of the network, more than "
+                f"{most:.2g}; nothing was written"
             )
         files.refuse_other(aside, out)  # which came while we worked
     return {"file": str(out), "difference": difference, **said}
@@ -108,8 +108,8 @@ def _safetensors(trained: Trained, pictures: Tensor, file: Path, said: str) -> T
 
 
 def _onnx(trained: Trained, pictures: Tensor, file: Path, said: str) -> Tensor:
-    """Write the file; its logits, by ONNX Runtime. images (batch, 3, crop, crop) float32, as the network reads
-    them -> logits (batch, classes)."""
+    """Write the file; its logits, by ONNX Runtime. images (batch, 3, crop, crop) float32, as the network
+    reads them -> logits (batch, classes)."""
     import onnxruntime
 
     size = sum(value.nbytes for value in trained.model.state_dict().values())

@@ -167,7 +167,9 @@ def freeze(model: nn.Module, settings: config.Model) -> None:
             places = {".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
             tops = list(dict.fromkeys(part[0] for part in parts))
             near = get_close_matches(prefix, sorted(places), 3) or tops
-            raise ConfigError(f"model.freeze: no parameter is {prefix!r} or below it; near: {', '.join(near)}")
+            raise ConfigError(
+                f"model.freeze: no parameter is {prefix!r} or below it; near: {', '.join(near)}"
+            )
     for name, parameter in parameters.items():
         if _below(name, prefixes):
             parameter.requires_grad_(False)
