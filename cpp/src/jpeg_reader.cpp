@@ -100,15 +100,12 @@ JpegReader::JpegReader() : state_(std::make_unique<State>()) {
     s.errors.table.error_exit = fail;
     s.errors.table.emit_message = note;
     s.errors.table.output_message = say_nothing;
-    s.guarded([&] { jpeg_create_decompress(&s.info); });
     s.source.init_source = do_nothing;
     s.source.fill_input_buffer = ends;
     s.source.skip_input_data = skip;
     s.source.resync_to_restart = jpeg_resync_to_restart;
     s.source.term_source = do_nothing;
-    s.info.src = &s.source;
     s.progress.progress_monitor = check_scans;
-    s.info.progress = &s.progress;
 }
 
 JpegReader::~JpegReader() { jpeg_destroy_decompress(&state_->info); }
@@ -119,7 +116,11 @@ const char* JpegReader::warning() const { return state_->errors.warning; }
 
 void JpegReader::open(std::span<const std::uint8_t> jpeg) {
     State& s = *state_;
-    jpeg_abort_decompress(&s.info);
+    // Anew for each picture: libjpeg keeps tables, which a file without its own would then take.
+    jpeg_destroy_decompress(&s.info);
+    s.guarded([&] { jpeg_create_decompress(&s.info); });
+    s.info.src = &s.source;
+    s.info.progress = &s.progress;
     s.errors.warning[0] = '\0';
     s.errors.table.num_warnings = 0;
     s.source.next_input_byte = jpeg.data();

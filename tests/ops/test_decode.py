@@ -107,6 +107,33 @@ def test_rows_fail_alone_and_say_why() -> None:
     assert decode([bad[2]], [(0, 0, 64, 64)], [(64, 64)], [(0, 3)], [0], 20)[0] == [None]
 
 
+def without(jpeg: bytes, marker: int) -> bytes:
+    """The file without the segments of a marker in its header."""
+    at, kept = 2, jpeg[:2]
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+        kept += b"" if jpeg[at + 1] == marker else jpeg[at:end]
+        at = end
+    return kept + jpeg[at:]
+
+
+def test_nothing_of_the_picture_before_is_left() -> None:
+    """Files without Huffman tables mean the standard ones; without quantisation tables they are refused."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels_of(encode(64, 64, "444"))).save(stream, "JPEG", optimize=True, quality=30)
+    own = stream.getvalue()
+    plain = encode(64, 64, "420", seed=1)
+    bare, blind = without(plain, 0xC4), without(plain, 0xDB)
+    jpegs = [own, bare, own, blind]
+    n = len(jpegs)
+    reasons, out = decode(jpegs, [(0, 0, 64, 64)] * n, [(64, 64)] * n, [(0, 0)] * n, [0] * n, 64)
+    assert reasons[:3] == [None] * 3
+    np.testing.assert_array_equal(out[1], pixels_of(plain))
+    assert reasons[3] is not None
+    assert "Quantization table" in reasons[3]
+    assert ops.jpeg_faults([np.frombuffer(jpeg, np.uint8) for jpeg in jpegs[:3]]) == [None] * 3
+
+
 def test_faults_are_failures_and_warnings_anywhere() -> None:
     good = encode(64, 64, "420")
     damaged = good[:-2] + bytes(30) + good[-2:]
