@@ -7,7 +7,8 @@ would start processes run in this one, since CPU seconds of children are not see
 only its own file format and is not installed; measured earlier on such a machine, it did 518 to 609
 pictures/s per core, from larger pictures.
 
-A model normalises what it sees in its first step, which is measured with ours, since the peers do it too.
+Ours ends in a batch of bytes, which a model normalises in its first step: measured without that step and with
+it, since the peers do it too.
 
 DALI's decoder costs more than libjpeg: 15 % of its time goes into two copies of each
 crop, from libjpeg's lines to a picture of its own and from there to the batch. To decode whole pictures saves
@@ -30,6 +31,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
+from benchmarks.codes import SAMPLE
 from benchmarks.harness import interleave, table
 from hpcscale.config import Input
 from hpcscale.data.order import Whole
@@ -40,13 +42,12 @@ from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps
 from hpcscale.models.preprocessing import Normalized
 
-PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/imagenet-sample"
 STORED, CROP, BATCH, BATCHES = 340, 299, 32, 20
 
 
 def run() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        source = PHOTOGRAPHS
+        source = SAMPLE
         if not source.exists():
             source = Path(folder) / "photographs"
             write_pictures(source)
@@ -60,9 +61,11 @@ def _run(data: DataSet, source: Path) -> str:
     random = np.random.default_rng(0)
     plan = [_draw(random, data.samples) for _ in range(BATCHES)]
     limit, ours = "decode alone: simplejpeg, whole picture", "hpcscale: mirrored, normalised to float32"
+    of_bytes = "hpcscale: mirrored, a batch of bytes alone"
     rates = interleave(
         {
-            ours: _steady(_hpcscale(data)),
+            ours: _steady(_normalized(data)),
+            of_bytes: _steady(_hpcscale(data)),
             limit: lambda: _decode(data, plan),
             "DALI decode alone": _steady(_dali(data, plan, _whole)),
             "DALI decode of the crop alone": _steady(_dali(data, plan, _cropped)),
@@ -82,8 +85,9 @@ def _run(data: DataSet, source: Path) -> str:
     best = max(peers, key=lambda rate: rate.per_core)
     notes = [
         f"{data.samples} photographs of {source.name}, {np.mean(sizes) / 1000:.0f} KB on average",
-        f"wanted 0.8 of decoding alone: {by_name[ours] / by_name[limit]:.2f}",
-        f"wanted more than every peer: {by_name[ours] / best.per_core:.2f} x the best, {best.name}",
+        f"wanted 0.95 of decoding alone, as bytes: {by_name[of_bytes] / by_name[limit]:.2f}; "
+        f"as float32: {by_name[ours] / by_name[limit]:.2f}",
+        f"wanted 1.2 x the best peer, as float32: {by_name[ours] / best.per_core:.2f} x {best.name}",
     ]
     return table(
         f"Loader: {STORED} x {STORED} JPEG to a {CROP} x {CROP} float32 crop", "pictures", rates, notes
@@ -108,11 +112,14 @@ def _steady(batches: Iterator[object]) -> Callable[[], None]:
     return call
 
 
-def _hpcscale(data: DataSet) -> Iterator[torch.Tensor]:
-    order, normalized = Whole(data.samples, seed=0), Normalized()
-    steps = Steps(0, 10**6, BATCH)
-    batches = pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
-    return (normalized(batch.images, batch.values) for batch in batches)
+def _hpcscale(data: DataSet) -> Iterator[pipeline.Batch]:
+    order, steps = Whole(data.samples, seed=0), Steps(0, 10**6, BATCH)
+    return pipeline.train_batches(data, order, Input(crop=CROP), steps, 0, torch.device("cpu"))
+
+
+def _normalized(data: DataSet) -> Iterator[torch.Tensor]:
+    normalized = Normalized()
+    return (normalized(batch.images, batch.values) for batch in _hpcscale(data))
 
 
 def _decode(data: DataSet, plan) -> None:

@@ -136,12 +136,3 @@ def decode(jpeg: bytes, mode: str, size: tuple[int, int] | None = None) -> NDArr
         return np.asarray(simplejpeg.decode_jpeg(jpeg, COLOURS[mode], **least))
     except ValueError as error:
         raise BadPicture(f"cannot be decoded: {error}") from None
-
-
-def fault(jpeg: bytes) -> str:
-    """The warning of libjpeg about a stored picture, or ""."""
-    try:
-        decode(tidy(jpeg).jpeg, "L")
-    except BadPicture as error:
-        return str(error)
-    return ""

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcscale import ops
 from hpcscale.config import Input
-from hpcscale.data.jpeg import fault
 from hpcscale.data.order import Order
 from hpcscale.data.store import DataSet
 from hpcscale.inputs.crops import Crops, Steps, centre_crops, random_crops, whole_pictures
@@ -100,8 +100,7 @@ def undecodable(
     found: dict[int, BadSample] = {}
     for first in range(0, data.samples, 1024):
         samples = np.arange(first, min(first + 1024, data.samples), dtype=np.int64)
-        with ThreadPoolExecutor(threads) as pool:
-            reasons = list(pool.map(lambda jpeg: fault(jpeg.tobytes()), data.jpegs(samples)))
+        reasons = ops.jpeg_faults(data.jpegs(samples), threads)
         for sample, name, reason in zip(samples.tolist(), data.names(samples), reasons, strict=True):
             if reason:
                 found[sample] = BadSample(sample, name, reason)
