@@ -1,9 +1,9 @@
 """The classifier's part of a step, 2048 features, 18,291 classes, 32 pictures a rank: divided and whole.
 
-From features to updated weights: targets, logits, loss, gradients, what ranks exchange, SGD. On 2 and on 4
-ranks, one thread each, both kinds in the same processes, in turn. With a divided classifier, labels travel
-within "targets" and features within "compute". Bytes are counted at the face of `hpcscale.ranks`, and
-compared with the formula; from the measured constants, the same step on 50 and 336 ranks is forecast.
+From features to updated weights, as in train.loop: targets, logits, loss, gradients, what ranks exchange, SGD.
+On 2 and on 4 ranks, one thread each, both kinds in the same processes, in turn. With a divided classifier,
+labels travel within "targets" and features within "compute". Bytes are counted at the face of `hpcscale.ranks`,
+and compared with the formula; from the measured constants, the same step on 50 and 336 ranks is forecast.
 """
 
 import json
@@ -143,6 +143,7 @@ def step_of(kind: str) -> Callable[[int], list[float]]:
     from hpcscale.labels import hierarchy
     from hpcscale.models import slices
     from hpcscale.train import optim
+    from hpcscale.train.divergence import LARGEST, Guard
     from hpcscale.train.gradients import GradientBuckets
     from hpcscale.train.loss import logistic
 
@@ -153,6 +154,7 @@ def step_of(kind: str) -> Callable[[int], list[float]]:
     classes = layer.classes if isinstance(layer, slices.Slice) else range(jft.CLASSES)
     body = nn.Parameter(torch.zeros(1))  # buckets want something that all ranks train
     model = nn.ParameterList([body, *layer.parameters()])
+    guard = Guard(model)
     buckets = GradientBuckets(model.parameters(), local=tuple(layer.parameters()) if divided else ())
     optimizer = optim.build(model, config.Optimizer())
     optim.set_lr(optimizer, 1e-3)
@@ -173,9 +175,9 @@ def step_of(kind: str) -> Callable[[int], list[float]]:
         loss = logistic(layer(shown), rows) / (BATCH * ranks.size()) + 0.0 * body.sum()
         loss.backward()
         at.append(perf_counter())
-        buckets.finish(loss.detach(), 0.0)
+        numbers = buckets.finish(loss.detach(), 0.0)
         at.append(perf_counter())
-        optimizer.step()
+        optim.step(optimizer, guard.judge(numbers[0], LARGEST, buckets.buckets))
         at.append(perf_counter())
         return np.diff(at).tolist()
 

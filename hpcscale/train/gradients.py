@@ -31,26 +31,24 @@ class GradientBuckets:
         self, parameters: Iterable[nn.Parameter], limit: int | None = None, local: Sequence[nn.Parameter] = ()
     ) -> None:
         """limit: most numbers in one bucket, unless one parameter alone is larger. local: those of
-        `parameters` that belong to one rank only; they get a bucket that is never reduced, the last of
-        `buckets`. Raises ValueError if no parameter is trained on all ranks."""
+        `parameters` that belong to one rank only; their gradients stay where backward puts them. Raises
+        ValueError if no parameter is trained on all ranks."""
         alone = {id(parameter) for parameter in local}
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         summed = [parameter for parameter in trained if id(parameter) not in alone]
         if not summed:
             raise ValueError("no parameter is trained on all ranks")
-        self.parameters = trained
+        self.parameters, self.local = trained, [p for p in trained if id(p) in alone]
         limit = limit or (BUCKET if summed[0].is_cuda else 1 << 62)
         groups: list[list[nn.Parameter]] = [[]]
         for parameter in reversed(summed):  # nearly the order in which backward completes them
             if groups[-1] and sum(p.numel() for p in groups[-1]) + parameter.numel() > limit:
                 groups.append([])
             groups[-1].append(parameter)
-        self.last = len(groups) - 1  # of those that are reduced: it carries the extras
+        self.last = len(groups) - 1  # it carries the extras
         # One more extra if ranks have parameters of their own: all must know whether those gradients are
         # finite.
-        more = EXTRAS + bool(local)
-        if local:
-            groups.append([parameter for parameter in trained if id(parameter) in alone])
+        more = EXTRAS + bool(self.local)
         self.buckets = [self._bucket(n, group, more * (n == self.last)) for n, group in enumerate(groups)]
         self.extras = self.buckets[self.last][-more:]
         self.sizes = [len(group) for group in groups]
@@ -100,11 +98,14 @@ class GradientBuckets:
         The next step overwrites them. If the local gradients of any rank are not finite, neither is the last
         reduced bucket, on all ranks.
         """
+        own = [parameter.grad for parameter in self.local if parameter.grad is not None]
         assert not any(self.missing), "a parameter got no gradient"
-        more = [0.0 * bucket.sum() for bucket in self.buckets[self.last + 1 :]]  # NaN if it is not finite
-        for place, extra in zip(self.extras, (*extras, *more), strict=True):
+        assert len(own) == len(self.local), "a parameter got no gradient"
+        if own:
+            extras += (0.0 * torch.stack([gradient.sum() for gradient in own]).sum(),)  # NaN if not finite
+        for place, extra in zip(self.extras, extras, strict=True):
             place.copy_(extra) if isinstance(extra, Tensor) else place.fill_(extra)
         self._start(self.last)
         for handle in self.handles:
             ranks.wait(handle)
-        return self.extras[: len(extras)]
+        return self.extras[:-1] if own else self.extras

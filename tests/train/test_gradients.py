@@ -65,6 +65,24 @@ def test_frozen_parameters_are_left_out() -> None:
         GradientBuckets(model[0].parameters())
 
 
+def test_frozen_parameters_of_one_rank_are_left_out_too() -> None:
+    model = network()
+    model[3].requires_grad_(False)
+    buckets = GradientBuckets(model.parameters(), local=tuple(model[3].parameters()))
+    buckets.clear()
+    model(IMAGES).square().sum().backward()
+    assert buckets.finish(3.0, 4.0).tolist() == [3.0, 4.0]
+
+
+def test_a_parameter_of_one_rank_without_gradient_is_an_error() -> None:
+    model, apart = network(), nn.Parameter(torch.zeros(2))
+    buckets = GradientBuckets([*model.parameters(), apart], local=[apart])
+    buckets.clear()
+    model(IMAGES).square().sum().backward()
+    with pytest.raises(AssertionError, match="a parameter got no gradient"):
+        buckets.finish(0.0, 0.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_rank_keeps_its_own_gradients_and_all_hear_if_they_are_broken(tmp_path: Path, broken: bool) -> None:
