@@ -16,7 +16,7 @@ from hpcscale.train.schedule import lr, samples_of_run
 class Facts(NamedTuple):
     """Of an experiment, which no recipe says."""
 
-    ranks: int  # that share a step
+    ranks: int  # that share a step; 1 where that is not said
     pictures: float  # of the data set
 
 
@@ -25,6 +25,9 @@ FACTS = {
     "sun2017_imagenet": Facts(1, 1.2e6),
     "mahajan2018_instagram": Facts(336, 940e6),
     "mahajan2018_imagenet": Facts(128, 1.2e6),
+    "kolesnikov2020_bit_s": Facts(1, 1.28e6),
+    "kolesnikov2020_bit_m": Facts(1, 14.2e6),
+    "kolesnikov2020_bit_l": Facts(1, 3e8),
 }
 
 
@@ -139,6 +142,22 @@ def test_row_24_128_gpus() -> None:
     settings = load("mahajan2018_imagenet")
     assert settings.train.steps * settings.train.batch == 120 * 1.2e6 == samples_of_run(1_200_000)
     assert rates(settings, settings.train.steps - 1) == pytest.approx([1.2e-3])
+
+
+@pytest.mark.parametrize(
+    ("size", "epochs", "drops"),
+    [("s", 90, (30, 60, 80)), ("m", 90, (30, 60, 80)), ("l", 40, (10, 23, 30, 37))],
+)
+def test_row_29_bit(size: str, epochs: int, drops: tuple[int, ...]) -> None:
+    name = f"kolesnikov2020_bit_{size}"
+    settings, pictures = load(name), FACTS[name].pictures
+    assert settings.train.steps == round(epochs * pictures / 4096)
+    assert rates(settings, 0, 2500, 5000) == pytest.approx([0.0, 0.24, 0.03 * 4096 / 256])
+    for drop, at in enumerate(drops):
+        step = round(at * pictures / 4096)
+        assert rates(settings, step - 1, step) == pytest.approx([0.48 * 0.1**drop, 0.48 * 0.1 ** (drop + 1)])
+    optimizer = settings.optimizer
+    assert (optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.9, 1e-4, False)
 
 
 def test_row_18_the_logistic_loss_is_one_word_away() -> None:
