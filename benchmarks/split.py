@@ -1,9 +1,10 @@
 """The classifier's part of a step, 2048 features, 18,291 classes, 32 pictures a rank: divided and whole.
 
-From features to updated weights, as in train.loop: targets, logits, loss, gradients, what ranks exchange, SGD.
-On 2 and on 4 ranks, one thread each, both kinds in the same processes, in turn. With a divided classifier,
-labels travel within "targets" and features within "compute". Bytes are counted at the face of `hpcscale.ranks`,
-and compared with the formula; from the measured constants, the same step on 50 and 336 ranks is forecast.
+From features to updated weights, as in train.loop: targets, logits, loss, gradients, what ranks exchange,
+SGD. On 2 and on 4 ranks, one thread each, both kinds in the same processes, in turn. With a divided
+classifier, labels travel within "targets" and features within "compute". Bytes are counted at the face of
+`hpcscale.ranks`, and compared with the formula; from the measured constants, the same step on 50 and 336
+ranks is forecast.
 """
 
 import json
