@@ -1,5 +1,7 @@
-"""BiT: standardised weights, group normalisation, a root that pads with zeros, samples that do not touch one
-another; and its published weights by our names."""
+"""BiT's networks and their published weights by our names.
+
+Standardised weights, group normalisation, a root that pads with zeros, samples that do not touch one another.
+"""
 
 import math
 from typing import Any

@@ -22,7 +22,7 @@ def gradients(dtype: torch.dtype, normalised: bool, parts: int) -> list[Tensor]:
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     middle = nn.BatchNorm2d(8) if normalised else nn.Identity()
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), middle, nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), middle, nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
     images = torch.randn(BATCH, 3, 6, 6)
     buckets = GradientBuckets(model.parameters())
     buckets.clear(parts)
