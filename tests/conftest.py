@@ -52,27 +52,33 @@ def _leaves_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     until = time.monotonic() + GRACE
     while (left := _children() - before) and time.monotonic() < until:
         time.sleep(0.02)
-    commands = [Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ") for process in left]
+    commands = [_read(Path(f"/proc/{process}/cmdline")).replace("\0", " ") for process in left]
     while left:  # their children, in turn, become ours
         for process in left:
             os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
         left = _children() - before
     if commands:
-        text = "; ".join(command.decode(errors="replace")[:200] for command in commands)
+        text = "; ".join(command[:200] for command in commands)
         pytest.fail(f"left behind, and killed: {text}", pytrace=False)
 
 
 def _children() -> set[int]:
     """Processes of this one that have not ended."""
-    lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    lists = [_read(file) for file in Path("/proc/self/task").glob("*/children")]
     found = {int(process) for each in lists for process in each.split()}
     return {process for process in found if _state(process) not in ("Z", "X", "")}
 
 
 def _state(process: int) -> str:
+    words = _read(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()
+    return words[0] if words else ""
+
+
+def _read(file: Path) -> str:
+    """A file of /proc; empty if the thread or process has ended since it was listed."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return file.read_text(errors="replace")
     except OSError:
         return ""
 

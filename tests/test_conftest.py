@@ -10,6 +10,7 @@ INNER = """
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import conftest
 
@@ -35,6 +36,12 @@ def test_signals_are_as_before():
 def test_tidy():
     child = subprocess.Popen(["sleep", "600"])
     child.kill()
+
+
+def test_a_thread_that_ends_while_it_is_looked_at(monkeypatch):
+    found, ended = Path.glob, Path("/proc/self/task/0/children")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [ended, *found(self, pattern)])
+    assert conftest._children() == set()
 
 
 def test_child():
@@ -72,7 +79,7 @@ def test_signals_are_the_defaults_and_no_process_is_left(tmp_path: Path) -> None
         command, cwd=tmp_path, env=environment | {"PYTHONPATH": path}, preexec_fn=ignoring, text=True,
         stdout=subprocess.PIPE, timeout=120,
     )  # fmt: skip
-    assert "6 passed, 2 errors" in done.stdout, done.stdout
+    assert "7 passed, 2 errors" in done.stdout, done.stdout
     assert "left behind, and killed: sleep 6001" in done.stdout
     assert "left behind, and killed: sh -c sleep 6002; true" in done.stdout
     for file in Path("/proc").glob("[0-9]*/cmdline"):
