@@ -19,6 +19,7 @@ TESTS = ROOT / "tests"
 ROWS = (
     ("__main__", "demo", "selftest"),
     ("cli",),
+    ("bench",),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),

@@ -105,7 +105,8 @@ class GradientBuckets:
             extras += (0.0 * torch.stack([gradient.sum() for gradient in own]).sum(),)  # NaN if not finite
         for place, extra in zip(self.extras, extras, strict=True):
             place.copy_(extra) if isinstance(extra, Tensor) else place.fill_(extra)
-        self._start(self.last)
+        for number in range(len(self.handles), len(self.buckets)):
+            self._start(number)
         for handle in self.handles:
             ranks.wait(handle)
         return self.extras[:-1] if own else self.extras
