@@ -43,7 +43,7 @@ NARROW = {
 # Files of a part that others may import, and the only ones.
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
 ONLY = {
-    "horovod": "hpcscale/ranks/",
+    "horovod": "hpcscale/ranks/horovod.py",
     "nvidia": "hpcscale/inputs/decoder.py",
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",

@@ -1,6 +1,6 @@
 """Starts ranks on this machine: a command and the number of ranks in, one exit code out.
 
-The ranks find one another at a server on the loopback interface, in this process. Used by the command line;
+The ranks find one another at a store on the loopback interface, in this process. Used by the command line;
 under Slurm, srun starts the ranks and `hpcscale.ranks.rendezvous` brings them together.
 """
 
@@ -12,13 +12,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any
 
 from hpcscale.ranks.exits import LOST, RESUMABLE
+from hpcscale.ranks.horovod import resolves, variables
+from hpcscale.ranks.rendezvous import Meeting
+from hpcscale.ranks.slurm import Layout
+from hpcscale.ranks.store import Store
 
 GRACE = 10.0  # seconds for the other ranks to end by themselves after one has failed
 
@@ -31,7 +33,7 @@ def launch(command: Sequence[str], ranks: int) -> int:
     the end of its output is shown, and only if it failed first. SIGINT, SIGTERM and SIGUSR1 are passed on to
     the ranks. If this process is killed, the ranks are killed too.
     """
-    server, environments = _rendezvous(ranks)
+    store = Store("127.0.0.1")
     with contextlib.ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks)]
         processes = [
@@ -44,12 +46,10 @@ def launch(command: Sequence[str], ranks: int) -> int:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
                 preexec_fn=_die_with(os.getpid()),
             )
-            for environment, log in zip(environments, [None, *logs], strict=True)
+            for environment, log in zip(_environments(ranks, store.port), [None, *logs], strict=True)
         ]
         # Threads only from here on: a fork of a threaded process may deadlock.
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
+        stack.enter_context(store.served())
         with _pass_on(processes):
             first = _watch(processes)
         if first:
@@ -84,36 +84,13 @@ def _watch(processes: Sequence["subprocess.Popen[bytes]"]) -> int | None:
     return first
 
 
-def _rendezvous(ranks: int) -> tuple[Any, list[dict[str, str]]]:
-    """The server at which ranks find one another, bound to loopback but not yet serving, and the environment
-    of each rank."""
-    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
-    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
-
-    slots = get_host_assignments(parse_hosts(f"localhost:{ranks}"), ranks)
-    server = RendezvousHTTPServer(("127.0.0.1", 0), RendezvousHandler, 0)
-    server.init(slots)
+def _environments(ranks: int, port: int) -> list[dict[str, str]]:
+    """What each rank reads, whichever library connects them (`joining.py`)."""
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
-    common = {
-        "HOROVOD_HOSTNAME": "localhost",
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.server_address[1]),
-        "HOROVOD_GLOO_IFACE": "lo",
-        "HOROVOD_CONTROLLER": "gloo",
-        "HOROVOD_CPU_OPERATIONS": "gloo",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-    }
-    return server, [
-        common
-        | {
-            "HOROVOD_RANK": str(slot.rank),
-            "HOROVOD_SIZE": str(slot.size),
-            "HOROVOD_LOCAL_RANK": str(slot.local_rank),
-            "HOROVOD_LOCAL_SIZE": str(slot.local_size),
-            "HOROVOD_CROSS_RANK": str(slot.cross_rank),
-            "HOROVOD_CROSS_SIZE": str(slot.cross_size),
-        }
-        for slot in slots
+    common = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    here = Meeting("127.0.0.1", port, "lo")
+    return [
+        common | variables(Layout(rank, ("localhost",), (ranks,), 0, rank, ""), here) for rank in range(ranks)
     ]
 
 
@@ -134,17 +111,6 @@ def _die_with(parent: int) -> Callable[[], None]:
             libc.sethostname(b"127.0.0.1", 9)
 
     return ask
-
-
-def resolves(name: str) -> bool:
-    """Whether a name stands for an address of this machine; Horovod listens there."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.bind(address)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""How ranks that srun started find one another: a Layout and a shared folder in, HOROVOD_* variables out.
+"""How ranks that srun started find one another: a Layout and a shared folder in, a Meeting out.
 
-Rank 0 serves Horovod's rendezvous on the address by which it reaches the others, and writes that address into
-the folder. Every rank first reports to rank 0 who it is. Rank 0 waits for all reports, compares them, and
+Rank 0 serves a store of keys on the address by which it reaches the others, and writes that address into the
+folder. Every rank first reports to rank 0 who it is. Rank 0 waits for all reports, compares them, and
 gives all ranks the same answer. So if something does not fit, all know within seconds what and on which rank.
 This needs no ssh and no MPI. Only the names of the first and the last node are looked up.
 """
@@ -11,33 +11,38 @@ import http.client
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hpcscale.files import Told, write_file
-from hpcscale.ranks.exits import LOST
+from hpcscale.files import write_file
+from hpcscale.ranks.communicator import RankLost
 from hpcscale.ranks.slurm import Environment, Layout, SlurmError
+from hpcscale.ranks.store import POLL, Store, request
 
 UNREACHABLE = 30.0  # seconds; a rank 0 that never answered so long must be behind a firewall
 SILENT = 10.0  # seconds; a rank 0 that has answered before must be dead
 TELLING = 2.0  # seconds that rank 0 goes on serving, so that all ranks hear what is wrong
-POLL = 0.1  # seconds between two checks
 
 
-class RankLost(Told):
-    """Another rank has ended, or has never come."""
+class Meeting(NamedTuple):
+    """Where all ranks can tell one another more: rank 0's or the launcher's store, while they join."""
 
-    code = LOST
+    address: str
+    port: int
+    interface: str  # of this machine, by which ranks are reached
+
+    @property
+    def store(self) -> tuple[str, int]:
+        return self.address, self.port
 
 
 @contextlib.contextmanager
 def meeting(
     layout: Layout, folder: Path, report: Mapping[str, Any], environment: Environment
-) -> Iterator[dict[str, str]]:
-    """The variables by which Horovod's `init` brings all ranks together; leave the context after it, on all.
+) -> Iterator[Meeting]:
+    """Where all ranks have met; leave the context when they have joined, on all.
 
     report: what must be equal on all ranks. Raises SlurmError on all ranks if reports differ or there is no
     network between the nodes, and RankLost if a rank has not come within HPCSCALE_MEET_SECONDS (300).
@@ -48,11 +53,13 @@ def meeting(
     with contextlib.ExitStack() as stack:
         if layout.rank == 0:
             interface, address = interface_towards(_peer(layout, environment), layout, environment)
-            port, reports = stack.enter_context(_serving(layout, address))
+            store = _listen(layout, address)
+            port = store.port
+            stack.enter_context(store.served())
             stack.enter_context(_posted(file, {"address": address, "port": port}))
-            reports[b"0"] = _encode(layout, report)
-            verdict = _wait_for_all(layout, reports, deadline, patience)
-            reports[b"verdict"] = verdict.encode()
+            store.values[_key(0)] = _encode(layout, report)
+            verdict = _wait_for_all(layout, store.values, deadline, patience)
+            store.values[_key("verdict")] = verdict.encode()
         else:
             address, port, interface, verdict = _report(
                 file, layout, _encode(layout, report), environment, deadline, patience
@@ -61,55 +68,22 @@ def meeting(
         if kind != "welcome":
             time.sleep(TELLING if layout.rank == 0 else 0)
             raise {"lost": RankLost, "misfit": SlurmError}[kind](text)
-        yield layout.horovod() | {
-            "HOROVOD_GLOO_RENDEZVOUS_ADDR": address,
-            "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
-            "HOROVOD_GLOO_IFACE": interface,
-            "HOROVOD_CONTROLLER": "gloo",
-            "HOROVOD_CPU_OPERATIONS": "gloo",
-        }
+        yield Meeting(address, port, interface)
 
 
 # ---- rank 0
 
 
-@contextlib.contextmanager
-def _serving(layout: Layout, address: str) -> Iterator[tuple[int, dict[bytes, bytes]]]:
-    """Horovod's rendezvous in a thread; gives its port and the reports that come in."""
-    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
-    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
-
-    reports: dict[bytes, bytes] = {}
-
-    class Handler(RendezvousHandler):  # type: ignore[misc]
-        def _get_value(self, scope: str, key: str) -> bytes | None:
-            return reports.get(key.encode()) if scope == SCOPE else super()._get_value(scope, key)
-
-        def _put_value(self, scope: str, key: str, value: bytes) -> None:
-            if scope == SCOPE:
-                reports.setdefault(key.encode(), value)
-            else:
-                super()._put_value(scope, key, value)
-
-        def do_HEAD(self) -> None:  # the base class would serve files of the working folder
-            self.send_status_code(405)
-
+def _listen(layout: Layout, address: str) -> Store:
     try:
-        server = RendezvousHTTPServer((address, 0), Handler, 0)
+        return Store(address)
     except OSError as error:
         raise SlurmError(f"{layout} cannot listen on {address}: {error}") from None
-    server.daemon_threads = True
-    hosts = ",".join(f"{n}:{count}" for n, count in zip(layout.nodes, layout.ranks_of, strict=True))
-    server.init(get_host_assignments(parse_hosts(hosts), layout.size))
-    threading.Thread(target=server.serve_forever, args=(POLL,), daemon=True).start()
-    try:
-        yield server.server_address[1], reports
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
-SCOPE = "hpcscale"  # of our own keys in Horovod's store: the report of each rank, and the verdict
+def _key(name: str | int) -> str:
+    """Of our own keys beside Horovod's: the report of each rank, and the verdict."""
+    return f"/hpcscale/{name}"
 
 
 @contextlib.contextmanager
@@ -121,14 +95,14 @@ def _posted(file: Path, content: dict[str, Any]) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def _wait_for_all(layout: Layout, reports: dict[bytes, bytes], deadline: float, patience: float) -> str:
+def _wait_for_all(layout: Layout, reports: Mapping[str, bytes], deadline: float, patience: float) -> str:
     """The verdict: `welcome:`; `misfit:`, as soon as a report differs; or `lost:`, when time is up."""
     compared: set[int] = set()
     while True:
         for rank in set(range(layout.size)) - compared:
-            if found := reports.get(str(rank).encode()):
+            if found := reports.get(_key(rank)):
                 compared.add(rank)
-                if difference := _difference(json.loads(reports[b"0"]), json.loads(found)):
+                if difference := _difference(json.loads(reports[_key(0)]), json.loads(found)):
                     where = f"rank {rank} on node {layout.node_of(rank)}"
                     return f"misfit:{where} does not fit rank 0 on node {layout.nodes[0]}: {difference}"
         missing = [rank for rank in range(layout.size) if rank not in compared]
@@ -175,9 +149,9 @@ def _report(
             continue
         try:
             if not reported:
-                _request(here, "PUT", layout.rank, report)
+                request(here, "PUT", _key(layout.rank), report)
                 reported = True
-            if (verdict := _request(here, "GET", "verdict")) is not None:
+            if (verdict := request(here, "GET", _key("verdict"))) is not None:
                 return *here, interface, verdict
             patient_until = time.monotonic() + SILENT
         except (OSError, http.client.HTTPException) as error:
@@ -196,16 +170,6 @@ def _address(file: Path) -> tuple[str, int] | None:
             content = json.loads(file.read_text())
             return content["address"], content["port"]
     return None
-
-
-def _request(server: tuple[str, int], method: str, key: str | int, body: bytes | None = None) -> str | None:
-    """The value of a key; None if there is none yet. Never goes through a proxy."""
-    connection = http.client.HTTPConnection(*server, timeout=5)
-    with contextlib.closing(connection):
-        connection.request(method, f"/{SCOPE}/{key}", body)
-        response = connection.getresponse()
-        text = response.read().decode()
-        return text if response.status == 200 else None
 
 
 # ---- the network

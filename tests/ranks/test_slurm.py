@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -230,7 +229,7 @@ def meet(processes: list["subprocess.Popen[str]"], seconds: float) -> list[tuple
 
 @pytest.mark.slow
 def test_a_rank_of_another_version_is_named_to_all(tmp_path: Path) -> None:
-    other = JOIN.replace("try:", "ranks._versions = lambda: {'torch': '1.0'}\ntry:")
+    other = JOIN.replace("try:", "ranks.joining._versions = lambda: {'torch': '1.0'}\ntry:")
     processes = srun(tmp_path, JOIN, [variables(0, per_node="1(x2)")])
     processes += srun(tmp_path, other, [variables(1, per_node="1(x2)")])
     for code, _, errors in meet(processes, 60):
@@ -309,22 +308,6 @@ def test_the_way_is_chosen_by_route() -> None:
         rendezvous.interface_towards("not an address", here, {})
 
 
-def test_the_rendezvous_listens_on_its_address_alone_and_serves_no_files() -> None:
-    here = slurm.layout(variables(0))
-    with rendezvous._serving(here, "127.0.0.1") as (port, reports):
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
-            assert b" 405 " in connection.recv(1000)
-        with pytest.raises(OSError, match="refused"):
-            socket.create_connection(("127.0.0.2", port))
-        reports[b"verdict"] = b"welcome:"
-        assert rendezvous._request(("127.0.0.1", port), "PUT", 1, b"{}") == ""
-        assert rendezvous._request(("127.0.0.1", port), "GET", "verdict") == "welcome:"
-        assert reports[b"1"] == b"{}"
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port))
-
-
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_others_in_seconds(tmp_path: Path) -> None:
     body = """
@@ -342,7 +325,7 @@ except ranks.RankLost as error:
 
 
 def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not file.exists():
         assert time.monotonic() < deadline, f"{file} does not come"
         time.sleep(0.05)

@@ -1,0 +1,141 @@
+"""Horovod as a Communicator; the only file that imports it."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hpcscale.ranks.communicator import Backend, JoinError, RankLost
+from hpcscale.ranks.rendezvous import Meeting
+from hpcscale.ranks.slurm import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Horovod's settings, unless the environment sets them; benchmarks/records has the measurements behind them.
+SETTINGS = {
+    "HOROVOD_FUSION_THRESHOLD": "0",  # merge no reductions, or timing would decide the order of additions
+    "HOROVOD_CYCLE_TIME": "1",  # milliseconds between two checks for work
+    "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
+    "HOROVOD_LOG_LEVEL": "fatal",  # a lost rank is reported by RankLost
+}
+
+
+def library() -> Any:
+    """Horovod; the import takes seconds, with torch. Raises JoinError."""
+    if not resolves(socket.gethostname()):
+        raise JoinError(
+            f"the name of this machine, {socket.gethostname()}, has no address that is its own, and Horovod "
+            "crashes without: give it one in /etc/hosts"
+        )
+    try:
+        import horovod.torch
+    except ImportError as error:
+        raise JoinError(f"several ranks need Horovod, which cannot be imported: {error}") from None
+    return horovod.torch
+
+
+def resolves(name: str) -> bool:
+    """Whether a name stands for an address of this machine; Horovod listens there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.bind(address)
+    except OSError:
+        return False
+    return True
+
+
+def variables(layout: Layout, meeting: Meeting) -> dict[str, str]:
+    """By which `Horovod` joins the ranks that have met there."""
+    return layout.horovod() | {
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": meeting.address,
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(meeting.port),
+        "HOROVOD_GLOO_IFACE": meeting.interface,
+        "HOROVOD_CONTROLLER": "gloo",
+        "HOROVOD_CPU_OPERATIONS": "gloo",
+    }
+
+
+class Horovod:
+    """Ranks by their HOROVOD_* variables, or by MPI."""
+
+    backend: Backend = "horovod"
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        """Join (collective). variables: HOROVOD_*, which take precedence over the environment's."""
+        self.library = library()
+        os.environ.update(variables)
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        with _lost_rank():
+            self.library.init()
+
+    def rank(self) -> int:
+        return int(self.library.rank())
+
+    def size(self) -> int:
+        return int(self.library.size())
+
+    def local_rank(self) -> int:
+        return int(self.library.local_rank())
+
+    def local_size(self) -> int:
+        return int(self.library.local_size())
+
+    def start_sum(self, tensor: "Tensor", name: str) -> Any:
+        with _lost_rank():
+            return self.library.allreduce_async_(tensor, name=name, op=self.library.Sum)
+
+    def wait(self, handle: Any) -> None:
+        with _lost_rank():
+            self.library.synchronize(handle)
+
+    def max(self, tensor: "Tensor") -> None:
+        with _lost_rank():
+            self.library.allreduce_(tensor, name="hpcscale.max", op=self.library.Max)
+
+    def gather_rows(self, tensor: "Tensor") -> "Tensor":
+        with _lost_rank():
+            gathered: Tensor = self.library.allgather(_words(tensor), name="hpcscale.gather_rows")
+        return gathered.view(tensor.dtype)
+
+    def gather(self, tensor: "Tensor") -> "Tensor":
+        with _lost_rank():
+            gathered: Tensor = self.library.allgather(_words(tensor), name="hpcscale.gather")
+        return gathered.view(tensor.dtype)
+
+    def exchange_rows(self, tensor: "Tensor") -> "Tensor":
+        with _lost_rank():
+            received: Tensor = self.library.alltoall(_words(tensor), name="hpcscale.exchange_rows")
+        return received.view(tensor.dtype)
+
+    def broadcast(self, tensor: "Tensor", name: str) -> None:
+        with _lost_rank():
+            self.library.broadcast_(_words(tensor), 0, name=name)
+
+    def barrier(self) -> None:
+        with _lost_rank():
+            self.library.barrier()
+
+    def shutdown(self) -> None:
+        self.library.shutdown()
+
+
+def _words(tensor: "Tensor") -> "Tensor":
+    """The same memory in a dtype that Horovod can carry: it knows no bfloat16."""
+    import torch
+
+    return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+
+
+@contextlib.contextmanager
+def _lost_rank() -> Iterator[None]:
+    from horovod.common.exceptions import HorovodInternalError
+
+    try:
+        yield
+    except HorovodInternalError as error:
+        what = str(error).strip().splitlines()[0].partition(". ")[0]
+        raise RankLost(f"another rank has ended: {what}") from None
