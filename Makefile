@@ -1,11 +1,11 @@
-# setup · login · build · demo · test · test-cluster · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · test · test-cluster · test-cuda-image · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 # Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo test test-cpp test-cluster check bench scale chaos fuzz golden login
+.PHONY: setup build demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -30,6 +30,10 @@ test-cpp: setup         ## C++ tests, under address and undefined-behaviour sani
 test-cluster: setup     ## the whole chain and every fault, on a real Slurm cluster of this machine; as root
 	@tests/live/install
 	$(PY) -m pytest -m cluster tests/live
+
+test-cuda-image: setup ## the CUDA image, built and tested without a GPU, as root; 4 GB of downloads
+	@tests/live/install
+	$(PY) -m pytest -m cuda_image tests/live
 
 check: setup            ## ruff, mypy, clang-format, shellcheck
 	$(PY) -m ruff check .

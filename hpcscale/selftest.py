@@ -2,7 +2,8 @@
 
 In: nothing. Out: one line per check; at the first that fails, its reason and exit code 1. Every module is
 imported, every variant of the C++ search is compared with NumPy, a picture goes through ingest, shard and
-DALI, and two ranks on this machine add a number. Takes seconds and needs no GPU.
+libjpeg-turbo, and two ranks on this machine add a number. Takes seconds and needs no GPU. Where torch has
+CUDA, Horovod must have NCCL; DALI and NCCL run where GPUs are seen, and else are said to be skipped.
 """
 
 import importlib
@@ -17,7 +18,7 @@ import numpy as np
 
 import hpcscale
 
-RANK = "HPCSCALE_SELFTEST_RANK"  # set in the processes that are ranks
+RANK = "HPCSCALE_SELFTEST_RANK"  # in the processes that are ranks: where their numbers lie, cpu or cuda
 
 
 def imports() -> str:
@@ -46,6 +47,14 @@ def extension() -> str:
 
 
 def decoding() -> str:
+    return f"libjpeg-turbo, {_decoded('cpu')}"
+
+
+def gpu_decoding() -> str:
+    return f"DALI, {_decoded('cuda')}" if _gpus() else "skipped: no GPU is seen here"
+
+
+def _decoded(device: str) -> str:
     """A picture that is stored and decoded again is the same, except for what JPEG loses."""
     import torch
     from PIL import Image
@@ -64,32 +73,65 @@ def decoding() -> str:
         (folder / "source" / "manifest.jsonl").write_text('{"image": "gradient.jpg", "tags": ["gradient"]}\n')
         ingest(folder / "source", folder / "data", packing=Packing(64), workers=1)
         data = open_data(folder / "data")
-        batches = evaluate_batches(data, np.arange(1), Input(crop=64), batch=1, device=torch.device("cpu"))
-        images_NCHW = next(batches).images.numpy().copy()
+        batches = evaluate_batches(data, np.arange(1), Input(crop=64), batch=1, device=torch.device(device))
+        images_NCHW = next(batches).images.cpu().numpy().copy()
         batches.close()
     error = float(np.abs(images_NCHW[0].transpose(1, 2, 0).astype(float) - pixels).max())
     if error > 12:
         raise AssertionError(f"a decoded pixel is {error:.0f} of 255 away from what was stored")
-    return f"DALI, largest error {error:.0f} of 255"
+    return f"largest error {error:.0f} of 255"
 
 
 def ranks() -> str:
+    return _sum("cpu")
+
+
+def gpu_ranks() -> str:
+    found = _gpus()
+    return _sum("cuda") if found > 1 else f"skipped: two ranks need two GPUs, and {found} are seen here"
+
+
+def _sum(device: str) -> str:
     from hpcscale import ranks
 
+    os.environ[RANK] = device
     code = ranks.launch([sys.executable, "-m", "hpcscale.selftest"], 2)
     if code:
         raise AssertionError(f"two ranks could not add: exit code {code}")
-    return "Horovod, a sum over two"
+    return f"Horovod, a sum over two on {device}"
 
 
-def add() -> None:
+def nccl() -> str:
+    """Horovod was compiled with NCCL, and finds the very library that torch has loaded, of that version."""
+    import torch
+
+    from hpcscale.ranks import horovod
+
+    built, found = horovod.nccl(), torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+    if built != found:
+        raise AssertionError(f"Horovod was compiled with NCCL {built}, torch has loaded {found}")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    if len(files := {line.split()[-1] for line in maps if "libnccl.so" in line}) != 1:
+        raise AssertionError(f"not one NCCL is loaded, but {', '.join(sorted(files)) or 'none'}")
+    return f"Horovod and torch share NCCL {'.'.join(map(str, found))}"
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def add(device: str) -> None:
     """What each of the two ranks does."""
     import torch
 
     from hpcscale import ranks
 
     ranks.init()
-    total = ranks.sum_(torch.tensor([float(ranks.rank() + 1)]))
+    if device == "cuda":
+        device = f"cuda:{ranks.device_index(torch.cuda.device_count())}"
+    total = ranks.sum_(torch.tensor([float(ranks.rank() + 1)], device=device))
     size = ranks.size()
     ranks.shutdown()
     if size != 2 or total.item() != 3.0:
@@ -98,10 +140,14 @@ def add() -> None:
 
 def main() -> None:
     if RANK in os.environ:
-        add()
+        add(os.environ[RANK])
         return
-    os.environ[RANK] = "1"
-    for check in (imports, extension, decoding, ranks):
+    from hpcscale.cluster.node import cuda_of_torch
+
+    checks = [imports, extension, decoding, ranks]
+    if cuda_of_torch():
+        checks += [nccl, gpu_decoding, gpu_ranks]
+    for check in checks:
         begin = time.monotonic()
         try:
             found = check()

@@ -22,7 +22,8 @@ export MAKEFLAGS
 torch=$("$python" -c 'import torch; print(torch.__version__)')
 toolkit=none
 if [ "${HPCSCALE_TORCH:-cpu}" = cuda ]; then
-    export CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}  # torch would guess it from a wrapper in /usr/local/bin
+    CUDA_HOME=$("$here/toolkit.sh" "$python")
+    export CUDA_HOME  # torch would guess it from a wrapper in /usr/local/bin
     toolkit=$("$CUDA_HOME/bin/nvcc" --version | tail -1)
     nccl=$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0])')
     export HOROVOD_GPU=CUDA HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_CUDA_HOME=$CUDA_HOME \
@@ -30,7 +31,7 @@ if [ "${HPCSCALE_TORCH:-cpu}" = cuda ]; then
 fi
 
 key=$({ echo "$version $sha256 $torch $toolkit"; "$python" -VV; c++ --version | head -1; cmake --version | head -1
-    env | grep ^HOROVOD_ | grep -v _NCCL_ | sort; cat "$CMAKE_TOOLCHAIN_FILE"; } | sha256sum | cut -c1-16)
+    env | grep ^HOROVOD_ | grep -v -e _NCCL_ -e _CUDA_HOME= | sort; cat "$CMAKE_TOOLCHAIN_FILE"; } | sha256sum | cut -c1-16)
 wheels=${HPCSCALE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hpcscale}/horovod/$key
 if ! compgen -G "$wheels/horovod-*.whl" >/dev/null; then
     echo "==> building Horovod $version for torch $torch (once; 2 to 5 minutes on two cores)"
@@ -57,3 +58,6 @@ if ! compgen -G "$wheels/horovod-*.whl" >/dev/null; then
 fi
 "$python" -m pip install -q --no-deps --force-reinstall "$wheels"/horovod-*.whl
 "$python" -c 'import horovod.torch as h; assert h.gloo_built(), "Horovod was built without Gloo"'
+if [ -n "${nccl:-}" ]; then
+    "$python" -c 'import horovod.torch as h; assert h.nccl_built(), "Horovod was built without NCCL"'
+fi

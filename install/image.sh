@@ -24,8 +24,12 @@ uv pip install -q --no-deps --no-build-isolation .
 
 say "without what only the build needs"
 site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+if [ "$1" = cuda ]; then
+    uv pip uninstall -q nvidia-cuda-{nvcc,crt,cccl} nvidia-nvvm
+    rm -rf "$site"/nvidia/*/{include,lib64,lib/libcudart.so}
+fi
 uv pip uninstall -q cmake ninja pybind11 wheel pip uv
 rm -rf "$site"/torch/{include,test,share} "$site"/torch/lib/*.a /opt/build
 say "one file for the next stage, because apptainer copies 30000 small ones slowly"
-tar -C /opt -cf /opt/hpcscale.tar hpcscale
+tar -C /opt -cf /opt/hpcscale.tar --remove-files hpcscale
 say "done"

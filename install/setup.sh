@@ -3,7 +3,8 @@
 # second run free. Called by `make setup`.
 #
 #   PYTHON=python3.12        another interpreter (3.11 or newer)
-#   HPCSCALE_TORCH=cpu|cuda  instead of looking for a GPU and its toolkit
+#   HPCSCALE_TORCH=cpu|cuda  instead of looking for a GPU
+#   CUDA_HOME=DIR            your site's CUDA toolkit, if its major version is torch's, instead of NVIDIA's wheels
 #   HPCSCALE_APT=1           install missing Debian packages through sudo (root installs them unasked; 0 never)
 #   HPCSCALE_CACHE=DIR       where built Horovod wheels are kept (~/.cache/hpcscale)
 set -euo pipefail
@@ -45,13 +46,7 @@ if [ -z "$torch" ]; then
     if [ -e /dev/nvidia0 ] || [ -e /dev/nvidiactl ]; then torch=cuda; else torch=cpu; fi
 fi
 case $torch in
-    cpu) ;;
-    cuda)
-        # Horovod's NCCL operations are compiled with the toolkit: find out before gigabytes are downloaded.
-        export CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
-        [ -x "$CUDA_HOME/bin/nvcc" ] || fail "an NVIDIA GPU was found, but no CUDA toolkit: $CUDA_HOME/bin/nvcc does not exist
-  load your site's CUDA module or set CUDA_HOME; HPCSCALE_TORCH=cpu sets up without the GPU"
-        ;;
+    cpu | cuda) ;;
     *) fail "HPCSCALE_TORCH=$torch: allowed are cpu and cuda" ;;
 esac
 
@@ -74,11 +69,13 @@ export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=${UV_LINK_MODE:-hardlink} VIRTUAL_ENV=
 . install/uv.sh
 install=("$venv/bin/uv" pip install -q -c constraints.txt)
 "${install[@]}" -r install/build.txt
+had=$("$venv/bin/python" -c 'import torch; print("cuda" if torch.version.cuda else "cpu")' 2>/dev/null || true)
+if [ -n "$had" ] && [ "$had" != "$torch" ]; then "$venv/bin/uv" pip uninstall -q torch; fi  # of the same version
 if [ "$torch" = cuda ]; then
-    env -u UV_FIND_LINKS "${install[@]}" "$(torch_build auto)" torch
+    env -u UV_FIND_LINKS "${install[@]}" torch -r install/toolkit.txt  # the registry's own build is for CUDA
 else
     # shellcheck disable=SC2046  # nothing, or one word
-    "${install[@]}" $(torch_build cpu) torch
+    "${install[@]}" $(cpu_torch) torch
 fi
 HPCSCALE_TORCH=$torch install/horovod.sh "$venv/bin/python"
 say "packages and the extension"

@@ -3,13 +3,10 @@
 if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS=$PIP_FIND_LINKS; fi
 export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}  # a site's own certificates are in the system's store
 
-# Prints uv's options for a build of torch: cpu, cu130 ..., or auto, which is what this machine's driver can run.
-torch_build() {
+# Prints uv's option for the CPU build of torch: the registry's own build has CUDA, gigabytes of it.
+cpu_torch() {
     local version
     version=$(sed -n 's/^torch==//p' constraints.txt)
-    if [ "$1" = cpu ] && compgen -G "${UV_FIND_LINKS:-/nowhere}/torch-$version+cpu-*.whl" >/dev/null; then
-        return  # the local CPU wheel wins over the index
-    fi
-    # The registry's default build is the CUDA one: gigabytes, and Horovod would then want nvcc.
-    echo "--torch-backend=$1"
+    # Where a local file is the CPU build, it wins over the registry.
+    compgen -G "${UV_FIND_LINKS:-/nowhere}/torch-$version+cpu-*.whl" >/dev/null || echo --torch-backend=cpu
 }

@@ -56,7 +56,7 @@ TASK = ("box", "caption", "class", "crop", "hierarch", "image", "label", "logit"
         "resnet", "softmax", "tag", "target", "vocabular")  # fmt: skip
 
 # Tests that are of no part of the package.
-APART = {"architecture", "ci", "conftest", "fuzz", "limits", "live"}
+APART = {"architecture", "ci", "conftest", "fuzz", "limits", "live", "toolkit"}
 
 
 # What is imported by another name than it is installed by.

@@ -16,7 +16,7 @@ def image() -> None:
 @image.command()
 @click.argument("kind", type=click.Choice(("cpu", "cuda")))
 @click.option("--out", type=ANY, help="The image file.  [default: hpcscale-KIND.sif]")
-@click.option("--mirror", help="Debian mirror, for cpu.  [default: the one that apt uses here]")
+@click.option("--mirror", help="Debian mirror.  [default: the one that apt uses here]")
 @click.option("--sign", is_flag=True, help="Sign it with your key (apptainer key newpair makes one).")
 @click.option("--fresh", is_flag=True, help="Build from nothing, even if the file exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole record.")

@@ -241,13 +241,18 @@ def image(here: Site, where: Where) -> Iterator[Finding]:
 
 
 def cuda_of_image(file: Path) -> str | None:
-    """The CUDA version that the image's torch was built for, from the bill of materials beside the image."""
+    """The CUDA version that the image's torch was built for, from the bill of materials beside the image.
+
+    A torch of the package index does not say it, but brings cuda-toolkit of that version.
+    """
     try:
         listed = records.read_json(file.with_name(f"{file.name}.cdx.json"))["components"]
-        versions = [str(part["version"]) for part in listed if part["name"] == "torch"]
+        versions = {part["name"]: str(part["version"]) for part in listed}
     except (FileNotFoundError, records.DamagedError, KeyError, TypeError):
         return None
-    match = re.search(r"\+cu(\d+)(\d)$", versions[0]) if versions else None
+    match = re.search(r"\+cu(\d+)(\d)$", versions.get("torch", "")) or re.match(
+        r"(\d+)\.(\d+)", versions.get("cuda-toolkit", "")
+    )
     return f"{match[1]}.{match[2]}" if match else None
 
 

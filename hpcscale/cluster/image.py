@@ -60,7 +60,7 @@ def build(
     """
     clone, out = source.root(), out.absolute()
     _check(out)
-    with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary()) as name:
+    with tempfile.TemporaryDirectory(prefix="hpcscale-image-", dir=_temporary(kind)) as name:
         work = Path(name)
         image, copy = work / out.name, work / "source"
         source.copy(clone, copy)  # what is built, even if the clone is edited meanwhile
@@ -155,11 +155,9 @@ def _onto(out: Path, copy: Path) -> Recipe:
 
 def _whole(kind: str, copy: Path, mirror: str | None, say: Say) -> Recipe:
     """An image from nothing; its packages are downloaded. Raises ImageError, SourceError and MirrorError."""
-    arguments = {}
-    if kind == "cpu":
-        if not shutil.which("debootstrap", path=_path()):
-            raise ImageError("no 'debootstrap' here, of which the image's Debian comes: install it")
-        arguments["mirror"] = mirror or debian_mirror()
+    if not shutil.which("debootstrap", path=_path()):
+        raise ImageError("no 'debootstrap' here, of which the image's Debian comes: install it")
+    arguments = {"mirror": mirror or debian_mirror()}
     with _clock(say, "packages are downloaded"):
         wheels = source.wheels(copy, kind)
     binds = [f"{copy}:/mnt:ro", f"{wheels}:/media:ro", f"{source.cache()}:/srv"]
@@ -278,13 +276,13 @@ def _publish(image: Path, out: Path, record: dict[str, Any], bill: dict[str, Any
         write_file(_record(out), (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _temporary() -> str:
+def _temporary(kind: str) -> str:
     """Where a build puts gigabytes: not /tmp, which is often small, or in memory."""
     folder = os.environ.get("APPTAINER_TMPDIR") or os.environ.get("SINGULARITY_TMPDIR") or "/var/tmp"
     free = shutil.disk_usage(folder).free
-    if free < BUILD:
+    if free < BUILD[kind]:
         raise ImageError(
-            f"{folder} has {free / 1e9:.1f} GB free, and a build takes {BUILD / 1e9:.0f}: name a folder on a "
-            "larger local disk in APPTAINER_TMPDIR"
+            f"{folder} has {free / 1e9:.1f} GB free, and a build takes {BUILD[kind] / 1e9:.0f}: name a "
+            "folder on a larger local disk in APPTAINER_TMPDIR"
         )
     return folder

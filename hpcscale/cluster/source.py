@@ -14,28 +14,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from hpcscale import files
 from hpcscale.cluster import templates
 from hpcscale.files import Told
 
-
-class Kind(NamedTuple):
-    """What containers/hpcscale-KIND.def has, as far as it decides what to download."""
-
-    python: str
-    glibc: str
-    torch: str  # build of torch, as uv names it
-
-
-KINDS = {"cpu": Kind("3.11", "2_36", "cpu"), "cuda": Kind("3.12", "2_39", "cu130")}
-
+DEBIAN = ("3.11", "2_36")  # Python and glibc of Debian 12, which containers/*.def begin with
 # The parts of the clone that go into an image. After a change in COMPILED, all is built again.
 PYTHON = ("hpcscale", "slurm", "containers", "README.md", "LICENSE")
 COMPILED = ("CMakeLists.txt", "cpp", "constraints.txt", "install", "pyproject.toml", "setup.py")
 DAY = 86_400  # seconds
-DOWNLOAD = ("build.txt", "horovod.sh", "uv.sh", "wheels.sh")  # in install/; these decide what is downloaded
+# In install/; these decide what is downloaded.
+DOWNLOAD = ("build.txt", "horovod.sh", "toolkit.txt", "uv.sh", "wheels.sh")
 
 
 class SourceError(Told):
@@ -93,7 +83,7 @@ def wheels(clone: Path, kind: str) -> Path:
         with suppress(OSError):  # without locks on this file system, two builds may download the same
             fcntl.flock(lock, fcntl.LOCK_EX)  # another build may be downloading
         if not folder.is_dir():
-            _download(clone, folder, KINDS[kind])
+            _download(clone, folder, kind)
         os.utime(folder)
         for other in folder.parent.iterdir():
             if other.is_dir() and other.stat().st_mtime < time.time() - DAY:
@@ -101,11 +91,11 @@ def wheels(clone: Path, kind: str) -> Path:
     return folder
 
 
-def _download(clone: Path, folder: Path, what: Kind) -> None:
+def _download(clone: Path, folder: Path, kind: str) -> None:
     part = files.aside(folder)
     part.mkdir()
     try:
-        command = [str(clone / "install" / "wheels.sh"), str(part), *what]
+        command = [str(clone / "install" / "wheels.sh"), str(part), *DEBIAN, kind]
         done = subprocess.run(
             command, capture_output=True, text=True, env=os.environ | {"HPCSCALE_PYTHON": sys.executable}
         )

@@ -19,7 +19,7 @@ from hpcscale import files
 from hpcscale.cluster.node import Finding
 
 SPACE = 10e9  # free bytes that a larger run needs for shards and checkpoints
-BUILD = 8e9  # bytes that `image build` needs for a while
+BUILD = {"cpu": 8e9, "cuda": 20e9}  # bytes that `image build` needs for a while
 INODES = 10_000
 SKEW, MUNGE = 5.0, 300.0  # seconds from which logs are confusing, and Slurm's credentials refused
 LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs", "overlay", "fuse-overlayfs", "squashfs"}
@@ -139,7 +139,7 @@ def room(building: bool) -> Iterator[Finding]:
     temporary = Path(named("TMPDIR") or ("/var/tmp" if building else os.environ.get("TMPDIR") or "/tmp"))
     cache = Path(named("CACHEDIR") or Path.home() / ".apptainer" / "cache")
     for check, folder, needed, variable in (
-        ("temporary files", temporary, BUILD if building else 1e9, "APPTAINER_TMPDIR"),
+        ("temporary files", temporary, BUILD["cpu"] if building else 1e9, "APPTAINER_TMPDIR"),
         ("cache", cache, 1e9, "APPTAINER_CACHEDIR"),
     ):
         while not folder.exists() and folder != folder.parent:

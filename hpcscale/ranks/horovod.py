@@ -36,6 +36,12 @@ def library() -> Any:
     return horovod.torch
 
 
+def nccl() -> tuple[int, int, int] | None:
+    """The version of NCCL that it was compiled with, GPU or not; None without. Raises JoinError."""
+    number = int(library().nccl_built())  # NCCL_VERSION_CODE: 10000 * major + 100 * minor + patch
+    return (number // 10000, number // 100 % 100, number % 100) if number else None
+
+
 def resolves(name: str) -> bool:
     """Whether a name stands for an address of this machine; Horovod listens there."""
     try:

@@ -80,7 +80,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(storage, "LOCAL", set())
     monkeypatch.setattr(storage, "SPACE", 1.0)
-    monkeypatch.setattr(storage, "BUILD", 1.0)
+    monkeypatch.setattr(storage, "BUILD", {"cpu": 1.0})
     monkeypatch.setattr(os, "access", lambda *arguments: True)
     return found
 
@@ -355,6 +355,9 @@ def test_cuda_of_the_image(machine: Machine) -> None:
     for version, cuda in (("2.13.0+cu130", "13.0"), ("2.6.0+cu124", "12.4"), ("2.13.0+cpu", None)):
         bill.write_text(json.dumps({"components": [{"name": "torch", "version": version}]}))
         assert doctor.cuda_of_image(machine.image) == cuda
+    listed = [{"name": "cuda-toolkit", "version": "13.0.3.0"}, {"name": "torch", "version": "2.13.0"}]
+    bill.write_text(json.dumps({"components": listed}))
+    assert doctor.cuda_of_image(machine.image) == "13.0"
     bill.write_text("no")
     assert doctor.cuda_of_image(machine.image) is None
 

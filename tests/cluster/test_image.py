@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from places import ROOT
 
 from hpcscale.cli import main
 from hpcscale.cluster import sbom, source, templates
@@ -152,6 +153,21 @@ def test_only_what_has_changed_is_built_again(clone: Path, tmp_path: Path) -> No
     assert Path(built(tmp_path)[-1].split()[-1]).stem == "hpcscale-cpu"
 
 
+def test_the_image_with_cuda_is_made_as_the_other(clone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.sif"
+    record = build("cuda", out, mirror="http://mirror/debian")
+    [command] = built(tmp_path)
+    assert "--build-arg mirror=http://mirror/debian" in command
+    assert command.endswith("/source/containers/hpcscale-cuda.def")
+    assert record["kind"] == "cuda"
+    cpu, cuda = ((ROOT / "containers" / f"hpcscale-{kind}.def").read_text() for kind in ("cpu", "cuda"))
+    said = {"hpcscale-cuda": "hpcscale-cpu", "image.sh cuda": "image.sh cpu", "NVIDIA GPUs": "CPUs"}
+    for mine, others in (said | {" --nv": ""}).items():
+        assert mine in cuda
+        cuda = cuda.replace(mine, others)
+    assert cuda.partition("\nBootstrap")[2] == cpu.partition("\nBootstrap")[2]
+
+
 def test_an_image_that_is_not_the_recorded_one_is_refused(clone: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.sif"
     record = build("cpu", out, mirror="http://mirror/debian")
@@ -201,9 +217,9 @@ def test_a_signature_is_part_of_what_is_recorded_and_is_checked(clone: Path, tmp
 
 def test_what_is_missing_is_told(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in a folder that is there" in run("build", "cpu", "--out", tmp_path / "no" / "a.sif").stderr
-    monkeypatch.setattr("hpcscale.cluster.image.BUILD", 1e18)
+    monkeypatch.setattr("hpcscale.cluster.image.BUILD", {"cpu": 1e18})
     assert "APPTAINER_TMPDIR" in run("build", "cpu", "--out", tmp_path / "a.sif").stderr
-    monkeypatch.setattr("hpcscale.cluster.image.BUILD", 0)
+    monkeypatch.setattr("hpcscale.cluster.image.BUILD", {"cpu": 0})
     monkeypatch.setenv("PATH", "/nowhere")
     done = run("build", "cpu", "--out", tmp_path / "a.sif", "--mirror", "http://mirror/debian")
     assert done.exit_code == 1

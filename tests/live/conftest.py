@@ -2,7 +2,7 @@
 
 HPCSCALE_CLUSTER_KEEP=1    leave the cluster running, to look at it
 HPCSCALE_CLUSTER_IMAGE=F   an image that is there already, instead of building one
-HPCSCALE_CLUSTER_RECORD=F  where the table of figures is written (build/cluster.md)
+HPCSCALE_CLUSTER_RECORD=F  where the table of figures is written (build/cluster.md, build/cuda-image.md)
 """
 
 import os
@@ -25,10 +25,10 @@ Record = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """A running cluster, with the user's login environment, image and site."""
+def machines() -> Iterator[None]:
+    """The machines of the cluster, and on one of them the user's login environment."""
     if os.geteuid() != 0:
-        pytest.fail("the test cluster needs root; run `make test-cluster` as root")
+        pytest.fail("the test cluster needs root; run `make` as root")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the cluster is taken down
     begin = time.monotonic()
     try:
@@ -36,15 +36,20 @@ def cluster() -> Iterator[None]:
         FIGURES["cluster up"] = {"seconds": f"{time.monotonic() - begin:.1f}"}
         rig.login("make", "-s", "login", "-C", rig.CLONE, online=True, timeout=300)
         rig.login("mkdir", "-p", rig.WORK)
-        begin = time.monotonic()
-        if "HPCSCALE_CLUSTER_IMAGE" not in os.environ:
-            rig.hpcscale("image", "build", "cpu", "--out", rig.IMAGE, online=True, timeout=3000)
-            FIGURES["image build"] = {"seconds": f"{time.monotonic() - begin:.0f}"}
-        rig.SITE.write_text(SITE)
         yield
     finally:
         if not os.environ.get("HPCSCALE_CLUSTER_KEEP"):
             rig.command("down")
+
+
+@pytest.fixture(scope="session")
+def cluster(machines: None) -> None:
+    """A running cluster, with the user's image and site."""
+    begin = time.monotonic()
+    if "HPCSCALE_CLUSTER_IMAGE" not in os.environ:
+        rig.hpcscale("image", "build", "cpu", "--out", rig.IMAGE, online=True, timeout=3000)
+        FIGURES["image build"] = {"seconds": f"{time.monotonic() - begin:.0f}"}
+    rig.SITE.write_text(SITE)
 
 
 SITE = f"""
@@ -75,14 +80,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     table = "| what | figures |\n|---|---|\n"
     for what, row in FIGURES.items():
         table += f"| {what} | {'; '.join(f'{name} {value}' for name, value in row.items())} |\n"
-    file = Path(os.environ.get("HPCSCALE_CLUSTER_RECORD") or ROOT / "build" / "cluster.md")
+    name = str(terminalreporter.config.getoption("markexpr")).replace("_", "-")  # cluster, or cuda-image
+    file = Path(os.environ.get("HPCSCALE_CLUSTER_RECORD") or ROOT / "build" / f"{name}.md")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(heading() + table)
+    file.write_text(heading(name) + table)
     terminalreporter.write_sep("=", f"figures, written to {file}")
     terminalreporter.write_line(table)
 
 
-def heading() -> str:
+def heading(name: str) -> str:
     def said(*command: str) -> str:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -97,4 +103,4 @@ def heading() -> str:
         said("slurmctld", "-V"),
         said("apptainer", "--version"),
     ]
-    return f"# The test cluster\n\n{', '.join(facts)}; `make test-cluster`\n\n"
+    return f"# Figures\n\n{', '.join(facts)}; `make test-{name}`\n\n"
