@@ -16,7 +16,7 @@ import hpcscale
 from hpcscale import text
 from hpcscale.cli.outcome import told
 
-COMMANDS = ("data", "labels", "train", "evaluate", "export", "bench", "dedup", "report", "image",
+COMMANDS = ("data", "labels", "train", "evaluate", "models", "export", "bench", "dedup", "report", "image",
             "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
 # The module of a command, where it has another name than the command.
 MODULES = dict.fromkeys(("status", "logs", "cancel", "resubmit"), "jobs")

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from hpcscale import config
 from hpcscale.models import shapes
 from hpcscale.models.backbone import Network, channels_last
-from hpcscale.models.shapes import SHAPES, Block
+from hpcscale.models.shapes import GROUPS, SHAPES, Block
 
-GROUPS = 32  # of a normalisation
 EPSILON = 1e-10  # of a standardisation
 
 

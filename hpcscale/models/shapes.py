@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from hpcscale import config
 
+GROUPS = 32  # of a group normalisation
+
 
 class Shape(NamedTuple):
     """Four stages of bottleneck blocks after a root of a 7x7 convolution and a pooling, each of stride 2."""

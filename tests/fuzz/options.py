@@ -22,6 +22,8 @@ CALLS = (
     "data show data --out NEW.png",
     "data plan recipe.toml --ranks 2 --steps 2",
     "data upgrade old",
+    "models list",
+    "models show resnet50 --classes 5 --batch 2",
     "labels build NEW.json --data data --parents tree.tsv",
     "labels classes vocabulary.json --with classes.txt --most 1 --out NEW.txt",
     "labels show vocabulary.json apple",

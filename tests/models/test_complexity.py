@@ -9,7 +9,7 @@ from places import GOLDEN
 from hpcscale import config
 from hpcscale.models import complexity, networks
 
-# With 1,000 classes; those of torchvision and timm.
+# With 1,000 classes; those of torchvision and timm, activations of timm's table where it has them.
 SIZES = json.loads((GOLDEN / "complexity.json").read_text())
 # Mahajan et al. 2018, section 2.3: millions of parameters, billions of multiply-adds, as printed.
 PRINTED = {4: (43, 8), 8: (88, 16), 16: (193, 36), 32: (466, 87), 48: (829, 153)}
@@ -24,6 +24,7 @@ def same_as_known(name: str) -> bool:
         "parameters": complexity.parameters(model(name), 1000),
         "body": complexity.parameters(model(name), 0),
         "billion_multiply_adds_224": round(complexity.multiply_adds(model(name), 1000, 224) / 1e9, 3),
+        "million_activations_224": round(complexity.activations(model(name), 224) / 1e6, 2),
     }
     return {key: found[key] for key in SIZES[name]} == SIZES[name]
 
@@ -77,13 +78,16 @@ def test_network_has_the_size_computed(name: str) -> None:
         ("bit_r50x1", {"output_stride": 8}, 299),
     ],
 )
-def test_multiply_adds_equal_those_of_the_layers(name: str, keys: dict[str, object], side: int) -> None:
-    """Odd sizes too, where every stride rounds up."""
-    counted = []
+def test_row_12_multiply_adds_and_activations_are_those_of_the_layers(
+    name: str, keys: dict[str, object], side: int
+) -> None:
+    """Of rows 13 and 14 too. Odd sizes, where every stride rounds up."""
+    counted, written = [], []
 
     def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         if isinstance(module, torch.nn.Conv2d):
             counted.append(output[0].numel() * module.weight[0].numel())
+            written.append(output.numel())
         elif isinstance(module, torch.nn.Linear):
             counted.append(module.weight.numel())
 
@@ -93,3 +97,4 @@ def test_multiply_adds_equal_those_of_the_layers(name: str, keys: dict[str, obje
             module.register_forward_hook(count)
         network(torch.empty(1, 3, side, side))
     assert sum(counted) == complexity.multiply_adds(model(name, **keys), 1000, side)
+    assert sum(written) == complexity.activations(model(name, **keys), side)
