@@ -167,6 +167,12 @@ class Train(Section):
     tensorboard: Annotated[bool, MAY_CHANGE] = False
 
 
+class Ranks(Section):
+    # The library that connects the ranks: Horovod, or torch.distributed (Gloo on the CPU, NCCL on GPUs). Two
+    # ranks get the same bits from both. A job's site may overrule it (`backend` there).
+    backend: Annotated[Literal["horovod", "torch"], MAY_CHANGE] = "horovod"
+
+
 class Downpour(Section):
     # Emulate asynchronous training (Sun et al. 2017, section 4.1): so many workers take turns, a step each,
     # and compute gradients of the weights that they last fetched. 0: synchronous. Costs memory, and room in
@@ -198,6 +204,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     train: Train
+    ranks: Ranks = Ranks()
     downpour: Downpour = Downpour()
     divergence: Divergence = Divergence()
     watchdog: Watchdog = Watchdog()

@@ -2,11 +2,12 @@
 
 In: nothing. Out: one line per check; at the first that fails, its reason and exit code 1. Every module is
 imported, every variant of the C++ search is compared with NumPy, a picture goes through ingest, shard and
-libjpeg-turbo, and two ranks on this machine add a number. Takes seconds and needs no GPU. Where torch has
-CUDA, Horovod must have NCCL; DALI and NCCL run where GPUs are seen, and else are said to be skipped.
+libjpeg-turbo, and two ranks on this machine add a number by each library that is installed. Takes seconds and
+needs no GPU. Where torch has CUDA, Horovod must have NCCL; DALI and NCCL run where GPUs are seen, and else
+are said to be skipped.
 """
 
-import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -95,10 +96,13 @@ def _sum(device: str) -> str:
     from hpcscale import ranks
 
     os.environ[RANK] = device
-    code = ranks.launch([sys.executable, "-m", "hpcscale.selftest"], 2)
-    if code:
-        raise AssertionError(f"two ranks could not add: exit code {code}")
-    return f"Horovod, a sum over two on {device}"
+    libraries = ["horovod"] * (importlib.util.find_spec("horovod") is not None) + ["torch"]
+    for library in libraries:
+        os.environ["HPCSCALE_BACKEND"] = library
+        code = ranks.launch([sys.executable, "-m", "hpcscale.selftest"], 2)
+        if code:
+            raise AssertionError(f"two ranks could not add by {library}: exit code {code}")
+    return f"{' and '.join(libraries)}, a sum over two on {device}"
 
 
 def nccl() -> str:

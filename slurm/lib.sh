@@ -14,6 +14,7 @@
 #   HPCSCALE_NVIDIA        1: the GPUs of a node are for the image, though Slurm does not hand them out
 #   HPCSCALE_RETRIES       requeue after so many failures, then give up     [5]
 #   HPCSCALE_INTERFACE     network interface between the ranks              [found by the route]
+#   HPCSCALE_BACKEND       horovod or torch, the library between the ranks  [as the recipe says]
 #   HPCSCALE_MEET_SECONDS  that ranks wait for one another                  [300]
 #   HPCSCALE_LAUNCHER      mpi, and HPCSCALE_MPI (for srun --mpi), where Horovod shall start by PMIx
 #   HPCSCALE_PARTS         of an array's work                               [the number of its tasks]
@@ -90,7 +91,7 @@ rank() {  # on every node, for each task: the container, with nothing of the env
     give() { export "APPTAINERENV_$1=$2" "SINGULARITYENV_$1=$2"; }  # SingularityCE reads its own prefix alone
     for name in SLURM_{PROCID,LOCALID,NODEID,NTASKS,JOB_ID,STEP_ID,RESTART_COUNT,ARRAY_JOB_ID,ARRAY_TASK_ID,JOB_END_TIME} \
         SLURM_STEP_{NUM_TASKS,TASKS_PER_NODE,NODELIST} SLURMD_NODENAME CUDA_VISIBLE_DEVICES OMP_NUM_THREADS \
-        HPCSCALE_{ATTEMPT,RANKS,INTERFACE,LAUNCHER,MEET_SECONDS} "${!NCCL_@}" ${HPCSCALE_PASS:-}; do
+        HPCSCALE_{ATTEMPT,RANKS,INTERFACE,BACKEND,LAUNCHER,MEET_SECONDS} "${!NCCL_@}" ${HPCSCALE_PASS:-}; do
         [ -z "${!name+set}" ] || give "$name" "${!name}"
     done
     for name in "${!HPCSCALE_ENV_@}"; do give "${name#HPCSCALE_ENV_}" "${!name}"; done
@@ -269,7 +270,7 @@ forget() {  # what sbatch brought along from the shell that called it: all of ou
     local name
     for name in "${!HPCSCALE_@}"; do
         case ${name#HPCSCALE_} in
-            IMAGE | IMAGE_SHA256 | APPTAINER | BINDS | PASS | ENV_* | NVIDIA | RETRIES | INTERFACE | MEET_SECONDS | MPI | PARTS) ;;
+            IMAGE | IMAGE_SHA256 | APPTAINER | BINDS | PASS | ENV_* | NVIDIA | RETRIES | INTERFACE | BACKEND | MEET_SECONDS | MPI | PARTS) ;;
             LAUNCHER) [ "${!name}" = mpi ] || unset "$name" ;;
             *) unset "$name" ;;
         esac

@@ -44,6 +44,7 @@ NARROW = {
 FILES_OF = {("report", "evaluate"): {"evaluations", "leaks"}}
 ONLY = {
     "horovod": "hpcscale/ranks/horovod.py",
+    "torch.distributed": "hpcscale/ranks/distributed.py",
     "nvidia": "hpcscale/inputs/decoder.py",
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",

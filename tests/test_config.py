@@ -183,6 +183,7 @@ def test_what_may_change_is_marked_where_it_is_defined() -> None:
         "validation": {"classes", "names"},
         "input": {"threads", "prefetch"},
         "model": {"slices"},
+        "ranks": {"backend"},
     }
     train = {"threads", "log_every", "checkpoint_every", "keep", "keep_at", "evaluate_every", "tensorboard"}
     trouble = {f"divergence.{key}" for key in Config.model_fields["divergence"].annotation.model_fields}

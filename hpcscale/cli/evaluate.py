@@ -35,13 +35,13 @@ def evaluate(run: Path, which: Any, as_json: bool, count: int, batch: int | None
     options = [f"--set={which}"] * bool(which) + [f"--batch={batch}"] * bool(batch) + ["--json"] * as_json
     start_ranks(count, "evaluate", run, *options)
 
-    from hpcscale import ranks
+    from hpcscale import config, ranks
     from hpcscale.cli.outcome import of_a_rank
     from hpcscale.evaluate.classify import evaluate_run
     from hpcscale.report.tables import results
 
     with of_a_rank():
-        ranks.init(run)
+        ranks.init(run, config.read(run / "config.json").ranks.backend)
         folder = evaluate_run(run, which, batch)
     first = ranks.rank() == 0
     ranks.shutdown()

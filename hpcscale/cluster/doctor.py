@@ -69,7 +69,7 @@ def examine(folder: Path, name: str | None, where: Where) -> list[Finding]:
         found += [*node.gpu(cuda, where == "image"), *node.network(here.interface if here else None)]
         found += node.limits()
     if where == "image":
-        found += node.horovod()
+        found += node.horovod(here.backend if here else None)
     return found
 
 

@@ -55,10 +55,14 @@ def packages(in_image: bool) -> Iterator[Finding]:
         yield Finding(check, "ok", f"{said}, not used" if names else "none")
 
 
-def horovod() -> Iterator[Finding]:
-    """What Horovod was built with. Takes some seconds."""
+def horovod(backend: str | None) -> Iterator[Finding]:
+    """What Horovod was built with. Takes some seconds. backend: the site's; torch needs no Horovod."""
     if importlib.util.find_spec("horovod") is None:
-        yield Finding("horovod", "problem", "not installed", "more than one rank needs it: see `make setup`")
+        if backend == "torch":
+            yield Finding("horovod", "ok", "not installed, nor needed: the site's backend is torch")
+        else:
+            advice = "more than one rank needs it (`make setup`), or backend = 'torch' in the site or recipe"
+            yield Finding("horovod", "problem", "not installed", advice)
         return
     beside = Path(sys.executable).with_name("horovodrun")
     code, said = call([str(beside if beside.exists() else "horovodrun"), "--check-build"], 120)

@@ -92,6 +92,7 @@ def variables(job: BatchJob, site: Site) -> dict[str, str]:
         "HPCSCALE_PASS": " ".join(site.pass_on),
         "HPCSCALE_RETRIES": str(site.retries),
         "HPCSCALE_INTERFACE": site.interface or "",
+        "HPCSCALE_BACKEND": site.backend or "",
         "HPCSCALE_MPI": site.mpi,
         "HPCSCALE_LAUNCHER": "" if site.mpi == "none" else "mpi",
         "HPCSCALE_NVIDIA": "1" if job.resources.nvidia else "",

@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from hpcscale import sections
@@ -140,6 +140,8 @@ class Site(Resources):
     interface: Word | None = None
     # How ranks find one another: by hpcscale's own rendezvous ("none"), or by this plugin of `srun --mpi`.
     mpi: Word = "none"
+    # The library that connects the ranks, whatever a recipe says; None: as it says.
+    backend: Literal["horovod", "torch"] | None = None
     # How many seconds before the time limit ranks are asked to save and stop.
     stop_seconds: Count = Field(120, ge=1, le=65535)
     # A job is requeued after this many failures; after one more, it is given up.
@@ -148,6 +150,12 @@ class Site(Resources):
     train: Resources | None = None
     array: Resources | None = None
     single: Resources | None = None
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Site":
+        if self.backend == "torch" and self.mpi != "none":
+            raise ValueError("backend = 'torch' finds its ranks by hpcscale's own rendezvous: mpi = 'none'")
+        return self
 
     def resources(self, template: Template) -> Resources:
         """The site's resources, overruled by those of its table for this kind of jobs."""

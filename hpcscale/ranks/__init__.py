@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcscale.ranks import device, joining, slurm
-from hpcscale.ranks.communicator import Communicator, JoinError, RankLost
+from hpcscale.ranks.communicator import Backend, Communicator, JoinError, RankLost
 from hpcscale.ranks.exits import LOST, RESUMABLE, STUCK, UNEXPECTED
 from hpcscale.ranks.local import launch
 from hpcscale.ranks.slurm import SlurmError
@@ -26,12 +26,12 @@ __all__ = ["LOST", "RESUMABLE", "STUCK", "UNEXPECTED", "JoinError", "RankLost", 
 _all: Communicator | None = None  # None: this process is alone
 
 
-def init(folder: Path | None = None) -> None:
+def init(folder: Path | None = None, wanted: Backend | None = None) -> None:
     """Join the ranks that the environment names (collective), as `joining.join` says, unless it is done; do
-    nothing if this process is alone."""
+    nothing if this process is alone. wanted: the library that a recipe names."""
     global _all
     if _all is None:
-        _all = joining.join(folder or Path())
+        _all = joining.join(folder or Path(), wanted)
 
 
 def attempt(folder: Path) -> Path | None:
@@ -50,6 +50,11 @@ def shutdown() -> None:
     if _all is not None:
         _all.shutdown()
         _all = None
+
+
+def backend() -> Backend | None:
+    """The library that connects the ranks; None if this process is alone."""
+    return _all.backend if _all else None
 
 
 def rank() -> int:

@@ -130,10 +130,10 @@ class Horovod:
 
 
 def _words(tensor: "Tensor") -> "Tensor":
-    """The same memory in a dtype that Horovod can carry: it knows no bfloat16."""
+    """The same memory in a dtype that Horovod carries everywhere: no bfloat16, no truth values."""
     import torch
 
-    return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    return tensor.view((torch.uint8, torch.int16, torch.int32, torch.int64)[tensor.itemsize.bit_length() - 1])
 
 
 @contextlib.contextmanager

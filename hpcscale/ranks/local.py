@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from hpcscale.ranks.exits import LOST, RESUMABLE
@@ -92,6 +92,15 @@ def _environments(ranks: int, port: int) -> list[dict[str, str]]:
     return [
         common | variables(Layout(rank, ("localhost",), (ranks,), 0, rank, ""), here) for rank in range(ranks)
     ]
+
+
+def place(environment: Mapping[str, str]) -> tuple[Layout, Meeting]:
+    """What a rank was told so: its place, and where ranks meet."""
+    rank, size, port = (
+        int(environment[f"HOROVOD_{name}"]) for name in ("RANK", "SIZE", "GLOO_RENDEZVOUS_PORT")
+    )
+    layout = Layout(rank, ("localhost",), (size,), 0, rank, "")
+    return layout, Meeting(environment["HOROVOD_GLOO_RENDEZVOUS_ADDR"], port, "lo")
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -65,7 +65,13 @@ class Report:
         train = self.settings.train
         self.board = _tensorboard(self.run) if train.tensorboard else None
         self.log = LogFile(self.run, self.first)
-        began = {"ranks": ranks.size(), "steps": train.steps, "version": __version__, **self.facts}
+        began = {
+            "ranks": ranks.size(),
+            "backend": ranks.backend(),
+            "steps": train.steps,
+            "version": __version__,
+            **self.facts,
+        }
         began |= ranks.job(self.run)
         self.log.write("resume" if self.first else "start", self.first, **began)
         if sys.stderr.isatty():

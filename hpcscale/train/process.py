@@ -33,10 +33,11 @@ class Process(NamedTuple):
 def start(settings: Config, run: Path) -> Iterator[Process]:
     """Within it, all ranks have met, requests to stop are remembered and the watchdog runs (collective).
 
-    Determinism is switched on for the process. Raises SlurmError, RankLost, ConfigError and DeviceError.
+    Determinism is switched on for the process. Raises SlurmError, JoinError, RankLost, ConfigError and
+    DeviceError.
     """
     clock = {"imported": process_age()}
-    ranks.init(run)
+    ranks.init(run, settings.ranks.backend)
     clock["met"] = process_age()
     settings = same.settings(settings)
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
 """Ends a process whose step never ends. Limits in; stacks of all threads and exit code 77 out.
 
-A rank that hangs leaves the others waiting in a collective for ever; Horovod's own stall inspector does not
-end them. All ranks take equally long, so all watchdogs act at nearly the same time, and every rank leaves a
-file that says where it was.
+A rank that hangs leaves the others waiting in a collective for ever; neither Horovod's own stall inspector
+nor torch.distributed ends them. All ranks take equally long, so all watchdogs act at nearly the same time,
+and every rank leaves a file that says where it was.
 """
 
 import contextlib

@@ -230,7 +230,7 @@ def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_a_program_that_says_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(machine.programs / "python"))
     machine.program("horovodrun", "exit 3")
-    assert worst(node.horovod()) == ("problem", "exit code 3")
+    assert worst(node.horovod(None)) == ("problem", "exit code 3")
 
 
 def test_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -341,13 +341,16 @@ def test_horovod(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     built = "echo 'Horovod v0.28.1:'; echo '    [X] PyTorch'; echo '    [X] Gloo'; echo '    [ ] NCCL'"
     machine.program("horovodrun", built)
     monkeypatch.setattr(node, "cuda_of_torch", lambda: None)
-    assert worst(node.horovod()) == ("ok", "Horovod v0.28.1 with Gloo, PyTorch")
+    assert worst(node.horovod(None)) == ("ok", "Horovod v0.28.1 with Gloo, PyTorch")
     monkeypatch.setattr(node, "cuda_of_torch", lambda: "13.0")
-    assert worst(node.horovod())[0] == "warning"
+    assert worst(node.horovod(None))[0] == "warning"
     machine.program("horovodrun", built.replace("[X] Gloo", "[ ] Gloo"))
-    assert worst(node.horovod())[0] == "problem"
+    assert worst(node.horovod(None))[0] == "problem"
     machine.program("horovodrun", "echo ImportError: libtorch >&2; exit 1")
-    assert worst(node.horovod()) == ("problem", "ImportError: libtorch")
+    assert worst(node.horovod(None)) == ("problem", "ImportError: libtorch")
+    monkeypatch.setattr(node.importlib.util, "find_spec", lambda name: None)
+    assert worst(node.horovod("horovod")) == ("problem", "not installed")
+    assert worst(node.horovod("torch"))[0] == "ok"
 
 
 def test_cuda_of_the_image(machine: Machine) -> None:

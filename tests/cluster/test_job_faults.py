@@ -63,10 +63,13 @@ def test_nothing_of_the_submitting_shell_reaches_the_job(site: Site, monkeypatch
     assert "--nv" in call["words"]
 
 
-def test_mpi_is_meant_for_the_job(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HPCSCALE_LAUNCHER", "mpi")
+@pytest.mark.parametrize(("name", "value"), [("HPCSCALE_LAUNCHER", "mpi"), ("HPCSCALE_BACKEND", "torch")])
+def test_what_a_script_sets_reaches_the_ranks(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
     site.train("exit 0")
-    assert {call["environment"]["HPCSCALE_LAUNCHER"] for call in fake_slurm.seen(site.cluster)} == {"mpi"}
+    assert {call["environment"][name] for call in fake_slurm.seen(site.cluster)} == {value}
 
 
 def test_a_path_for_the_image_is_none_for_the_batch_shell(

@@ -90,6 +90,7 @@ def test_where_a_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("ranks_per_node = 2.0", "valid integer"),
         ("cpus_per_rank = 1000000000000", "less than or equal to"),
         ("nvidia = 1", "valid boolean"),
+        ("backend = 'mpi'", "Input should be 'horovod' or 'torch'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_an_example(tmp_path: Path, text: str, example: str) -> None:
@@ -97,6 +98,10 @@ def test_what_is_wrong_is_told_by_an_example(tmp_path: Path, text: str, example:
     assert example in told
     assert "pattern" not in told
     assert text.partition(" ")[0] in told
+
+
+def test_torch_finds_its_ranks_itself(tmp_path: Path) -> None:
+    assert "mpi = 'none'" in refusal(tmp_path, "backend = 'torch'\nmpi = 'pmix'")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def golden_scripts() -> dict[str, str]:
         pass_on=("HTTPS_PROXY",),
         interface="ib0",
         mpi="pmix",
+        backend="horovod",
         stop_seconds=300,
         retries=2,
         partition="gpu",

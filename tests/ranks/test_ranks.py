@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from hpcscale import ranks
-from hpcscale.ranks import device
+from hpcscale.ranks import device, joining
+from hpcscale.ranks.communicator import Backend
 
 
 def test_alone_everything_is_the_identity() -> None:
@@ -49,6 +50,37 @@ def test_the_device_of_a_process_alone() -> None:
     assert ranks.device_index(3) == 0
     with pytest.raises(ranks.SlurmError, match="sees 0 GPUs"):
         ranks.device_index(0)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "chosen"),
+    [
+        ("", None, "horovod"),
+        ("", "torch", "torch"),
+        ("torch", "horovod", "torch"),
+        ("horovod", "torch", "horovod"),
+    ],
+)
+def test_the_environment_overrules_the_recipe_which_overrules_horovod(
+    monkeypatch: pytest.MonkeyPatch, said: str, wanted: Backend | None, chosen: str
+) -> None:
+    monkeypatch.setenv("HPCSCALE_BACKEND", said)
+    assert joining.choose(wanted) == chosen
+
+
+def test_a_library_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPCSCALE_BACKEND", "gloo")
+    with pytest.raises(ranks.JoinError, match="HPCSCALE_BACKEND is 'gloo'; allowed: horovod, torch"):
+        ranks.init()
+
+
+@pytest.mark.slow
+def test_torch_needs_no_horovod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "horovod.py").write_text("raise ImportError('there is none')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    for backend, code in (("torch", 0), ("horovod", 1)):
+        monkeypatch.setenv("HPCSCALE_BACKEND", backend)
+        assert launch(tmp_path, "ranks.barrier()") == code
 
 
 def test_importing_ranks_imports_neither_torch_nor_horovod() -> None:

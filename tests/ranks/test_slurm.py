@@ -126,6 +126,7 @@ def test_where_an_attempt_meets() -> None:
         ({"HPCSCALE_ATTEMPT": "/x"}, "SLURM_PROCID is not in the environment.*world of its own"),
         ({"HPCSCALE_LAUNCHER": "ssh"}, "'ssh'; allowed: slurm, mpi, alone"),
         ({"HPCSCALE_LAUNCHER": "mpi"}, "built without MPI"),
+        ({"HPCSCALE_LAUNCHER": "mpi", "HPCSCALE_BACKEND": "torch"}, "mpi, by which only Horovod can start"),
         ({"HPCSCALE_RANKS": "2"}, "2 tasks, but this one .SLURM_PROCID unknown. is a world of its own"),
         ({"HPCSCALE_RANKS": "2", "SLURM_PROCID": "1"}, "SLURM_PROCID 1. is a world of its own"),
         ({"HPCSCALE_RANKS": "2", "SLURM_NTASKS": "2", "HPCSCALE_LAUNCHER": "alone"}, "world of its own"),
@@ -161,6 +162,8 @@ def test_alone_in_spite_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- meeting, with processes ----
+
+BACKENDS = pytest.mark.parametrize("backend", ["horovod", "torch"])
 
 JOIN = """
 import os, sys
@@ -206,11 +209,13 @@ def ends(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str, str]]
 
 
 @pytest.mark.slow
+@BACKENDS
 @pytest.mark.parametrize(("nodes", "per_node"), [("n[1-2]", "1(x2)"), ("n[1-2]", "3,1"), ("n1", "2")])
-def test_ranks_meet_without_ssh_or_mpi(tmp_path: Path, nodes: str, per_node: str) -> None:
+def test_ranks_meet_without_ssh_or_mpi(tmp_path: Path, nodes: str, per_node: str, backend: str) -> None:
     counts = slurm.repeat(per_node)
     size = sum(counts)
-    found = ends(srun(tmp_path, JOIN + WORK, [variables(r, nodes, per_node) for r in range(size)]))
+    places = [variables(rank, nodes, per_node) for rank in range(size)]
+    found = ends(srun(tmp_path, JOIN + WORK, places, HPCSCALE_BACKEND=backend))
     assert [code for code, _, _ in found] == [0] * size, found
     places = [(r, n) for n in range(len(counts)) for r in range(counts[n])]
     assert [output.split() for _, output, _ in found] == [
@@ -229,13 +234,22 @@ def meet(processes: list["subprocess.Popen[str]"], seconds: float) -> list[tuple
 
 @pytest.mark.slow
 def test_a_rank_of_another_version_is_named_to_all(tmp_path: Path) -> None:
-    other = JOIN.replace("try:", "ranks.joining._versions = lambda: {'torch': '1.0'}\ntry:")
+    other = JOIN.replace("try:", "ranks.joining._report = lambda backend: {'torch': '1.0'}\ntry:")
     processes = srun(tmp_path, JOIN, [variables(0, per_node="1(x2)")])
     processes += srun(tmp_path, other, [variables(1, per_node="1(x2)")])
     for code, _, errors in meet(processes, 60):
         assert code == 1
         assert "rank 1 on node n2 does not fit rank 0 on node n1: " in errors
         assert "torch '1.0', not '" in errors
+
+
+@pytest.mark.slow
+def test_a_rank_with_another_library_is_named_to_all(tmp_path: Path) -> None:
+    processes = srun(tmp_path, JOIN, [variables(0, per_node="1(x2)")])
+    processes += srun(tmp_path, JOIN, [variables(1, per_node="1(x2)")], HPCSCALE_BACKEND="torch")
+    for code, _, errors in meet(processes, 60):
+        assert code == 1
+        assert "rank 1 on node n2 does not fit rank 0 on node n1: backend 'torch', not 'horovod'" in errors
 
 
 @pytest.mark.slow
@@ -278,11 +292,15 @@ def test_an_address_left_by_a_dead_rank_0_is_given_up_for_a_new_one(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_rank_long_in_a_checkpoint_is_not_lost(tmp_path: Path) -> None:
-    """Longer than the limit after which a cut network ends the ranks."""
-    body = "import time\ntime.sleep(10 if ranks.rank() == 0 else 0)\nranks.barrier()\n"
+@BACKENDS
+def test_a_rank_long_in_a_checkpoint_is_not_lost(tmp_path: Path, backend: str) -> None:
+    """Longer than the limit after which a cut network ends the ranks, and than that for joining."""
+    body = "import time\ntime.sleep(15 if ranks.rank() == 0 else 0)\nranks.barrier()\n"
+    begin = "import datetime\nfrom hpcscale.ranks import distributed\n"
+    begin += "distributed.JOINING, distributed.NETWORK = datetime.timedelta(seconds=12), 4\n"
     environments = [variables(rank, per_node="1(x2)") for rank in (0, 1)]
-    found = ends(srun(tmp_path, JOIN + body, environments, HOROVOD_GLOO_TIMEOUT_SECONDS="4"))
+    common = {"HOROVOD_GLOO_TIMEOUT_SECONDS": "4", "HPCSCALE_BACKEND": backend}
+    found = ends(srun(tmp_path, begin + JOIN + body, environments, **common))
     assert [code for code, _, _ in found] == [0, 0], found
 
 
@@ -309,7 +327,8 @@ def test_the_way_is_chosen_by_route() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_others_in_seconds(tmp_path: Path) -> None:
+@BACKENDS
+def test_a_killed_rank_ends_the_others_in_seconds(tmp_path: Path, backend: str) -> None:
     body = """
 print("joined", flush=True)
 try:
@@ -318,7 +337,8 @@ try:
 except ranks.RankLost as error:
     sys.exit(ranks.LOST)
 """
-    processes = srun(tmp_path, JOIN + body, [variables(rank) for rank in range(4)])
+    places = [variables(rank) for rank in range(4)]
+    processes = srun(tmp_path, JOIN + body, places, HPCSCALE_BACKEND=backend)
     assert [process.stdout.readline() for process in processes if process.stdout] == ["joined\n"] * 4
     processes[0].send_signal(signal.SIGKILL)
     assert [code for code, _, _ in meet(processes, 30)] == [-9, 76, 76, 76]
