@@ -1,8 +1,9 @@
 """One training step of a ResNet-50 on two ranks, 64 pixels, 16 pictures a rank, one thread each.
 
-Ours against torch's DistributedDataParallel (gloo) and against two processes that do not talk, which is the
-limit; the allreduce of the gradients alone; and the shares of a step in a real run. Each figure is from
-processes of its own, started in turn. `python -m benchmarks.step` measures Horovod's settings too.
+Ours, with either library between the ranks, against torch's DistributedDataParallel (gloo) and against two
+processes that do not talk, which is the limit; the allreduce of the gradients alone; and the shares of a step
+in a real run. Each figure is from processes of its own, started in turn. `python -m benchmarks.step` measures
+Horovod's settings too.
 """
 
 import json
@@ -23,7 +24,8 @@ SIDE, BATCH, CLASSES = 64, 16, 1000
 
 # Name -> role of the processes and environment on top.
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
-    "hpcscale": ("ours", {}),
+    "hpcscale, Horovod": ("ours", {"HPCSCALE_BACKEND": "horovod"}),
+    "hpcscale, torch.distributed": ("ours", {"HPCSCALE_BACKEND": "torch"}),
     "torch DistributedDataParallel, gloo": ("ddp", {}),
     "two processes that do not talk (limit)": ("alone", {}),
     "one process, one thread": ("single", {}),
@@ -58,13 +60,14 @@ def run(variants: dict[str, tuple[str, dict[str, str]]] = VARIANTS) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines.append("")
     if variants is VARIANTS:
-        ours, peer, limit, _ = (medians[name] for name in VARIANTS)
-        lines += [
-            f"- DistributedDataParallel takes {peer['step'] / ours['step']:.2f} x our time; the limit is "
-            f"{limit['step'] / ours['step']:.2f} of it",
-            f"- allreduce: torch's gloo takes {peer['allreduce'] / ours['allreduce']:.2f} x our time",
-            *shares(),
-        ]
+        horovod, gloo, peer, limit, _ = (medians[name] for name in VARIANTS)
+        for name, ours in (("Horovod", horovod), ("torch.distributed", gloo)):
+            lines.append(
+                f"- {name}: DistributedDataParallel takes {peer['step'] / ours['step']:.2f} x our time, the "
+                f"limit is {limit['step'] / ours['step']:.2f} of it; torch's gloo takes "
+                f"{peer['allreduce'] / ours['allreduce']:.2f} x our time for the allreduce"
+            )
+        lines += shares()
     return "\n".join(lines) + "\n"
 
 
@@ -141,7 +144,7 @@ def work(role: str) -> None:
 
 
 def allreduce(role: str) -> float:
-    """Milliseconds that the gradients take alone, by Horovod or by gloo (collective)."""
+    """Milliseconds that the gradients take alone, by `ranks` or by gloo itself (collective)."""
     import torch
 
     flat = torch.ones(25_557_032)
