@@ -107,6 +107,25 @@ def test_divided_classifier(data: Path, record: Record) -> None:
     record("train 2x2 with a divided classifier", first_loss=losses[0][0], undivided=losses[1][0])
 
 
+def test_torch_between_the_ranks(data: Path, record: Record) -> None:
+    """By the key of a site, on 2 x 1 ranks: the weights are those that Horovod gives."""
+    config = small.recipe(data, data / "library.toml", STEPS, every=6)
+    site = data / "torch-site.toml"
+    site.write_text(f'backend = "torch"\n{rig.SITE.read_text()}')
+    small.give(site)
+    words = ("--nodes", "2", "--ranks-per-node", "1", "--", "train")
+    a = rig.submit(*words, data / "horovod", "--config", config)
+    b = rig.hpcscale("submit", "--site", site, *words, data / "torch", "--config", config)
+    found = {}
+    for backend, job in (("horovod", a), ("torch", b)):
+        run = rig.Job(data / backend, job, small.BATCH)
+        run.completed()
+        assert (run.log()[0]["backend"], run.log()[0]["ranks"]) == (backend, 2)
+        found[backend] = run.weights()
+    assert found["torch"] == found["horovod"]
+    record("train 2x1 by torch.distributed", weights="bit-equal to Horovod's")
+
+
 def test_plain_sbatch(data: Path, record: Record) -> None:
     """The template by hand gives the same weights as through submit."""
     config = small.recipe(data, data / "plain.toml", STEPS, every=6)

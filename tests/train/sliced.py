@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,23 +92,32 @@ def train(recipe: Path | str, run: Path | str, **keys: Any) -> None:
     pretrain.train(tiny.settings(Path(recipe), **keys), Path(run))
 
 
-def start(recipe: Path, runs: Mapping[Path, Mapping[str, Any]], count: int, killed_in: int = 0) -> int:
+def start(
+    recipe: Path,
+    runs: Mapping[Path, Mapping[str, Any]],
+    count: int,
+    backend: str = "horovod",
+    killed_in: int = 0,
+) -> int:
     """Such runs, one after the other, on so many ranks; the exit code. killed_in: rank 1 kills itself in that
     step."""
     lines = [f"import sys; sys.path = {sys.path}; import sliced; sliced.kill_in({killed_in})"]
-    lines += [f"sliced.train({str(recipe)!r}, {str(run)!r}, **{dict(keys)!r})" for run, keys in runs.items()]
+    for run, keys in runs.items():
+        told = dict(keys) | {"ranks__backend": backend}
+        lines.append(f"sliced.train({str(recipe)!r}, {str(run)!r}, **{told!r})")
     return ranks.launch([sys.executable, "-c", "; ".join(lines)], count)
 
 
 def kill_in(step: int) -> None:
     """This process, if it is rank 1, ends in the backward of that step of the next run."""
-    real, count = split.LOSSES["logistic"], 0
+    count = 0
 
-    def deadly(logits: Tensor, targets: Tensor) -> Tensor:
+    def deadly(real: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
         nonlocal count
         count += 1
         if count == step and ranks.rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(logits, targets)
 
-    split.LOSSES["logistic"] = deadly
+    for losses in (split.LOSSES, loss.LOSSES):  # of a divided classifier, and of a whole one
+        losses["logistic"] = partial(deadly, losses["logistic"])

@@ -1,4 +1,4 @@
-"""A classifier divided over ranks trains as a whole one: layer, whole runs, resumed, killed, and on disk."""
+"""A classifier divided over ranks trains as a whole one, by either library: resumed, killed, and on disk."""
 
 import json
 import shutil
@@ -26,6 +26,7 @@ RMSPROP: dict[str, Any] = KEYS | {
     "optimizer__name": "rmsprop", "loss__name": "softmax", "noise__share": 0.5, "train__average": 0.9,
 }  # fmt: skip
 SLICES = {"model__slices": "ranks"}
+BACKENDS = ("horovod", "torch")
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +35,27 @@ def _networks_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two ranks, by name; only to be read."""
-    folder = tmp_path_factory.mktemp("two")
+def both(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of two ranks, by the library between them and by name; only to be read."""
+    folders = {backend: tmp_path_factory.mktemp(backend) for backend in BACKENDS}
     of = {"sgd": SGD, "rmsprop": RMSPROP}
-    runs = {folder / f"{name}-whole": keys for name, keys in of.items()}
-    runs |= {folder / f"{name}-split": keys | SLICES for name, keys in of.items()}
-    runs |= {folder / "half": SGD | SLICES | {"train__steps": 3}}
-    runs |= {folder / "bfloat16": SGD | SLICES | {"train__steps": 1, "train__precision": "bfloat16"}}
-    assert sliced.start(recipe, runs, 2) == 0
-    return folder
+    for backend, folder in folders.items():
+        runs = {folder / f"{name}-whole": keys for name, keys in of.items()}
+        runs |= {folder / f"{name}-split": keys | SLICES for name, keys in of.items()}
+        runs |= {folder / "half": SGD | SLICES | {"train__steps": 3}}
+        runs |= {folder / "bfloat16": SGD | SLICES | {"train__steps": 1, "train__precision": "bfloat16"}}
+        assert sliced.start(recipe, runs, 2, backend) == 0
+    return folders
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def two(both: dict[str, Path], backend: str) -> Path:
+    return both[backend]
 
 
 def assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
@@ -125,13 +137,24 @@ def test_row_15_two_ranks_train_as_one_in_two_parts(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["sgd-whole", "sgd-split", "rmsprop-whole", "rmsprop-split", "bfloat16"])
+def test_row_15_two_ranks_get_the_same_bits_from_either_library(both: dict[str, Path], name: str) -> None:
+    """The sum of two floats has no order."""
+    one, other = (both[backend] / name for backend in BACKENDS)
+    assert [tiny.events(run, "start")[0]["backend"] for run in (one, other)] == [*BACKENDS]
+    assert_same_bits(one, other)
+    losses, same = ([line["loss"] for line in tiny.events(run, "step")] for run in (one, other))
+    assert losses == same
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_row_15_a_run_of_two_slices_goes_on_in_any_number(
-    recipe: Path, two: Path, tmp_path: Path, count: int
+    recipe: Path, two: Path, tmp_path: Path, count: int, backend: str
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(two / "half", run)
-    assert sliced.start(recipe, {run: SGD | SLICES}, count) == 0
+    assert sliced.start(recipe, {run: SGD | SLICES}, count, backend) == 0
     assert tiny.events(run, "resume")[0]["step"] == 3
     assert_close(weights(run), weights(two / "sgd-split"), 1e-6)
     if count == 2:
@@ -139,14 +162,17 @@ def test_row_15_a_run_of_two_slices_goes_on_in_any_number(
 
 
 @pytest.mark.slow
-def test_row_15_a_killed_rank_leaves_no_trace(recipe: Path, two: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cut", "keys"), [("whole", SGD), ("split", SGD | SLICES)], ids=["whole", "split"])
+def test_row_15_a_killed_rank_leaves_no_trace(
+    recipe: Path, two: Path, tmp_path: Path, backend: str, cut: str, keys: dict[str, Any]
+) -> None:
     """Killed in step 4, after the checkpoint of step 2; also, what goes on undivided has the same numbers."""
     run = tmp_path / "run"
-    assert sliced.start(recipe, {run: SGD | SLICES}, 2, killed_in=4) == 137
+    assert sliced.start(recipe, {run: keys}, 2, backend, killed_in=4) == 137
     shutil.copytree(run, tmp_path / "undivided")
-    assert sliced.start(recipe, {run: SGD | SLICES, tmp_path / "undivided": SGD}, 2) == 0
+    assert sliced.start(recipe, {run: keys, tmp_path / "undivided": SGD}, 2, backend) == 0
     assert tiny.events(run, "resume")[0]["step"] == 2
-    assert_same_bits(run, two / "sgd-split")
+    assert_same_bits(run, two / f"sgd-{cut}")
     assert_close(weights(tmp_path / "undivided"), weights(two / "sgd-split"), 1e-6)
 
 
