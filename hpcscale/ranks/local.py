@@ -36,8 +36,10 @@ def launch(command: Sequence[str], ranks: int) -> int:
     store = Store("127.0.0.1")
     with contextlib.ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks)]
-        processes = [
-            subprocess.Popen(
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.enter_context(_pass_on(processes))  # from the start: the first may send this process one
+        for environment, log in zip(_environments(ranks, store.port), [None, *logs], strict=True):
+            process = subprocess.Popen(
                 command,
                 env=os.environ | environment,
                 stdout=log,
@@ -46,12 +48,10 @@ def launch(command: Sequence[str], ranks: int) -> int:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
                 preexec_fn=_die_with(os.getpid()),
             )
-            for environment, log in zip(_environments(ranks, store.port), [None, *logs], strict=True)
-        ]
+            processes.append(process)
         # Threads only from here on: a fork of a threaded process may deadlock.
         stack.enter_context(store.served())
-        with _pass_on(processes):
-            first = _watch(processes)
+        first = _watch(processes)
         if first:
             sys.stdout.flush()
             log = [None, *logs][first]
