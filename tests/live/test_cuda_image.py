@@ -52,7 +52,7 @@ def test_it_tests_itself_and_says_what_it_skips(image: Path, record: Record) -> 
     checks = ["imports", "extension", "decoding", "ranks", "nccl", "gpu_decoding", "gpu_ranks"]
     assert list(said) == checks
     assert said["decoding"].startswith("libjpeg-turbo")
-    assert said["ranks"].startswith("Horovod, a sum over two on cpu")
+    assert said["ranks"].startswith("horovod and torch, a sum over two on cpu")
     assert re.match(r"Horovod and torch share NCCL \d+\.\d+\.\d+", said["nccl"])
     for name in checks[-2:]:  # `image test` starts it without --nv
         assert said[name].startswith("skipped: "), said[name]
