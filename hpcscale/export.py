@@ -23,6 +23,7 @@ from hpcscale.data import same
 from hpcscale.files import Told, Usage
 from hpcscale.models import checkpoint, networks
 from hpcscale.models.networks import Trained
+from hpcscale.models.preprocessing import preprocessing
 from hpcscale.models.weights import SAID
 from hpcscale.samples.chosen import open_vocabulary
 
@@ -86,7 +87,8 @@ def about(trained: Trained) -> dict[str, Any]:
         "model": settings.model.name,
         "stride": settings.model.stride,
         "output_stride": settings.model.output_stride,
-        "preprocessing": found.metadata.get("preprocessing"),
+        # Checkpoints of early versions state none.
+        "preprocessing": found.metadata.get("preprocessing") or preprocessing(settings, None),
         "step": found.step,
         "checkpoint_sha256": found.sha256,
         "hpcscale": __version__,

@@ -64,15 +64,16 @@ def load(place: Path) -> Trained:
         stated = [values, len(tensors[BIAS]), found.step, str(found.file), found.metadata, found.sha256]
     values, outputs, step, file, metadata, sha256 = ranks.broadcast_object(stated)
     settings = sections.check(Config, values, "configuration of rank 0")
-    input = config.seen(settings)
-    refuse_other(metadata, input, Path(file))
+    refuse_other(metadata, settings, Path(file))
     here = device.choose(settings.train.device)
     model = build(settings.model, outputs)
     if tensors:
         checkpoint.restore(model.state_dict(), tensors, Path(file))
     model.to(here).eval()
     ranks.broadcast(model.state_dict().values())
-    return Trained(model, settings, input, here, Checkpoint(step, Path(file), metadata, sha256))
+    return Trained(
+        model, settings, config.seen(settings), here, Checkpoint(step, Path(file), metadata, sha256)
+    )
 
 
 @contextmanager

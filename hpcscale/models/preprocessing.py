@@ -1,8 +1,8 @@
 """How pictures must be prepared for a network. Every checkpoint states it: a mismatch would silently cost
 accuracy.
 
-In: how pictures are cut, and batches of them. Out: what a network reads; a record that JSON can carry, and
-the refusal of a checkpoint that has another.
+In: the configuration of a run, and batches of pictures. Out: what a network reads; a record that JSON can
+carry, and the refusal of a checkpoint that has another.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcscale import ops
-from hpcscale.config import ConfigError, Input
+from hpcscale import config, ops
+from hpcscale.config import Config, ConfigError
 from hpcscale.view import Values
 
 # Mean and deviation of red, green and blue, each from 0 to 255: a network reads (value - mean) / deviation.
@@ -56,12 +56,14 @@ class Normalized:
         return out.permute(0, 3, 1, 2)  # the memory stays NHWC
 
 
-def preprocessing(input: Input, stored: int | None) -> dict[str, Any]:
-    """How pictures come to a network: by `method`, resized to `size` (None: not known), cut to `crop` pixels,
-    as (value - mean) / std in the order of `channels`.
+def preprocessing(settings: Config, stored: int | None) -> dict[str, Any]:
+    """How pictures come to the network of a run that is judged: by `method`, resized to `size` (None: not
+    known), cut to `crop` pixels, as (value - mean) / std in the order of `channels`; and where its blocks
+    have their `stride`, which weights of the same shapes do not tell.
 
     stored: side of the pictures as they are stored, None if they differ.
     """
+    input = config.seen(settings)
     return {
         "method": input.method,
         "size": input.resize or stored,
@@ -69,16 +71,15 @@ def preprocessing(input: Input, stored: int | None) -> dict[str, Any]:
         "channels": "RGB",
         "mean": MEANS[input.values],
         "std": DEVIATIONS[input.values],
+        "stride": settings.model.stride,
     }
 
 
-def refuse_other(metadata: Mapping[str, Any], input: Input, file: Path) -> None:
-    """Raises ConfigError where the metadata of a checkpoint's file state other preprocessing than `input`
-    says. Older checkpoints state none, or no method: then it was square."""
+def refuse_other(metadata: Mapping[str, Any], settings: Config, file: Path) -> None:
+    """Raises ConfigError where the metadata of a checkpoint's file state other preprocessing than its run's
+    configuration. Older checkpoints state none, or no method: then it was square."""
     stated = metadata.get("preprocessing", {})
     stated = {"method": "square"} | stated if stated else stated
-    for key, here in preprocessing(input, None).items():
+    for key, here in preprocessing(settings, None).items():
         if None not in (here, there := stated.get(key)) and here != there:
-            raise ConfigError(
-                f"{file}: trained with {key} {there} of its pictures, but config.json says {here}"
-            )
+            raise ConfigError(f"{file}: trained with {key} {there}, but config.json says {here}")

@@ -1,8 +1,9 @@
 """Weights of other runs and of files, by our names: what a network may start from.
 
 In: a run folder, one of its checkpoints, or a file of tensors. Out: tensors on the CPU by the names that
-networks here give them, which for a ResNet are torchvision's, and what the file says of itself. Of a .pth
-file only tensors are read (torch.load with weights_only), so that nothing in it is run.
+networks here give them, which for a ResNet are torchvision's (published.py: those of BiT), and what the file
+says of itself. Of a .pth file only tensors are read (torch.load with weights_only), so that nothing in it is
+run.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hpcscale.files import FileError, open_regular, parse_json
-from hpcscale.models import checkpoint
+from hpcscale.models import checkpoint, published
 
 # Keys below which training code of others keeps the weights, and what wrappers of torch put before names.
 WITHIN = ("state_dict", "model_state_dict", "model")
@@ -33,7 +34,8 @@ class Weights(NamedTuple):
     file: Path  # that was read
     sha256: str  # of the file
     tensors: dict[str, Tensor]  # by our names, on the CPU
-    # What the file says of itself: a checkpoint's metadata, or what an export states; else nothing.
+    # What the file says of itself: a checkpoint's metadata, or what an export states; else what is known of
+    # published weights, or nothing.
     stated: Mapping[str, Any]
 
 
@@ -52,14 +54,17 @@ def read(place: Path) -> Weights:
     try:
         values, stated = reader(place)
         tensors = {name: value for name, value in _unwrapped(values).items() if isinstance(value, Tensor)}
+        tensors, known = published.ours(tensors)
         sha256 = digest(place)
     except WeightsError:
         raise
+    except published.PublishedError as error:
+        raise WeightsError(f"{place}: {error}") from None
     except (OSError, FileError) as error:
         raise WeightsError(f"{place}: cannot be read: {error}") from None
     if not tensors:
         raise WeightsError(f"{place}: holds no tensors by name")
-    return Weights(place, sha256, tensors, stated)
+    return Weights(place, sha256, tensors, known | dict(stated))
 
 
 def digest(file: Path) -> str:
@@ -96,10 +101,9 @@ def _numpy(file: Path) -> tuple[Any, Mapping[str, Any]]:
     with open_regular(file) as stream:
         try:
             with np.load(stream, allow_pickle=False) as stored:
-                arrays = {name: np.asarray(stored[name]) for name in stored.files}
-        except Exception as error:  # zipfile, zlib and NumPy have their own errors
+                return {name: torch.from_numpy(stored[name]) for name in stored.files}, {}
+        except Exception as error:  # zipfile, zlib, NumPy and torch have their own errors
             raise WeightsError(f"{file}: cannot be read: {type(error).__name__}: {error!s:.200}") from None
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}, {}
 
 
 READERS: dict[str, Callable[[Path], tuple[Any, Mapping[str, Any]]]] = {

@@ -89,8 +89,8 @@ def build(here: Process, inputs: Inputs) -> Job:
     settings, train_, device = here.settings, here.settings.train, here.device
     data, vocabulary, chosen, evaluated = inputs
     torch.manual_seed(train_.seed)
-    seen = preprocessing(config.seen(settings), data.stored_size) | {"stride": settings.model.stride}
-    contents = same.fingerprint(vocabulary, data, chosen.digest) | {"preprocessing": seen}
+    contents = same.fingerprint(vocabulary, data, chosen.digest)
+    contents |= {"preprocessing": preprocessing(settings, data.stored_size)}
     model = networks.build(settings.model, len(vocabulary.classes))
     init = surgery.begin(model, settings.model, here.run, contents)
     surgery.freeze(model.train(), settings.model)

@@ -93,7 +93,7 @@ def test_closure_is_idempotent_and_monotone(case):
             assert set(classes[i]) <= few <= many
 
 
-def test_slices_of_a_softmax_row_sum_to_one():
+def test_row_18_slices_of_a_softmax_row_sum_to_one():
     records = [[0], [0, 1], [3, 5], [0, 1, 3, 4, 5]]
     parts = [
         Targets(ANIMALS, TABLE, "softmax", 4, classes).rows(*lists(records)).sum(axis=1)

@@ -34,6 +34,27 @@ def shapes(blocks: tuple[int, ...], factor: int, classes: int) -> Iterator[tuple
     yield "resnet/head/conv2d/bias", (classes,)
 
 
+def timm_names(blocks: tuple[int, ...]) -> dict[str, str]:
+    """The names of timm's resnetv2_*_bit by the published ones."""
+    found = {
+        "resnet/root_block/standardized_conv2d/kernel": "stem.conv.weight",
+        "resnet/group_norm/gamma": "norm.weight",
+        "resnet/group_norm/beta": "norm.bias",
+        "resnet/head/conv2d/kernel": "head.fc.weight",
+        "resnet/head/conv2d/bias": "head.fc.bias",
+    }
+    for block, units in enumerate(blocks, 1):
+        for unit in range(1, units + 1):
+            here, there = f"resnet/block{block}/unit{unit:02d}", f"stages.{block - 1}.blocks.{unit - 1}"
+            for number, part in enumerate("abc", 1):
+                found[f"{here}/{part}/group_norm/gamma"] = f"{there}.norm{number}.weight"
+                found[f"{here}/{part}/group_norm/beta"] = f"{there}.norm{number}.bias"
+                found[f"{here}/{part}/standardized_conv2d/kernel"] = f"{there}.conv{number}.weight"
+            if unit == 1:
+                found[f"{here}/a/proj/standardized_conv2d/kernel"] = f"{there}.downsample.conv.weight"
+    return found
+
+
 def logits(arrays: Arrays, images: NDArray[Any]) -> NDArray[Any]:
     """images (n, h, w, 3) -> (n, classes)."""
     x = _convolve(images.astype(np.float64), arrays["resnet/root_block/standardized_conv2d/kernel"], 2)

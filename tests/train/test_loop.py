@@ -214,3 +214,10 @@ def test_the_log_names_the_job(recipe: Path, tmp_path: Path, monkeypatch: pytest
     (line,) = tiny.events(tmp_path, "start")
     found = {key: line[key] for key in ("job", "attempt", "nodes", "commit")}
     assert found == {"job": "7", "attempt": 2, "nodes": "n1", "commit": "abc"}
+
+
+def test_row_28_a_run_keeps_the_checkpoints_of_stated_steps(recipe: Path, tmp_path: Path) -> None:
+    """Beside the newest, and though no checkpoint was due."""
+    keys = {"train__steps": 3, "train__checkpoint_every": 100, "train__keep": 1, "train__keep_at": [1]}
+    train(tiny.settings(recipe, **keys), tmp_path)
+    assert [found.step for found in checkpoint.whole(tmp_path)] == [3, 1]

@@ -89,7 +89,7 @@ def test_row_23_correction_of_rmsprop_scales_its_momentum_with_the_rate() -> Non
     assert with_ == pytest.approx(without, rel=1e-12)  # one rate
 
 
-def test_sgd_by_hand() -> None:
+def test_row_23_sgd_by_hand_and_nesterovs() -> None:
     """v = 0.9 v + g; w = w - lr v; with Nesterov w = w - lr (g + 0.9 v)."""
     for nesterov in (False, True):
         weight, velocity, wanted = 0.0, 0.0, []

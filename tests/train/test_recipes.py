@@ -106,6 +106,12 @@ def test_row_21_jft() -> None:
     assert rates(synchronous, 59_999, 60_000, 719_999) == rates(settings, 2_999_999, 3_000_000, 35_999_999)
 
 
+def test_row_21_optimizer_of_jft() -> None:
+    settings = load("sun2017_jft").optimizer
+    assert (settings.name, settings.momentum, settings.decay, settings.epsilon) == ("rmsprop", 0.9, 0.9, 1.0)
+    assert (settings.weight_decay, settings.momentum_correction) == (1e-4, False)
+
+
 def test_row_22_imagenet_of_sun() -> None:
     at = (0, 1_199_999, 1_200_000, 2_400_000, 3_600_000, 4_800_000, 4_999_999)
     found = rates(load("sun2017_imagenet"), *at)
@@ -133,7 +139,10 @@ def test_linear_scaling(name: str, ranks: int, batch: int, factor: float, drops:
 def test_row_23_336_gpus() -> None:
     settings = load("mahajan2018_instagram")
     assert settings.train.steps == round((samples_of_run(940_000_000) or 0) / 8064)
-    assert rates(settings, settings.train.steps - 1) == pytest.approx([3.15 * 2**-20])
+    assert rates(settings, 0, 794, settings.train.steps - 1) == pytest.approx([0.1, 3.15, 3.15 * 2**-20])
+    optimizer = settings.optimizer
+    assert (optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (optimizer.nesterov, settings.model.zero_init_residual) == (True, True)
     text = (config.RECIPES / "mahajan2018_instagram.toml").read_text()
     assert f"train.steps={round((samples_of_run(3_500_000_000) or 0) / 8064):_}" in text
 
@@ -141,7 +150,8 @@ def test_row_23_336_gpus() -> None:
 def test_row_24_128_gpus() -> None:
     settings = load("mahajan2018_imagenet")
     assert settings.train.steps * settings.train.batch == 120 * 1.2e6 == samples_of_run(1_200_000)
-    assert rates(settings, settings.train.steps - 1) == pytest.approx([1.2e-3])
+    warm = round(5 * 1.28e6 / 3072)
+    assert rates(settings, 0, warm, settings.train.steps - 1) == pytest.approx([0.1, 1.2, 1.2e-3])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +168,9 @@ def test_row_29_bit(size: str, epochs: int, drops: tuple[int, ...]) -> None:
         assert rates(settings, step - 1, step) == pytest.approx([0.48 * 0.1**drop, 0.48 * 0.1 ** (drop + 1)])
     optimizer = settings.optimizer
     assert (optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.9, 1e-4, False)
+    softmax = size == "s"
+    assert settings.loss.name == ("softmax" if softmax else "logistic")
+    assert settings.model.head_bias == (0.0 if softmax else -10.0)
 
 
 def test_row_18_the_logistic_loss_is_one_word_away() -> None:
