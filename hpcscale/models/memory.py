@@ -6,18 +6,23 @@ in place, what it gives.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from hpcscale import config
 from hpcscale.models import complexity
 from hpcscale.models.shapes import GROUPS, SHAPES
 
 WIDE = 4  # bytes of a number that stays float32: weights, gradients, statistics, what a loss computes
-BYTES = {"float32": WIDE, "bfloat16": 2}  # of a number of a map, by `train.precision`
+# Bytes of a number of a map, by `train.precision`.
+BYTES = {
+    name: WIDE if name == "float32" else 2
+    for name in get_args(config.Train.model_fields["precision"].annotation)
+}
 INDEX = 8  # bytes of an index, which a pooling keeps for each number that it gives
 # Numbers that an optimizer has for each parameter.
 STATE = {"sgd": 1, "rmsprop": 2}
-AHEAD = 3  # batches of bytes: two are decoded ahead (`input.prefetch`) while the network has one
+# Batches of bytes: so many are decoded ahead while the network has one.
+AHEAD = config.Input.model_fields["prefetch"].default + 1
 
 
 class Step(NamedTuple):

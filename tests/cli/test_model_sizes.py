@@ -49,6 +49,14 @@ def test_show_tells_sizes_and_the_memory_of_a_step() -> None:
     assert size["inputs"] == 32 * 3 * 224**2 * (3 + 4)
 
 
+def test_what_a_recipe_may_say_has_a_size() -> None:
+    for options, section, key in (
+        (memory.BYTES, config.Train, "precision"),
+        (memory.STATE, config.Optimizer, "name"),
+    ):
+        assert set(options) == set(get_args(section.model_fields[key].annotation))
+
+
 def test_show_follows_its_options() -> None:
     words = "show bit_r50x3 --classes 18291 --side 299 --batch 8 --precision bfloat16 --optimizer rmsprop"
     found = told(
