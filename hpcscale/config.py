@@ -147,8 +147,13 @@ class Train(Section):
     accumulate: int = Field(1, ge=1, le=COUNT)
     # Decides the order of samples, crops and mirrors, and the first weights of the model.
     seed: Seed = 0
-    # bfloat16: forward and backward; weights and optimizer stay float32.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # bfloat16, float16: forward and backward; weights and optimizer stay float32. float16 scales the loss,
+    # and skips the few steps in which a scale turns out to be too large; it was never run on a GPU.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # How gradients travel between ranks: none: as float32. Half as many bytes, added as float32 and rounded
+    # twice: bfloat16 keeps 8 bits of a number; float16 keeps 11, but loses those below 6e-8, and those above
+    # 65,504 spoil the step. Sums then wait for the end of backward, also on a GPU.
+    compress: Literal["none", "float16", "bfloat16"] = "none"
     # Decay of an average of the weights over the steps (Polyak averaging), which is what is evaluated and
     # what all who read a checkpoint get; 0: none. 0.9999 is usual.
     average: float = Field(0.0, ge=0.0, lt=1.0)

@@ -23,7 +23,7 @@ import torch
 from hpcscale import config, ranks
 from hpcscale.config import Config
 from hpcscale.inputs.mending import Tell, on_stderr
-from hpcscale.train import loop, pretrain, process
+from hpcscale.train import compress, loop, pretrain, process
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.job import Job
 from hpcscale.train.process import Process
@@ -56,6 +56,7 @@ def measure(settings: Config, what: str, steps: int, say: Callable[[str], None])
             "threads": torch.get_num_threads(),
             "model": settings.model.name,
             "precision": settings.train.precision,
+            "compress": settings.train.compress,
             "crop": settings.input.crop,
             "batch": settings.train.batch,
             "steps": every * (WINDOWS - 1),
@@ -122,7 +123,8 @@ def _loader(job: Job, here: Process) -> Found:
 
 
 def _allreduce(job: Job, here: Process) -> Found:
-    gradients = GradientBuckets(job.model.parameters(), local=job.local)
+    kind = compress.KINDS[here.settings.train.compress]
+    gradients = GradientBuckets(job.model.parameters(), local=job.local, compress=kind)
     size = sum(bucket.numel() * bucket.element_size() for bucket in gradients.buckets) / 1e6
 
     def reduce() -> None:

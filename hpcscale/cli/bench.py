@@ -31,11 +31,11 @@ def bench(
     Under srun name a RECIPE. Nothing is written but a temporary folder. GPUs are waited for before a clock is
     read; that was never run on one.
 
-    Keys of --json: what, ranks, device, threads (of a rank), model, precision, crop, batch, steps; for each
-    part that was measured an object of its name: loader {samples_per_second}, allreduce {ms, megabytes (of
-    float32 gradients), megabytes_per_second}, step and full {samples_per_second, ms, wait, compute,
-    allreduce, rest (shares of a step's time)}; and of full, overhead {of_slower (of loader and step),
-    of_step}, both as 0.1 for 10 % more time.
+    Keys of --json: what, ranks, device, threads (of a rank), model, precision, compress, crop, batch, steps;
+    for each part that was measured an object of its name: loader {samples_per_second}, allreduce {ms,
+    megabytes (of float32 gradients), megabytes_per_second}, step and full {samples_per_second, ms, wait,
+    compute, allreduce, rest (shares of a step's time)}; and of full, overhead {of_slower (of loader and
+    step), of_step}, both as 0.1 for 10 % more time.
     """
     from hpcscale import config
 

@@ -27,6 +27,11 @@ def choose(wanted: str) -> torch.device:
     return device
 
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
 def precision(wanted: str, device: torch.device) -> torch.autocast:
-    """A context in which a network computes in `wanted`, float32 or bfloat16; its weights stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, wanted == "bfloat16")
+    """A context in which a network computes in `wanted`, one of DTYPES; its weights stay float32."""
+    dtype = DTYPES[wanted]
+    half = dtype != torch.float32
+    return torch.autocast(device.type, dtype if half else torch.bfloat16, half)

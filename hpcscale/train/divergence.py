@@ -134,7 +134,9 @@ class History:
 def check(done: Step, names_of: NamesOf, history: History, report: Report) -> bool:
     """Count a step; whether any rank was asked to stop. Raises Diverged, on all ranks, with the names of the
     step's samples."""
-    if not done.bad:
+    if not done.bad or done.overflow:
+        if done.overflow:
+            report.overflow(done.number)
         history.good(done.number, done.loss)
         report.step(done.number, done.loss)
         return done.stops > 0

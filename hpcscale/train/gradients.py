@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcscale import ranks
+from hpcscale.train.compress import HalfSum
 
 BUCKET = 8 << 20  # numbers in one bucket on a GPU, 32 MiB
 EXTRAS = 2  # numbers at the end of the last bucket, which save a collective of their own
@@ -24,15 +25,20 @@ class GradientBuckets:
     In a step with several backward passes, gradients add up and are reduced after the last. Parameters
     that require no gradient are left out. On a GPU a bucket is reduced as soon as it is full, while
     backward goes on. On the CPU there is one bucket, reduced when backward is through: a reduction in the
-    background would only compete with it for the same cores.
+    background would only compete with it for the same cores. Compressed, all are reduced then, in turn.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], limit: int | None = None, local: Sequence[nn.Parameter] = ()
+        self,
+        parameters: Iterable[nn.Parameter],
+        limit: int | None = None,
+        local: Sequence[nn.Parameter] = (),
+        compress: torch.dtype | None = None,
     ) -> None:
         """limit: most numbers in one bucket, unless one parameter alone is larger. local: those of
-        `parameters` that belong to one rank only; their gradients stay where backward puts them. Raises
-        ValueError if no parameter is trained on all ranks."""
+        `parameters` that belong to one rank only; their gradients stay where backward puts them. compress:
+        how the others travel, if not as float32. Raises ValueError if no parameter is trained on all
+        ranks."""
         alone = {id(parameter) for parameter in local}
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         summed = [parameter for parameter in trained if id(parameter) not in alone]
@@ -51,6 +57,8 @@ class GradientBuckets:
         more = EXTRAS + bool(self.local)
         self.buckets = [self._bucket(n, group, more * (n == self.last)) for n, group in enumerate(groups)]
         self.extras = self.buckets[self.last][-more:]
+        self.summed = [*self.buckets[: self.last], self.buckets[self.last][:-more]]  # without the extras
+        self.halves = [HalfSum(numbers, compress) for numbers in self.summed] if compress else []
         self.sizes = [len(group) for group in groups]
         self.missing = list(self.sizes)
         self.handles: list[Any] = []
@@ -78,7 +86,7 @@ class GradientBuckets:
             if parameter.grad is not place:  # of the first backward; later ones add to it where it is
                 parameter.grad = place.copy_(parameter.grad)
             buckets.missing[number] -= 1
-            if buckets.missing[number] == 0 and number < buckets.last:
+            if buckets.missing[number] == 0 and number < buckets.last and not buckets.halves:
                 buckets._start(number)
 
         return collect
@@ -105,8 +113,18 @@ class GradientBuckets:
             extras += (0.0 * torch.stack([gradient.sum() for gradient in own]).sum(),)  # NaN if not finite
         for place, extra in zip(self.extras, extras, strict=True):
             place.copy_(extra) if isinstance(extra, Tensor) else place.fill_(extra)
-        for number in range(len(self.handles), len(self.buckets)):
-            self._start(number)
-        for handle in self.handles:
-            ranks.wait(handle)
+        if self.halves:
+            for half in self.halves:
+                half()
+            ranks.sum_(self.extras)
+        else:
+            for number in range(len(self.handles), len(self.buckets)):
+                self._start(number)
+            for handle in self.handles:
+                ranks.wait(handle)
         return self.extras[:-1] if own else self.extras
+
+    def multiply(self, factor: Tensor) -> None:
+        """Multiply all gradients, those of this rank alone too, by a number on the device."""
+        own = [parameter.grad for parameter in self.local if parameter.grad is not None]
+        torch._foreach_mul_([*self.summed, *own], factor)

@@ -143,6 +143,11 @@ class Report:
             self.say(f"{reason}; skipped")
         self.step(step, None)
 
+    def overflow(self, step: int) -> None:
+        """A step whose update was not applied, because its loss scale was too large for float16."""
+        if self.writes:
+            self.log.write("overflow", step)
+
     def rollback(self, step: int, to: int) -> None:
         if self.writes:
             self.log.write("rollback", step, to=to)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hpcscale import ranks
 from hpcscale.files import Told
-from hpcscale.train import average, optim, run_folder, schedule, state
+from hpcscale.train import average, compress, optim, run_folder, schedule, state
 from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.downpour import Workers
 from hpcscale.train.gradients import GradientBuckets
@@ -24,6 +24,7 @@ from hpcscale.train.job import Batch, Job
 from hpcscale.train.log import Report
 from hpcscale.train.process import Process
 from hpcscale.train.readback import Readback
+from hpcscale.train.scaling import LossScale
 
 
 class Interrupted(Told):
@@ -50,7 +51,9 @@ def run(job: Job, process: Process) -> None:
         step, kept = state.resume(folder, model, optimizer, job.fingerprint)
         if ranks.rank() == 0:
             run_folder.keep(folder, settings)
-        gradients = GradientBuckets(model.parameters(), local=job.local)
+        scale = LossScale(train.precision, process.device, kept.get("scale"))
+        kind = compress.KINDS[train.compress]
+        gradients = GradientBuckets(model.parameters(), local=job.local, compress=kind)
         history = History(settings.divergence, kept.get("divergence"))
         window = kept.get("window", (0.0, 0))
         report = stack.enter_context(Report(folder, settings, step, window, process.clock, job.facts))
@@ -62,15 +65,18 @@ def run(job: Job, process: Process) -> None:
             gradients.clear(train.accumulate)
             guard.remember()
             with workers.turn(step):
-                loss, samples = _backward(job, batches, train.accumulate, report)
+                loss, samples = _backward(job, batches, scale, train.accumulate, report)
             with report.timed("allreduce"):
                 # Collective. Two more numbers are summed: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
-            bad = guard.judge(numbers[0], history.limit(step), gradients.buckets)
+            scale.down(gradients)
+            limit = history.limit(step)
+            bad = guard.judge(numbers[0], limit, gradients.buckets)
+            overflow = scale.update(bad, numbers[0] <= limit)
             _update(optimizer, bad, guard, workers)
             average.update(optimizer, train.average, step, bad)
-            readback.put(step, samples, torch.stack([*numbers, bad]))
+            readback.put(step, samples, torch.stack([*numbers, bad, overflow]))
             evaluates = _due(step, train.evaluate_every, train.steps)
             saves = _due(step, train.checkpoint_every, train.steps) or step in train.keep_at
             for done in readback.take(everything=evaluates or saves):
@@ -82,11 +88,12 @@ def run(job: Job, process: Process) -> None:
                 watchdog.pause()
             if step == history.due:
                 go_back(folder, step, train.checkpoint_every, model, optimizer, history, report)
+                scale.reset()
             # Before the checkpoint of its step, so that a kill in between does not lose it.
             if evaluates:
                 _evaluate(job, step, report)
             if saves or stopping:
-                _save(job, process, step, history, report)
+                _save(job, process, step, history, scale, report)
             if evaluates or saves:
                 report.restart_clock()
         report.end(step, "finished" if step >= train.steps else "interrupted")
@@ -95,7 +102,7 @@ def run(job: Job, process: Process) -> None:
 
 
 def _backward(
-    job: Job, batches: Iterator[Batch], parts: int, report: Report
+    job: Job, batches: Iterator[Batch], scale: LossScale, parts: int, report: Report
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Loss and samples of this rank in a step of so many batches; each batch adds its gradients."""
     losses, samples = [], []
@@ -104,7 +111,7 @@ def _backward(
             batch = next(batches)
         with report.timed("compute"):
             loss = job.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            scale.up(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         samples.append(batch.samples)
     return torch.stack(losses).sum(), np.concatenate(samples)
@@ -124,9 +131,11 @@ def _evaluate(job: Job, step: int, report: Report) -> None:
             report.evaluation(step, *job.assess(step))
 
 
-def _save(job: Job, process: Process, step: int, history: History, report: Report) -> None:
+def _save(job: Job, process: Process, step: int, history: History, scale: LossScale, report: Report) -> None:
     report.write_bad_samples(step)
     told = job.fingerprint | {"window": report.window(), "divergence": history.state()}
+    if scale.used:
+        told["scale"] = scale.state()
     state.save(process.run, step, job.model, job.optimizer, told, process.settings.train)
 
 

@@ -60,11 +60,15 @@ class RMSProp(torch.optim.Optimizer):
                     "square": torch.ones_like(parameter),
                     "momentum_buffer": torch.zeros_like(parameter),
                 }
+        self.waits = groups[0]["params"][0].device.type == "cpu"  # to hear of a bad step; a sync on a GPU
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        if getattr(self, "found_inf", False):  # a sync on a GPU
-            return
+        bad = getattr(self, "found_inf", None)
+        if self.waits and bad is not None:
+            if bad:
+                return
+            bad = None
         for group in self.param_groups:
             parameters = group["params"]
             gradients = [parameter.grad for parameter in parameters]
@@ -72,18 +76,24 @@ class RMSProp(torch.optim.Optimizer):
             buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
             if group["weight_decay"]:
                 torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
-            torch._foreach_mul_(squares, group["decay"])
+            decay, momentum = group["decay"], group["momentum"]
+            if bad is not None:  # in a bad step all is added as 0, and multiplied by 1
+                for gradient in gradients:
+                    gradient.masked_fill_(bad > 0, 0.0)
+                decay, momentum = (torch.where(bad > 0, 1.0, each) for each in (decay, momentum))
+            torch._foreach_mul_(squares, decay)
             torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
             roots = torch._foreach_add(squares, group["epsilon"])
             torch._foreach_sqrt_(roots)
             inside, outside = (1.0, group["lr"]) if group["corrected"] else (group["lr"], 1.0)
-            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_mul_(buffers, momentum)
             torch._foreach_addcdiv_(buffers, gradients, roots, inside)
-            torch._foreach_sub_(parameters, buffers, alpha=outside)
+            moves = buffers if bad is None else torch._foreach_mul(buffers, 1.0 - bad)
+            torch._foreach_sub_(parameters, moves, alpha=outside)
 
 
 def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
-    """Update the weights, unless `bad`, on their device, is 1.0; SGD does not wait for it."""
+    """Update the weights, unless `bad`, on their device, is 1.0; on a GPU nothing waits for it."""
     optimizer.found_inf = bad  # type: ignore[attr-defined]  # torch's name for it, from loss scaling
     optimizer.step()
 

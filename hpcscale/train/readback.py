@@ -21,6 +21,7 @@ class Step(NamedTuple):
     loss: float  # mean over the global batch
     stops: float  # ranks that were asked to stop
     bad: float  # 1.0 if its update was not applied
+    overflow: float  # 1.0 if that was because the loss scale was too large, and is all that was wrong
 
 
 class Readback:
@@ -28,7 +29,7 @@ class Readback:
         self.queue: deque[tuple[int, NDArray[np.int64], Tensor, torch.cuda.Event | None]] = deque()
 
     def put(self, number: int, samples: NDArray[np.int64], numbers: Tensor) -> None:
-        """Start to copy (loss, stops, bad) of a step to the host."""
+        """Start to copy (loss, stops, bad, overflow) of a step to the host."""
         if numbers.is_cuda:
             host = numbers.to("cpu", non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -103,6 +103,8 @@ class LogFile:
                     met, and until the first step was done
     step            loss, learning rate, speed and shares of the time, see train.log
     skip            a step whose update was not applied, why, and its samples
+    overflow        a step whose update was not applied, because gradients of float16 overflowed; the loss
+                    scale is halved, and this is no error
     rollback        the weights went back to those of step `to`
     evaluation      set and metrics
     bad_sample      a picture that could not be decoded and was replaced

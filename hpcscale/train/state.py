@@ -16,6 +16,8 @@ from hpcscale.files import Told
 from hpcscale.models import checkpoint, slices
 from hpcscale.train import average, optim, split
 
+KEPT = ("window", "divergence", "scale")  # of a checkpoint's metadata: what the loop goes on with
+
 
 class Diverged(Told):
     """Loss or weights are not finite any more; the message names the step, and its samples if known."""
@@ -24,14 +26,14 @@ class Diverged(Told):
 def resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, contents: dict[str, Any]
 ) -> tuple[int, dict[str, Any]]:
-    """Steps done, and `window` of the report and `divergence` as `save` was given them, if at all; weights
-    and optimizer state are rank 0's on all ranks (collective). `contents`: `same.fingerprint`. Raises
-    ConfigError where a checkpoint was trained on others, and CheckpointError."""
+    """Steps done, and what is KEPT as `save` was given it, if at all; weights and optimizer state are rank
+    0's on all ranks (collective). `contents`: `same.fingerprint`. Raises ConfigError where a checkpoint was
+    trained on others, and CheckpointError."""
     found = checkpoint.latest(run) if ranks.rank() == 0 else None
     step, kept = 0, {}
     if found is not None:
         same.refuse_others(found.metadata, contents, found.file)
-        step, kept = found.step, {key: found.metadata.get(key) for key in ("window", "divergence")}
+        step, kept = found.step, {key: found.metadata.get(key) for key in KEPT}
     _distribute(found, model, optimizer)
     step, kept = ranks.broadcast_object([step, kept])
     return step, kept

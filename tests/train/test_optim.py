@@ -144,6 +144,19 @@ def test_row_23_biases_and_normalisations_are_not_decayed(name: str) -> None:
     assert changed == {"0.weight", "3.weight"}
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_rmsprop_that_does_not_wait_has_the_same_bits(corrected: bool) -> None:
+    """As on a GPU."""
+    found = []
+    for waits in (True, False):
+        model = network()
+        optimizer = optim.build(model, Optimizer(name="rmsprop", epsilon=0.1, momentum_correction=corrected))
+        optimizer.waits = waits  # type: ignore[attr-defined]
+        optimizer.found_inf = torch.tensor(0.0)  # type: ignore[attr-defined]
+        found.append(trained(model, optimizer, 3))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
 def test_state_carries_on_bit_equal(name: str) -> None:
     settings = Optimizer(name=name, epsilon=0.1)

@@ -92,3 +92,20 @@ def test_killed_it_goes_on_with_the_same_bits(
     found, wanted = tensors(killed), tensors(whole)
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.slow
+def test_half_precision_between_ranks_goes_on_with_the_same_bits(
+    recipe: Path, alone: Path, tmp_path: Path
+) -> None:
+    """Loss scale and gradients in float16, on two ranks, whole and stopped after 4 steps. The first scale is
+    too large for what travels, so that the first step is skipped by both."""
+    sets = ("train.precision=float16", "train.compress=float16")
+    assert train(recipe, tmp_path / "whole", 2, *sets) == 0
+    for steps in ("train.steps=4", "train.steps=8"):
+        assert train(recipe, tmp_path / "stopped", 2, *sets, steps) == 0
+    found, wanted = tensors(tmp_path / "stopped"), tensors(tmp_path / "whole")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert [line["step"] for line in tiny.events(tmp_path / "whole", "overflow")] == [1]
+    assert losses(tmp_path / "whole")[0] == pytest.approx(losses(alone)[0], rel=1e-5)
+    assert sum(losses(tmp_path / "whole")[-3:]) < 0.5 * sum(losses(tmp_path / "whole")[:3])
