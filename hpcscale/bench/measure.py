@@ -46,7 +46,7 @@ def measure(settings: Config, what: str, steps: int, say: Callable[[str], None])
     Raises what a training of the recipe would, and KeyboardInterrupt where this process was asked to stop.
     """
     every = -(-steps // (WINDOWS - 1))
-    with process.start(_timed(settings, every), Path()) as here:
+    with process.start(timed(settings, every), Path()) as here:
         settings = here.settings
         inputs = pretrain.open_inputs(settings)
         found: Found = {
@@ -63,11 +63,11 @@ def measure(settings: Config, what: str, steps: int, say: Callable[[str], None])
         }
         for part in WHAT if what == "full" else (what,):
             say(PARTS[part])
-            longer = here._replace(settings=_timed(settings, every * LOADS if part == "loader" else every))
+            longer = here._replace(settings=timed(settings, every * LOADS if part == "loader" else every))
             found[part] = MEASURES[part](pretrain.build(longer, inputs), longer)
     if what == "full":
-        together, loader, step = (found[part]["samples_per_second"] for part in ("full", "loader", "step"))
-        found["overhead"] = {"of_slower": min(loader, step) / together - 1, "of_step": step / together - 1}
+        full, loader, step = (found[part]["samples_per_second"] for part in ("full", "loader", "step"))
+        found["overhead"] = {"of_slower": min(loader, step) / full - 1, "of_step": step / full - 1}
     return found
 
 
@@ -96,7 +96,7 @@ def _text(numbers: Found, size: int) -> str:
     return text
 
 
-def _timed(settings: Config, every: int) -> Config:
+def timed(settings: Config, every: int) -> Config:
     """The recipe, as long as it is timed, without what is no step: checkpoints, evaluations, boards."""
     # Two more steps than windows have: one in which a GPU's host hears of the last, one that is never begun.
     last = {"steps": WINDOWS * every + 2, "log_every": every, "checkpoint_every": config.STEPS}
@@ -161,7 +161,7 @@ def _step(job: Job, here: Process) -> Found:
         return _loop(job, here, lambda step, tell: repeat(next(batches)))
 
 
-def _full(job: Job, here: Process) -> Found:
+def together(job: Job, here: Process) -> Found:
     return _loop(job, here, job.batches)
 
 
@@ -198,4 +198,4 @@ PARTS = {
     "allreduce": "allreduce alone",
     "full": "together",
 }
-MEASURES = {"loader": _loader, "step": _step, "allreduce": _allreduce, "full": _full}
+MEASURES = {"loader": _loader, "step": _step, "allreduce": _allreduce, "full": together}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ SETTINGS = {
     "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
     "HOROVOD_LOG_LEVEL": "fatal",  # a lost rank is reported by RankLost
 }
+PAUSE = 1e-4  # seconds between two looks at what is waited for
 
 
 def library() -> Any:
@@ -95,31 +97,43 @@ class Horovod:
             return self.library.allreduce_async_(tensor, name=name, op=self.library.Sum)
 
     def wait(self, handle: Any) -> None:
+        self._result(handle)
+
+    def _result(self, handle: Any) -> Any:
+        """Horovod's own wait spins, and on a CPU takes the core that its transport needs."""
         with _lost_rank():
-            self.library.synchronize(handle)
+            while not self.library.poll(handle):
+                time.sleep(PAUSE)
+            return self.library.synchronize(handle)
 
     def max(self, tensor: "Tensor") -> None:
         with _lost_rank():
-            self.library.allreduce_(tensor, name="hpcscale.max", op=self.library.Max)
+            handle = self.library.allreduce_async_(tensor, name="hpcscale.max", op=self.library.Max)
+        self.wait(handle)
 
     def gather_rows(self, tensor: "Tensor") -> "Tensor":
-        with _lost_rank():
-            gathered: Tensor = self.library.allgather(_words(tensor), name="hpcscale.gather_rows")
-        return gathered.view(tensor.dtype)
+        return self._gathered(tensor, "hpcscale.gather_rows")
 
     def gather(self, tensor: "Tensor") -> "Tensor":
+        return self._gathered(tensor, "hpcscale.gather")
+
+    def _gathered(self, tensor: "Tensor", name: str) -> "Tensor":
         with _lost_rank():
-            gathered: Tensor = self.library.allgather(_words(tensor), name="hpcscale.gather")
+            handle = self.library.allgather_async(_words(tensor), name=name)
+        gathered: Tensor = self._result(handle)
         return gathered.view(tensor.dtype)
 
     def exchange_rows(self, tensor: "Tensor") -> "Tensor":
         with _lost_rank():
-            received: Tensor = self.library.alltoall(_words(tensor), name="hpcscale.exchange_rows")
+            handle = self.library.alltoall_async(_words(tensor), name="hpcscale.exchange_rows")
+        received: Tensor
+        received, _ = self._result(handle)
         return received.view(tensor.dtype)
 
     def broadcast(self, tensor: "Tensor", name: str) -> None:
         with _lost_rank():
-            self.library.broadcast_(_words(tensor), 0, name=name)
+            handle = self.library.broadcast_async_(_words(tensor), 0, name=name)
+        self.wait(handle)
 
     def barrier(self) -> None:
         with _lost_rank():

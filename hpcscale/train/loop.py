@@ -16,14 +16,15 @@ from torch import Tensor
 
 from hpcscale import ranks
 from hpcscale.files import Told
-from hpcscale.train import average, compress, optim, run_folder, schedule, state
+from hpcscale.train import average, optim, run_folder, schedule, state
+from hpcscale.train.compress import KINDS
 from hpcscale.train.divergence import Guard, History, check, go_back
 from hpcscale.train.downpour import Workers
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.job import Batch, Job
 from hpcscale.train.log import Report
 from hpcscale.train.process import Process
-from hpcscale.train.readback import Readback
+from hpcscale.train.readback import Readback, Step
 from hpcscale.train.scaling import LossScale
 
 
@@ -52,8 +53,7 @@ def run(job: Job, process: Process) -> None:
         if ranks.rank() == 0:
             run_folder.keep(folder, settings)
         scale = LossScale(train.precision, process.device, kept.get("scale"))
-        kind = compress.KINDS[train.compress]
-        gradients = GradientBuckets(model.parameters(), local=job.local, compress=kind)
+        gradients = GradientBuckets(model.parameters(), local=job.local, compress=KINDS[train.compress])
         history = History(settings.divergence, kept.get("divergence"))
         window = kept.get("window", (0.0, 0))
         report = stack.enter_context(Report(folder, settings, step, window, process.clock, job.facts))
@@ -70,20 +70,15 @@ def run(job: Job, process: Process) -> None:
                 # Collective. Two more numbers are summed: the loss, and whether this rank was asked to stop.
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
-            scale.down(gradients)
-            limit = history.limit(step)
-            bad = guard.judge(numbers[0], limit, gradients.buckets)
-            overflow = scale.update(bad, numbers[0] <= limit)
+            bad, overflow = _judge(gradients, scale, guard, numbers[0], history.limit(step))
             _update(optimizer, bad, guard, workers)
             average.update(optimizer, train.average, step, bad)
             readback.put(step, samples, torch.stack([*numbers, bad, overflow]))
             evaluates = _due(step, train.evaluate_every, train.steps)
             saves = _due(step, train.checkpoint_every, train.steps) or step in train.keep_at
-            for done in readback.take(everything=evaluates or saves):
-                stopping |= check(done, job.names, history, report)
+            stopping |= _check(readback.take(everything=evaluates or saves), job, history, report)
             if stopping:
-                for done in readback.take(everything=True):
-                    check(done, job.names, history, report)
+                _check(readback.take(everything=True), job, history, report)
             if evaluates or saves or stopping or step == history.due:
                 watchdog.pause()
             if step == history.due:
@@ -115,6 +110,21 @@ def _backward(
         losses.append(loss.detach())
         samples.append(batch.samples)
     return torch.stack(losses).sum(), np.concatenate(samples)
+
+
+def _judge(
+    gradients: GradientBuckets, scale: LossScale, guard: Guard, loss: Tensor, limit: float
+) -> tuple[Tensor, Tensor]:
+    """Whether the update of a step is not applied, and whether only the loss scale is to blame; 0.0 or 1.0,
+    on the device. The gradients become those of the loss."""
+    scale.down(gradients)
+    bad = guard.judge(loss, limit, gradients.buckets)
+    return bad, scale.update(bad, loss <= limit)
+
+
+def _check(steps: Iterator[Step], job: Job, history: History, report: Report) -> bool:
+    """Whether any rank was asked to stop in any of them."""
+    return any([check(done, job.names, history, report) for done in steps])
 
 
 def _update(optimizer: torch.optim.Optimizer, bad: Tensor, guard: Guard, workers: Workers) -> None:
