@@ -84,8 +84,7 @@ def run(job: Job, process: Process) -> None:
             if step == history.due:
                 go_back(folder, step, train.checkpoint_every, model, optimizer, history, report)
                 scale.reset()
-            # Before the checkpoint of its step, so that a kill in between does not lose it.
-            if evaluates:
+            if evaluates:  # before the checkpoint of its step, so that a kill in between does not lose it
                 _evaluate(job, step, report)
             if saves or stopping:
                 _save(job, process, step, history, scale, report)
@@ -123,8 +122,9 @@ def _judge(
 
 
 def _check(steps: Iterator[Step], job: Job, history: History, report: Report) -> bool:
-    """Whether any rank was asked to stop in any of them."""
-    return any([check(done, job.names, history, report) for done in steps])
+    """Count them all; whether any rank was asked to stop in one of them."""
+    asked = [check(done, job.names, history, report) for done in steps]
+    return any(asked)
 
 
 def _update(optimizer: torch.optim.Optimizer, bad: Tensor, guard: Guard, workers: Workers) -> None:
