@@ -93,6 +93,9 @@ def test_row_13_every_block_without_projection_is_the_identity_at_first() -> Non
         images = torch.rand(2, channels, 8, 8)
         for block in stage[1:]:
             torch.testing.assert_close(block(images), images)
+            assert not block.bn3.weight.any()
+            assert torch.all(block.bn1.weight == 1)
+            assert torch.all(block.bn2.weight == 1)
 
 
 def test_logits_are_the_classifier_of_the_features_and_all_parameters_get_gradients() -> None:
