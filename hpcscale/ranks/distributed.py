@@ -45,7 +45,7 @@ class Distributed:
         with _lost_rank():
             store = _store(layout, meeting)
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if gpus else "cpu:gloo",
+                "cpu:gloo,cuda:nccl" if gpus else "gloo",
                 store=store,
                 rank=layout.rank,
                 world_size=layout.size,

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -114,7 +115,12 @@ def objects(rank: int) -> Found:
 
 
 def places(rank: int) -> Found:
-    return {"place": (rank, ranks.size(), ranks.local_rank(), ranks.local_size()), "backend": ranks.backend()}
+    connections: list[socket.socket] = getattr(ranks._all, "connections", [])
+    return {
+        "place": (rank, ranks.size(), ranks.local_rank(), ranks.local_size()),
+        "backend": ranks.backend(),
+        "probed": [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for each in connections],
+    }
 
 
 DONE: tuple[Callable[[int], Found], ...] = (
@@ -262,13 +268,19 @@ def test_places_and_barrier(found: list[dict[str, Found]]) -> None:
     assert [own["before"]["files"] for own in found] == [count] * count
 
 
+def test_connections_of_torch_are_probed(found: list[dict[str, Found]]) -> None:
+    """Within 30 s the kernel ends those whose other end is gone; Horovod has a thread that looks after it."""
+    for own in found:
+        expected = [30_000] * (len(found) - 1) if own["places"]["backend"] == "torch" else []
+        assert own["places"]["probed"] == expected
+
+
 def test_two_ranks_get_the_same_bits_from_both(outputs: Any) -> None:
     """The sum of two floats has no order. Of three it has, and each communicator keeps to its own."""
     one, other = (outputs[backend, 2] for backend in BACKENDS)
     for a, b in zip(one, other, strict=True):
-        names = {a["places"].pop("backend"), b["places"].pop("backend")}
-        assert names == set(BACKENDS)
-        assert [name for name in a if not alike(a[name], b[name])] == []
+        assert (a["places"]["backend"], b["places"]["backend"]) == BACKENDS
+        assert [name for name in a if name != "places" and not alike(a[name], b[name])] == []
 
 
 # ---- ranks that end
