@@ -162,11 +162,13 @@ def _told(meeting: Meeting) -> int:
 def _connections(others: set[int]) -> list[socket.socket]:
     """Duplicates of the connections to other ranks, all that this process has but those with a port of
     `others`."""
-    found = []
+    found, seen = [], set()
     for number in map(int, os.listdir("/proc/self/fd")):
         try:
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            status = os.fstat(number)
+            if not stat.S_ISSOCK(status.st_mode) or status.st_ino in seen:  # seen: a duplicate of ours
                 continue
+            seen.add(status.st_ino)
             connection = socket.socket(fileno=os.dup(number))
         except OSError:  # closed meanwhile
             continue
