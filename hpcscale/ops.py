@@ -158,6 +158,16 @@ def pdq(picture: NDArray[np.uint8]) -> tuple[Codes, int]:
     return _ops.pdq(picture)
 
 
+def pdq_jpeg(jpeg: NDArray[np.uint8]) -> tuple[Codes, int] | None:
+    """PDQ's 256 bits and quality of a JPEG file, without computing its pixels  # (4,)
+
+    From 15 of the 64 coefficients of each block of its luma: a few bits differ from those of `pdq`. None for
+    pictures with a side below 257, for damaged files, and for other kinds than 8-bit sequential Huffman JPEGs
+    of grey or YCbCr without restart markers: decode those.
+    """
+    return _ops.pdq_jpeg(jpeg)
+
+
 def pdq_dihedral(picture: NDArray[np.uint8]) -> tuple[Codes, int]:
     """The codes of a picture and its seven turned and mirrored forms, from one transform  # (8, 4)
 

@@ -275,6 +275,16 @@ void bind_hashes(py::module_& m) {
         }
         return py::make_tuple(py::array_t<std::uint64_t>({8, 4}, result.codes[0].data()), result.quality);
     });
+    m.def("pdq_jpeg", [](const py::array& jpeg) -> py::object {
+        const auto file = read<std::uint8_t>(jpeg, "jpeg");
+        std::optional<hpcscale::Pdq> result;
+        {
+            const py::gil_scoped_release release;
+            result = hpcscale::pdq_jpeg(file);
+        }
+        if (!result) return py::none();
+        return py::make_tuple(words(result->code), result->quality);
+    });
     m.def("pdq_variants", &hpcscale::pdq_variants);
     m.def("pdq_by", [](const std::string& variant, const py::array& picture) {
         const auto pixels = luma_or_rgb(picture);

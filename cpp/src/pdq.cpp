@@ -89,6 +89,12 @@ PdqDihedral dihedral(const PdqKernels& variant, const Pixels& in) {
 
 }  // namespace
 
+Pdq pdq_of(const Small& small) {
+    Band band;
+    fastest().frequencies(small, band);
+    return {bits(band), fastest().quality(small)};
+}
+
 Pdq pdq(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width) {
     return whole(fastest(), rows_of(fastest(), pixels, height, width));
 }

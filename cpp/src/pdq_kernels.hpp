@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "hpcscale/phash.hpp"
+
 namespace hpcscale {
 
 inline constexpr std::size_t kSmall = 64;  // the shrunk picture is 64 x 64
@@ -30,6 +32,9 @@ struct PdqKernels {
     void (*frequencies)(const Small& small, Band& out);
     int (*quality)(const Small& small);
 };
+
+// Code and quality of what is left of a picture.
+Pdq pdq_of(const Small& small);
 
 std::vector<PdqKernels> pdq_kernels();  // those that this processor can run, slowest first
 

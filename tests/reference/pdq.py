@@ -45,3 +45,15 @@ def pdq(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], int]:
         band += half[:, k : k + 1] * cosines[:, k]
     bits = (band > np.sort(band.ravel())[127]).ravel()[::-1]
     return np.packbits(bits).view(">u8").astype(np.uint64), quality
+
+
+def low_frequencies(luma: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pixels of the coefficients with u + v < 5 of each block, the last ones filled up by the edge."""
+    k = np.arange(8)
+    cosines = np.cos(np.pi / 16 * (2 * k[None] + 1) * k[:, None])
+    cosines *= np.where(k[:, None] == 0, 0.125**0.5, 0.5)
+    height, width = luma.shape
+    filled = np.pad(luma.astype(np.float64), ((0, -height % 8), (0, -width % 8)), "edge")
+    blocks = filled.reshape(filled.shape[0] // 8, 8, filled.shape[1] // 8, 8).transpose(0, 2, 1, 3)
+    low = (cosines @ blocks @ cosines.T) * (k[:, None] + k[None] < 5)
+    return (cosines.T @ low @ cosines).transpose(0, 2, 1, 3).reshape(filled.shape)[:height, :width]

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,17 @@ struct PdqDihedral {
 // std::invalid_argument if the size does not fit.
 Pdq pdq(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
 PdqDihedral pdq_dihedral(std::span<const std::uint8_t> pixels, std::size_t height, std::size_t width);
+
+// PDQ of a JPEG file, from the first 15 coefficients (zigzag order) of each block of its luma, in a fraction
+// of the time that decoding takes: Huffman codes are read, and what is not kept is skipped. The blur all but
+// removes higher frequencies. It is the same linear function, computed from coefficients; what differs is
+// that pixels are neither rounded nor cut at 0 and 255. On 450 photographs at most 6 bits differ from Meta's
+// code.
+//
+// Nothing, where it is left to the caller to decode the picture: a side below 257 (a box of one or two
+// pixels, which keeps high frequencies); more than 52.4 million pixels; progressive, arithmetic, more than 8
+// bits, restart markers, several scans, RGB or CMYK; any damage.
+std::optional<Pdq> pdq_jpeg(std::span<const std::uint8_t> jpeg);
 
 // For tests and benchmarks: the variants that this processor can run, slowest first, and PDQ by one of them.
 std::vector<std::string_view> pdq_variants();
