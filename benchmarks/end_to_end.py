@@ -92,6 +92,8 @@ vocabulary = "{folder}/vocabulary.json"
 crop = {SIDE}
 method = "inception"
 values = "imagenet"
+[evaluate]
+method = "square"
 [schedule]
 lr = 0.001
 [train]
