@@ -56,11 +56,11 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "PART_ROWS", 4)
 
 
-def command(*arguments: str | Path) -> list[str]:
-    """Parts of 4, and slow, so that a kill finds something to interrupt."""
+def command(*arguments: str | Path, pause: float = 0.05) -> list[str]:
+    """Parts of 4, each some seconds late, so that a kill finds something to interrupt."""
     code = (
         "import hpcscale.dedup.hashes as h; h.PART_ROWS = 4; write = h.write_codes; "
-        "import time; h.write_codes = lambda *a: (time.sleep(0.05), write(*a)); "
+        f"import time; h.write_codes = lambda *a: (time.sleep({pause}), write(*a)); "
         "from hpcscale.cli import main; main()"
     )
     return [sys.executable, "-c", code, "dedup", *map(str, arguments)]
@@ -264,7 +264,7 @@ def test_tasks_and_twins_at_the_same_time(tmp_path: Path) -> None:
 
 def test_sigterm_is_75_and_resumes(tmp_path: Path) -> None:
     source, out = make_pictures(tmp_path / "source", 30), tmp_path / "out.h5"
-    process = subprocess.Popen(command("hash", source, out), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command("hash", source, out, pause=1.0), stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out.h5.parts" / "00000.h5").exists():
         assert process.poll() is None
         time.sleep(0.005)
