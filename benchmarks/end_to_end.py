@@ -24,9 +24,11 @@ import numpy as np
 
 from benchmarks.codes import SAMPLE
 from hpcscale import ranks
+from hpcscale.bench import pictures
+from hpcscale.bench.pictures import STORED
 
 ROUNDS, STEPS, WARM = 3, 6, 2
-STORED, SIDE, BATCH = 340, 64, 16
+SIDE, BATCH = 64, 16
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ROLES = {"ours": "hpcscale train", "theirs": "DataLoader, Pillow, DistributedDataParallel"}
 
@@ -60,10 +62,7 @@ def _prepare(folder: Path) -> None:
     """The same pictures, STORED a side, as files and packed; a vocabulary; a recipe."""
     from PIL import Image
 
-    from hpcscale.data.store import open_data
     from hpcscale.demo import write_pictures
-    from hpcscale.ingest.packing import Packing, ingest
-    from hpcscale.labels import build, hierarchy, vocabulary
 
     source = SAMPLE
     if not source.exists():
@@ -79,11 +78,7 @@ def _prepare(folder: Path) -> None:
         image.save(files / name, quality=95)
         lines.append(json.dumps({"image": name, "tags": record["tags"][:1]}) + "\n")
     (files / "manifest.jsonl").write_text("".join(lines))
-    ingest(files, folder / "data", packing=Packing(STORED), workers=1)
-    data = open_data(folder / "data")
-    tree = hierarchy.build(data.tags, ((),) * len(data.tags))
-    labels = build.from_hierarchy(data.tags, build.walk(data), tree)
-    vocabulary.save(labels, folder / "vocabulary.json")
+    pictures.pack(files, folder)
     (folder / "recipe.toml").write_text(
         f"""[data]
 train = "{folder}/data"

@@ -43,13 +43,18 @@ def make(folder: Path, batch: int, progress: Progress) -> Path:
         lines.append(json.dumps({"image": f"{i}.jpg", "tags": tags}) + "\n")
         progress("pictures", i + 1, PICTURES)
     (source / "manifest.jsonl").write_text("".join(lines))
-    ingest(source, folder / "data", packing=Packing(STORED), workers=1)
-    data = open_data(folder / "data")
-    tree = hierarchy.build(data.tags, ((),) * len(data.tags))
-    labels = build.from_hierarchy(data.tags, build.walk(data), tree)
-    vocabulary.save(labels, folder / "vocabulary.json")
+    pack(source, folder)
     recipe = folder / "recipe.toml"
     places = {name: json.dumps(str(folder / file)) for name, file in
               (("data", "data"), ("vocabulary", "vocabulary.json"))}  # fmt: skip
     recipe.write_text(RECIPE.format(batch=batch, **places))
     return recipe
+
+
+def pack(source: Path, folder: Path) -> None:
+    """Pictures with a manifest -> `data`, of STORED pixels a side, and `vocabulary.json`, a class a tag."""
+    ingest(source, folder / "data", packing=Packing(STORED), workers=1)
+    data = open_data(folder / "data")
+    tree = hierarchy.build(data.tags, ((),) * len(data.tags))
+    labels = build.from_hierarchy(data.tags, build.walk(data), tree)
+    vocabulary.save(labels, folder / "vocabulary.json")
