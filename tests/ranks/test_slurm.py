@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+import thin
 import tiny
 
 from hpcscale import ranks
 from hpcscale.models import checkpoint
 from hpcscale.ranks import rendezvous, slurm
 
-HERE = {
-    name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "HPCSCALE", "HOROVOD"))
-}
+
+def here() -> dict[str, str]:
+    """The environment, but for what tells of ranks."""
+    told = ("SLURM", "HPCSCALE", "HOROVOD")
+    return {name: value for name, value in os.environ.items() if not name.startswith(told)}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_where_an_attempt_meets() -> None:
 def test_never_a_world_of_one_by_mistake(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
-    for name in os.environ.keys() - HERE.keys():
+    for name in os.environ.keys() - here().keys():
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -193,7 +196,7 @@ def srun(
     return [
         subprocess.Popen(
             [sys.executable, "-c", program],
-            env=HERE | {"RUN": str(run), "HPCSCALE_INTERFACE": "lo"} | common | environment,
+            env=here() | {"RUN": str(run), "HPCSCALE_INTERFACE": "lo"} | common | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -360,31 +363,25 @@ def train(run: Path, recipe: Path, *words: str, **common: str) -> list["subproce
     return srun(run, program, [variables(rank, per_node="1(x2)") for rank in (0, 1)], **common)
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("slurm"))
-
-
 @pytest.mark.slow
-def test_a_flag_stops_a_job_behind_a_checkpoint_and_it_ends_with_the_same_bits(
-    recipe: Path, tmp_path: Path
-) -> None:
-    attempt = tmp_path / "run" / "jobs" / "7.0"
-    words = ("--set", "train.steps=30", "--set", "train.checkpoint_every=1000")
-    processes = train(tmp_path / "run", recipe, *words)
-    wait_for(tmp_path / "run" / "log.jsonl")
-    while not tiny.events(tmp_path / "run", "step"):
-        time.sleep(0.05)
-    (attempt / "stop").touch()
-    found = ends(processes)
-    assert [code for code, _, _ in found] == [75, 75], found
-    stopped = checkpoint.latest(tmp_path / "run")
-    assert stopped is not None
-    assert 1 <= stopped.step < 30
-    again = train(tmp_path / "run", recipe, *words, SLURM_RESTART_COUNT="1")
-    assert [code for code, _, _ in ends(again)] == [0, 0]
-    assert [code for code, _, _ in ends(train(tmp_path / "whole", recipe, *words))] == [0, 0]
-    one, other = (checkpoint.latest(tmp_path / name) for name in ("run", "whole"))
+def test_a_flag_stops_a_job_behind_a_checkpoint_and_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe, run, whole = tiny.make(tmp_path), tmp_path / "run", tmp_path / "whole"
+    words = ("--set", "train.steps=100", "--set", "train.checkpoint_every=1000")
+    with thin.network():
+        processes = train(run, recipe, *words)
+        wait_for(run / "log.jsonl")
+        while not tiny.events(run, "step"):
+            time.sleep(0.05)
+        (run / "jobs" / "7.0" / "stop").touch()
+        found = ends(processes)
+        assert [code for code, _, _ in found] == [75, 75], found
+        stopped = checkpoint.latest(run)
+        assert stopped is not None
+        assert 1 <= stopped.step < 100
+        again = train(run, recipe, *words, SLURM_RESTART_COUNT="1")
+        assert [code for code, _, _ in ends(again)] == [0, 0]
+        assert [code for code, _, _ in ends(train(whole, recipe, *words))] == [0, 0]
+    one, other = checkpoint.latest(run), checkpoint.latest(whole)
     assert one is not None
     assert other is not None
     assert one.sha256 == other.sha256

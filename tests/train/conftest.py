@@ -1,13 +1,22 @@
-"""What tests of training share: a recipe, a whole run by it, and settings of torch that end with a test."""
+"""What tests of training share: a thin network, a recipe, a whole run by it, and settings of torch that end
+with a test."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import thin
 import tiny
 from runs import own_settings
 
 from hpcscale.train.pretrain import train
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _thin_network() -> Iterator[None]:
+    """Here, and in processes that tests start."""
+    with thin.network():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +30,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("recipe"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of one rank; only to be read."""
     run = tmp_path_factory.mktemp("whole")

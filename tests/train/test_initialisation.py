@@ -60,7 +60,7 @@ def test_the_run_tells_and_keeps_what_it_began_with(
     train(tiny.settings(recipe, model__init=str(whole), train__steps=1), tmp_path)
     newest = checkpoint.find(whole)
     said = capsys.readouterr().err
-    assert f"model.init: {newest.file}: 318 tensors taken; classifier fresh\n" in said
+    assert f"model.init: {newest.file}: 102 tensors taken; classifier fresh\n" in said
     assert "model.init: left: fc.bias, fc.weight\n" in said
     (start,) = tiny.events(tmp_path, "start")
     assert start["init"]["sha256"] == newest.sha256

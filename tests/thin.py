@@ -1,0 +1,26 @@
+"""A thin `resnet50`, for tests of what is around a network."""
+
+import os
+import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from places import ROOT
+
+from hpcscale.models.shapes import SHAPES
+
+WHOLE = SHAPES["resnet50"]
+FOLDER = ROOT / "tests" / "thin_network"
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Within, `resnet50` is thin, in processes that are started too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SHAPES, "resnet50", SHAPES["resnet50"])  # which is put back
+        runpy.run_path(str(FOLDER / "sitecustomize.py"))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(FOLDER), str(ROOT), os.environ.get("PYTHONPATH", "")])
+        )
+        yield
