@@ -1,5 +1,6 @@
 """Memory of a training step by shape: what torch saves for backward, what a process then has."""
 
+import os
 import re
 import subprocess
 import sys
@@ -105,9 +106,11 @@ def test_what_a_divided_classifier_keeps(loss: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("name", "batch", "side"), [("resnet50", 12, 128), ("bit_r50x1", 8, 128)])
 def test_resident_memory_grows_as_said(name: str, batch: int, side: int) -> None:
-    """From a small step to a larger one of the same process, so that what libraries take is in both."""
+    """From a small step to a larger one of the same process, so that what libraries take is in both. All
+    large blocks have pages of their own: holes in malloc's heap are chance, and add up to a fifth."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, name, str(batch), str(side)],
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
         capture_output=True,
         text=True,
         check=True,
@@ -115,4 +118,4 @@ def test_resident_memory_grows_as_said(name: str, batch: int, side: int) -> None
     small, large = (int(line) for line in re.findall(r"^\d+$", done.stdout, re.MULTILINE))
     model = config.Model.model_validate({"name": name})
     wanted = memory.kept(model, Step(10, side, batch)) - memory.kept(model, Step(10, 64, 2))
-    assert large - small == pytest.approx(wanted, rel=0.2), (large - small) / wanted
+    assert large - small == pytest.approx(wanted, rel=0.05), (large - small) / wanted
