@@ -1,5 +1,7 @@
-"""A ResNet-50 of all its parts, but one block a stage and few channels. Python imports this when it starts,
-if PYTHONPATH has this folder."""
+"""A thin ResNet-50: all its parts, one block a stage, few channels.
+
+Python imports this when it starts, if PYTHONPATH has this folder.
+"""
 
 from hpcscale.models.shapes import SHAPES, Shape
 

@@ -1,5 +1,4 @@
-"""What tests of training share: a thin network, a recipe, a whole run by it, and settings of torch that end
-with a test."""
+"""What tests of training share: a thin network, a recipe, a run by it; settings of torch end with a test."""
 
 from collections.abc import Iterator
 from pathlib import Path
