@@ -36,7 +36,14 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
         for ms in ("0.1", "1", "2", "5", "20")
     },
     "hpcscale, no response cache": ("ours", {"HOROVOD_CACHE_CAPACITY": "0"}),
-    "hpcscale, buckets of 32 MiB during backward": ("ours", {"BENCH_LIMIT": str(8 << 20)}),
+    **{
+        f"hpcscale, {library}, buckets of {mb} MiB during backward": (
+            "ours",
+            {"HPCSCALE_BACKEND": library, "BENCH_LIMIT": str(mb << 18)},
+        )
+        for library in ("horovod", "torch")
+        for mb in (8, 32)
+    },
     "hpcscale, malloc as it is": ("ours", {"BENCH_MALLOC": "0"}),
 }
 

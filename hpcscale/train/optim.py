@@ -3,7 +3,7 @@
 All state exists from the start, so that ranks and checkpoints agree on its names before the first step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -39,6 +39,9 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
     return optimizer
 
 
+PART = 1 << 17  # numbers that RMSProp updates at a time on a CPU, small enough for its cache
+
+
 class RMSProp(torch.optim.Optimizer):
     """RMSProp as TensorFlow computes it, which differs from torch's:
 
@@ -70,26 +73,56 @@ class RMSProp(torch.optim.Optimizer):
                 return
             bad = None
         for group in self.param_groups:
-            parameters = group["params"]
-            gradients = [parameter.grad for parameter in parameters]
-            squares = [self.state[parameter]["square"] for parameter in parameters]
-            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-            if group["weight_decay"]:
-                torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
-            decay, momentum = group["decay"], group["momentum"]
-            if bad is not None:  # in a bad step all is added as 0, and multiplied by 1
-                for gradient in gradients:
-                    gradient.masked_fill_(bad > 0, 0.0)
-                decay, momentum = (torch.where(bad > 0, 1.0, each) for each in (decay, momentum))
-            torch._foreach_mul_(squares, decay)
-            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
-            roots = torch._foreach_add(squares, group["epsilon"])
-            torch._foreach_sqrt_(roots)
-            inside, outside = (1.0, group["lr"]) if group["corrected"] else (group["lr"], 1.0)
-            torch._foreach_mul_(buffers, momentum)
-            torch._foreach_addcdiv_(buffers, gradients, roots, inside)
-            moves = buffers if bad is None else torch._foreach_mul(buffers, 1.0 - bad)
-            torch._foreach_sub_(parameters, moves, alpha=outside)
+            for tensors in _parts(map(self._tensors, group["params"]), PART if self.waits else 1 << 62):
+                _update(group, bad, *tensors)
+
+    def _tensors(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        state = self.state[parameter]
+        assert parameter.grad is not None
+        return parameter, parameter.grad, state["square"], state["momentum_buffer"]
+
+
+def _parts(tensors: Iterable[tuple[Tensor, ...]], limit: int) -> Iterator[list[tuple[Tensor, ...]]]:
+    """All numbers of tuples of equal shapes in turn, as lists of parts that together have about `limit`
+    numbers each: by place in the tuple, in the lists of one part."""
+    found: list[tuple[Tensor, ...]] = []
+    size = 0
+    for each in tensors:
+        rows = max(1, limit * len(each[0]) // each[0].numel())
+        for part in zip(*(torch.split(tensor, rows) for tensor in each), strict=True):
+            if found and size + part[0].numel() > limit:
+                yield [*zip(*found, strict=True)]
+                found, size = [], 0
+            found.append(part)
+            size += part[0].numel()
+    yield [*zip(*found, strict=True)]
+
+
+def _update(
+    group: dict[str, Any],
+    bad: Tensor | None,
+    parameters: tuple[Tensor, ...],
+    gradients: tuple[Tensor, ...],
+    squares: tuple[Tensor, ...],
+    buffers: tuple[Tensor, ...],
+) -> None:
+    """The formulas of RMSProp."""
+    if group["weight_decay"]:
+        torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
+    decay, momentum = group["decay"], group["momentum"]
+    if bad is not None:  # in a bad step all is added as 0, and multiplied by 1
+        for gradient in gradients:
+            gradient.masked_fill_(bad > 0, 0.0)
+        decay, momentum = (torch.where(bad > 0, 1.0, each) for each in (decay, momentum))
+    torch._foreach_mul_(squares, decay)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
+    roots = torch._foreach_add(squares, group["epsilon"])
+    torch._foreach_sqrt_(roots)
+    inside, outside = (1.0, group["lr"]) if group["corrected"] else (group["lr"], 1.0)
+    torch._foreach_mul_(buffers, momentum)
+    torch._foreach_addcdiv_(buffers, gradients, roots, inside)
+    moves = buffers if bad is None else torch._foreach_mul(buffers, 1.0 - bad)
+    torch._foreach_sub_(parameters, moves, alpha=outside)
 
 
 def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:

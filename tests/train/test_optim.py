@@ -157,6 +157,18 @@ def test_rmsprop_that_does_not_wait_has_the_same_bits(corrected: bool) -> None:
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
+@pytest.mark.parametrize("size", [1, 30, 216, 250])
+def test_rmsprop_in_parts_has_the_same_bits(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that cut tensors of 216, 8 and 640 numbers, that end with one, and that hold several."""
+    found = []
+    for each in (1 << 20, size):
+        monkeypatch.setattr(optim, "PART", each)
+        model = network()
+        settings = Optimizer(name="rmsprop", epsilon=0.1, weight_decay=0.1)
+        found.append(trained(model, optim.build(model, settings), 3))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
 def test_state_carries_on_bit_equal(name: str) -> None:
     settings = Optimizer(name=name, epsilon=0.1)
