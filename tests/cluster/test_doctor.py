@@ -80,7 +80,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(storage, "LOCAL", set())
     monkeypatch.setattr(storage, "SPACE", 1.0)
-    monkeypatch.setattr(storage, "BUILD", {"cpu": 1.0})
+    monkeypatch.setattr(storage, "BUILD", {"cpu": 1.0, "cuda": 2.0})
     monkeypatch.setattr(os, "access", lambda *arguments: True)
     return found
 
@@ -251,6 +251,21 @@ def test_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (finding,) = storage.locks(tmp_path)
     assert (finding.state, "HDF5_USE_FILE_LOCKING" in finding.advice) == ("warning", True)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "state", "more"),
+    [(7, "warning", ""), (9, "ok", "; a CUDA image would need 20"), (21, "ok", "")],
+)
+def test_room_for_either_image(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gigabytes: int, state: str, more: str
+) -> None:
+    monkeypatch.setenv("APPTAINER_TMPDIR", str(tmp_path))
+    free = namedtuple("usage", "free")(gigabytes * 10**9)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: free)
+    finding = next(storage.room(building=True))
+    assert (finding.check, finding.state) == ("temporary files", state)
+    assert finding.found.endswith(f"{gigabytes}.0 GB free{more}")
 
 
 @pytest.mark.parametrize(
