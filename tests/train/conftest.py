@@ -11,9 +11,9 @@ from runs import own_settings
 from hpcscale.train.pretrain import train
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _thin_network() -> Iterator[None]:
-    """Here, and in processes that tests start."""
+    """In tests, in what they share in a module, and in processes that they start."""
     with thin.network():
         yield
 
@@ -29,10 +29,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("recipe"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of one rank; only to be read."""
     run = tmp_path_factory.mktemp("whole")
-    with own_settings():
+    with thin.network(), own_settings():
         train(tiny.settings(recipe), run)
     return run
