@@ -14,13 +14,6 @@ from hpcscale.ranks.slurm import Layout
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Horovod's settings, unless the environment sets them; benchmarks/records has the measurements behind them.
-SETTINGS = {
-    "HOROVOD_FUSION_THRESHOLD": "0",  # merge no reductions, or timing would decide the order of additions
-    "HOROVOD_CYCLE_TIME": "1",  # milliseconds between two checks for work
-    "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
-    "HOROVOD_LOG_LEVEL": "fatal",  # a lost rank is reported by RankLost
-}
 PAUSE = 1e-4  # seconds between two looks at what is waited for
 
 
@@ -36,6 +29,20 @@ def library() -> Any:
     except ImportError as error:
         raise JoinError(f"several ranks need Horovod, which cannot be imported: {error}") from None
     return horovod.torch
+
+
+def settings() -> dict[str, str]:
+    """Horovod's, unless the environment sets them; benchmarks/records has the measurements behind them."""
+    import torch
+
+    return {
+        "HOROVOD_FUSION_THRESHOLD": "0",  # merge no reductions, or timing would decide the order of additions
+        # Milliseconds between two checks for work, for each of which all ranks talk: on cores that compute if
+        # there is no GPU.
+        "HOROVOD_CYCLE_TIME": "1" if torch.cuda.is_available() else "5",
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
+        "HOROVOD_LOG_LEVEL": "fatal",  # a lost rank is reported by RankLost
+    }
 
 
 def nccl() -> tuple[int, int, int] | None:
@@ -75,7 +82,7 @@ class Horovod:
         """Join (collective). variables: HOROVOD_*, which take precedence over the environment's."""
         self.library = library()
         os.environ.update(variables)
-        for name, value in SETTINGS.items():
+        for name, value in settings().items():
             os.environ.setdefault(name, value)
         with _lost_rank():
             self.library.init()

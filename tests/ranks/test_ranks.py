@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hpcscale import ranks
-from hpcscale.ranks import device, joining
+from hpcscale.ranks import device, horovod, joining
 from hpcscale.ranks.communicator import Backend
 
 
@@ -142,6 +142,14 @@ for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch
 """
     assert launch(tmp_path, body, 3) == 0
     assert len(list(tmp_path.glob("done*"))) == 3
+
+
+@pytest.mark.parametrize(("gpu", "milliseconds"), [(False, "5"), (True, "1")])
+def test_horovod_looks_for_work_less_often_on_cores_that_compute(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, milliseconds: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert horovod.settings()["HOROVOD_CYCLE_TIME"] == milliseconds
 
 
 @pytest.mark.slow
