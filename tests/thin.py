@@ -20,7 +20,6 @@ def network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SHAPES, "resnet50", SHAPES["resnet50"])  # which is put back
         runpy.run_path(str(FOLDER / "sitecustomize.py"))
-        patch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(FOLDER), str(ROOT), os.environ.get("PYTHONPATH", "")])
-        )
+        before = os.environ.get("PYTHONPATH")
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, filter(None, (FOLDER, ROOT, before)))))
         yield

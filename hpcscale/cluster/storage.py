@@ -146,7 +146,7 @@ def room(building: bool) -> Iterator[Finding]:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         said = f"{folder}: {mount_of(folder).kind}, {free / 1e9:.1f} GB free"
-        if needed == BUILD["cpu"] <= free < BUILD["cuda"]:
+        if building and check == "temporary files" and needed <= free < BUILD["cuda"]:
             said += f"; a CUDA image would need {BUILD['cuda'] / 1e9:.0f}"
         advice = f"name a folder with {needed / 1e9:.0f} GB in {variable}; a home folder's quota is not seen"
         if not os.access(folder, os.W_OK):

@@ -73,8 +73,9 @@ class RMSProp(torch.optim.Optimizer):
                 return
             bad = None
         for group in self.param_groups:
-            for tensors in _parts(map(self._tensors, group["params"]), PART if self.waits else 1 << 62):
-                _update(group, bad, *tensors)
+            tensors = [*map(self._tensors, group["params"])]
+            for part in _parts(tensors) if self.waits else [zip(*tensors, strict=True)]:
+                _update(group, bad, *part)
 
     def _tensors(self, parameter: Tensor) -> tuple[Tensor, ...]:
         state = self.state[parameter]
@@ -82,20 +83,20 @@ class RMSProp(torch.optim.Optimizer):
         return parameter, parameter.grad, state["square"], state["momentum_buffer"]
 
 
-def _parts(tensors: Iterable[tuple[Tensor, ...]], limit: int) -> Iterator[list[tuple[Tensor, ...]]]:
-    """All numbers of tuples of equal shapes in turn, as lists of parts that together have about `limit`
-    numbers each: by place in the tuple, in the lists of one part."""
+def _parts(tensors: Iterable[tuple[Tensor, ...]]) -> Iterator[Iterator[tuple[Tensor, ...]]]:
+    """Tuples of tensors of one shape, cut alike, and put together again to about PART numbers: all first
+    tensors of a part, all second ones, and so on."""
     found: list[tuple[Tensor, ...]] = []
     size = 0
     for each in tensors:
-        rows = max(1, limit * len(each[0]) // each[0].numel())
+        rows = max(1, PART * len(each[0]) // each[0].numel())
         for part in zip(*(torch.split(tensor, rows) for tensor in each), strict=True):
-            if found and size + part[0].numel() > limit:
-                yield [*zip(*found, strict=True)]
+            if found and size + part[0].numel() > PART:
+                yield zip(*found, strict=True)
                 found, size = [], 0
             found.append(part)
             size += part[0].numel()
-    yield [*zip(*found, strict=True)]
+    yield zip(*found, strict=True)
 
 
 def _update(
@@ -106,7 +107,7 @@ def _update(
     squares: tuple[Tensor, ...],
     buffers: tuple[Tensor, ...],
 ) -> None:
-    """The formulas of RMSProp."""
+    """The formulas of RMSProp, on tensors of which the n-th belong together."""
     if group["weight_decay"]:
         torch._foreach_add_(gradients, parameters, alpha=group["weight_decay"])
     decay, momentum = group["decay"], group["momentum"]

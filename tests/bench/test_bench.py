@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import thin
 import tiny
 from click.testing import CliRunner
 
+from hpcscale import config
 from hpcscale.bench import measure, pictures
 from hpcscale.cli import main
 from hpcscale.data.store import open_data
 from hpcscale.labels import vocabulary
-from hpcscale.models.shapes import SHAPES
+from hpcscale.models import networks
 from hpcscale.progress import none
 from hpcscale.train import process
 from tests.train.runs import own_settings, watch_samples
@@ -28,11 +30,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A network of four blocks; nothing may be left in the folder where the user is."""
-    monkeypatch.setitem(SHAPES, "resnet50", SHAPES["resnet50"]._replace(stages=(1, 1, 1, 1)))
+    """A thin network; nothing may be left in the folder where the user is."""
     monkeypatch.setattr(process, "keep_memory", lambda: None)
     monkeypatch.chdir(tmp_path)
-    with own_settings():
+    with thin.network(), own_settings():
         yield
     assert list(tmp_path.iterdir()) == []
 
@@ -129,6 +130,7 @@ def test_ranks_sum_the_gradients_of_the_network(recipe: Path) -> None:
     command = [sys.executable, "-m", "hpcscale", "bench", "allreduce", recipe, "--ranks", 2, "--json"]
     done = subprocess.run([*map(str, command), "--steps", "4"], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    body = 23_508_032 + 5 * 2048 + 5 + 3  # ResNet-50 of five classes, and two numbers that travel with them
-    assert (found["ranks"], found["allreduce"]["megabytes"]) == (2, pytest.approx(body * 4e-6, rel=1e-5))
+    network = networks.build(config.Model(), 5)
+    count = sum(parameter.numel() for parameter in network.parameters()) + 2  # that travel with them
+    assert (found["ranks"], found["allreduce"]["megabytes"]) == (2, pytest.approx(4e-6 * count))
     assert found["allreduce"]["megabytes_per_second"] > 0

@@ -11,7 +11,6 @@ from torch import nn
 
 from hpcscale.models import checkpoint
 from hpcscale.models.device import precision
-from hpcscale.models.shapes import SHAPES
 from hpcscale.train import pretrain, scaling
 from hpcscale.train.gradients import GradientBuckets
 from hpcscale.train.pretrain import train
@@ -20,11 +19,6 @@ from hpcscale.train.state import Diverged
 
 CPU = torch.device("cpu")
 GOOD, BAD = torch.tensor(0.0), torch.tensor(1.0)
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SHAPES, "resnet50", SHAPES["resnet50"]._replace(stages=(1, 1, 1, 1)))
 
 
 def half(recipe: Path, **keys: Any) -> Any:
@@ -100,7 +94,7 @@ def test_gradients_too_small_for_float16_survive() -> None:
 
 
 def test_float16_trains_and_goes_on_with_the_same_bits(
-    recipe: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scale is the checkpoint's, not its start: it grows after the second step and the fourth."""
     monkeypatch.setattr(scaling, "INTERVAL", 2)
@@ -128,7 +122,7 @@ def overflowing(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def test_an_overflow_skips_the_step_and_is_no_error(
-    recipe: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(pretrain.LOSSES, "logistic", overflowing)
     monkeypatch.setattr(scaling, "START", 256.0)
@@ -147,7 +141,7 @@ def test_an_overflow_skips_the_step_and_is_no_error(
 
 
 def test_gradients_that_no_scale_mends_end_the_run(
-    recipe: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scaling, "START", 4.0)
     monkeypatch.setitem(pretrain.LOSSES, "logistic", lambda logits, rows: (logits * 0).abs().sqrt().sum())
@@ -157,7 +151,7 @@ def test_gradients_that_no_scale_mends_end_the_run(
 
 
 def test_the_scale_starts_anew_where_the_weights_go_back(
-    recipe: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Step 3 and 4 have no gradient; after them all is as it was after step 2."""
     real, calls = pretrain.LOSSES["logistic"], 0
