@@ -84,7 +84,8 @@ class Horovod:
         os.environ.update(variables)
         for name, value in settings().items():
             os.environ.setdefault(name, value)
-        with _lost_rank():
+        self.lost = ""  # what Horovod said when a rank was lost
+        with self._lost_rank():
             self.library.init()
 
     def rank(self) -> int:
@@ -100,7 +101,7 @@ class Horovod:
         return int(self.library.local_size())
 
     def start_sum(self, tensor: "Tensor", name: str) -> Any:
-        with _lost_rank():
+        with self._lost_rank():
             return self.library.allreduce_async_(tensor, name=name, op=self.library.Sum)
 
     def wait(self, handle: Any) -> None:
@@ -108,13 +109,13 @@ class Horovod:
 
     def _result(self, handle: Any) -> Any:
         """Horovod's own wait spins, and on a CPU takes the core that its transport needs."""
-        with _lost_rank():
+        with self._lost_rank():
             while not self.library.poll(handle):
                 time.sleep(PAUSE)
             return self.library.synchronize(handle)
 
     def max(self, tensor: "Tensor") -> None:
-        with _lost_rank():
+        with self._lost_rank():
             handle = self.library.allreduce_async_(tensor, name="hpcscale.max", op=self.library.Max)
         self.wait(handle)
 
@@ -125,29 +126,44 @@ class Horovod:
         return self._gathered(tensor, "hpcscale.gather")
 
     def _gathered(self, tensor: "Tensor", name: str) -> "Tensor":
-        with _lost_rank():
+        with self._lost_rank():
             handle = self.library.allgather_async(_words(tensor), name=name)
         gathered: Tensor = self._result(handle)
         return gathered.view(tensor.dtype)
 
     def exchange_rows(self, tensor: "Tensor") -> "Tensor":
-        with _lost_rank():
+        with self._lost_rank():
             handle = self.library.alltoall_async(_words(tensor), name="hpcscale.exchange_rows")
         received: Tensor
         received, _ = self._result(handle)
         return received.view(tensor.dtype)
 
     def broadcast(self, tensor: "Tensor", name: str) -> None:
-        with _lost_rank():
+        with self._lost_rank():
             handle = self.library.broadcast_async_(_words(tensor), 0, name=name)
         self.wait(handle)
 
     def barrier(self) -> None:
-        with _lost_rank():
+        with self._lost_rank():
             self.library.barrier()
 
     def shutdown(self) -> None:
         self.library.shutdown()
+
+    @contextlib.contextmanager
+    def _lost_rank(self) -> Iterator[None]:
+        """What Horovod raises, as RankLost. From then on it is asked for nothing: its thread, which ends all
+        that waits, holds a lock that a call would wait for, and may wait for Python, which the call holds."""
+        from horovod.common.exceptions import HorovodInternalError
+
+        if self.lost:
+            raise RankLost(self.lost)
+        try:
+            yield
+        except HorovodInternalError as error:
+            what = str(error).strip().splitlines()[0].partition(". ")[0]
+            self.lost = f"another rank has ended: {what}"
+            raise RankLost(self.lost) from None
 
 
 def _words(tensor: "Tensor") -> "Tensor":
@@ -155,14 +171,3 @@ def _words(tensor: "Tensor") -> "Tensor":
     import torch
 
     return tensor.view((torch.uint8, torch.int16, torch.int32, torch.int64)[tensor.itemsize.bit_length() - 1])
-
-
-@contextlib.contextmanager
-def _lost_rank() -> Iterator[None]:
-    from horovod.common.exceptions import HorovodInternalError
-
-    try:
-        yield
-    except HorovodInternalError as error:
-        what = str(error).strip().splitlines()[0].partition(". ")[0]
-        raise RankLost(f"another rank has ended: {what}") from None

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,47 @@ def test_what_ranks_of_this_machine_are_told() -> None:
             "7",
         )
         assert each["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", each["OMP_NUM_THREADS"])
+
+
+def test_nothing_is_asked_of_horovod_once_a_rank_is_lost() -> None:
+    """Its thread waits for Python with a lock that the next call takes: one loss in twenty hung."""
+    from horovod.common.exceptions import HorovodInternalError
+
+    called: list[str] = []
+
+    class Broken:
+        Sum = Max = None
+
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def call(*_: object, **__: object) -> object:
+                called.append(name)
+                if name == "synchronize":
+                    raise HorovodInternalError("Connection closed by peer [127.0.0.1]. More of it\nand more")
+                return 7
+
+            return call
+
+    broken = horovod.Horovod.__new__(horovod.Horovod)
+    broken.library, broken.lost = Broken(), ""
+    pending = broken.start_sum(torch.ones(3), "pending")
+    said = r"^another rank has ended: Connection closed by peer \[127\.0\.0\.1\]$"
+    with pytest.raises(ranks.RankLost, match=said):
+        broken.max(torch.ones(3))
+    called.clear()
+    ones = torch.ones(2)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: broken.wait(pending),
+        lambda: broken.start_sum(ones, "next"),
+        lambda: broken.max(ones),
+        lambda: broken.gather_rows(ones),
+        lambda: broken.gather(ones),
+        lambda: broken.exchange_rows(ones),
+        lambda: broken.broadcast(ones, "parameters"),
+        broken.barrier,
+    )
+    for call in calls:
+        with pytest.raises(ranks.RankLost, match=said):
+            call()
+    assert called == []
+    broken.shutdown()
+    assert called == ["shutdown"]
