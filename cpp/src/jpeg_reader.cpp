@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csetjmp>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -23,6 +24,10 @@ constexpr std::size_t kMaxScans = 64;
 // Pixels around a part that are decoded with it. The triangle reaches one pixel of a subsampled colour far,
 // which is at most 4 pixels wide; and libjpeg takes another filter where a colour has at most 2 columns.
 constexpr std::size_t kMargin = 8;
+
+// Where a row begins, past a multiple of kLine bytes. libjpeg-turbo writes rows that begin at a multiple of its
+// vectors (16 or 32 bytes) around the caches, and who reads them next waits for memory.
+constexpr std::size_t kLine = 64, kOff = 8;
 
 // Where libjpeg's errors go: back into `guarded`, by longjmp, since its frames are C and know no exceptions.
 struct Errors {
@@ -79,8 +84,9 @@ struct JpegReader::State {
     Errors errors{};
     jpeg_source_mgr source{};
     jpeg_progress_mgr progress{};
-    std::vector<std::uint8_t> row;
-    std::size_t skipped = 0;  // bytes of `row` before the part
+    std::vector<std::uint8_t> room;
+    std::uint8_t* row = nullptr;  // in `room`
+    std::size_t skipped = 0;      // bytes of `row` before the part
 
     // What `call` gives; it may hold nothing that needs a destructor, because errors jump over it.
     template <typename Call>
@@ -145,7 +151,9 @@ void JpegReader::begin(const Part& part) {
         if (columns < s.info.output_width) jpeg_crop_scanline(&s.info, &left, &columns);
     });
     s.skipped = 3 * (part.left - left);
-    s.row.resize(std::size_t{3} * s.info.output_width);
+    s.room.resize(kLine + kOff + std::size_t{3} * s.info.output_width);
+    const auto past = reinterpret_cast<std::uintptr_t>(s.room.data()) % kLine;
+    s.row = s.room.data() + (kLine - past) + kOff;
     if (part.top > 0) {
         s.guarded([&] { jpeg_skip_scanlines(&s.info, static_cast<JDIMENSION>(part.top)); });
     }
@@ -153,9 +161,9 @@ void JpegReader::begin(const Part& part) {
 
 const std::uint8_t* JpegReader::next() {
     State& s = *state_;
-    JSAMPROW row = s.row.data();
+    JSAMPROW row = s.row;
     s.guarded([&] { jpeg_read_scanlines(&s.info, &row, 1); });
-    return s.row.data() + s.skipped;
+    return s.row + s.skipped;
 }
 
 void JpegReader::finish() {
