@@ -20,6 +20,7 @@ ROWS = (
     ("__main__", "demo", "selftest"),
     ("cli",),
     ("bench",),
+    ("transfer",),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),

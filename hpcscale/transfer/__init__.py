@@ -1,0 +1,1 @@
+"""Transfer: what pretraining bought, on classification of other pictures."""
