@@ -1,8 +1,86 @@
-"""`hpcscale transfer ...`: what pretraining bought. Each command has a file of its own."""
+"""`hpcscale transfer ...`: what pretraining bought. Commands with files of their own are attached here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
+
+from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS, start_ranks
 
 
 @click.group()
 def transfer() -> None:
-    """Judge pretraining by what it brings to other classification tasks."""
+    """Judge pretraining by what it brings to other classification tasks.
+
+    SOURCE is a run, one of its checkpoints, a file of weights, or the word random.
+    """
+
+
+SOURCE = click.argument("source", metavar="SOURCE")
+FILE = click.option("--config", "file", required=True, type=ANY, help="What to transfer to, TOML.")
+OUT = click.option(
+    "--out", type=OUT_FOLDER, help="Folder for trials and result.  [default: transfers/CONFIG-COMMAND-SOURCE]"
+)
+
+
+def _options(*more: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        for option in reversed((SOURCE, FILE, SETTINGS, OUT, *more, RANKS, AS_JSON)):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@transfer.command()
+@_options(PART)
+def finetune(part: tuple[int, int] | None, **options: Any) -> None:
+    """Finetune SOURCE on a target, with a grid search.
+
+    Every combination of [grid] is trained and judged on a held-out part of the training set; the best one
+    then trains on all of it and is evaluated on target.test, which nothing opens before. Type the same
+    command again to go on after a stop.
+
+    On a cluster, `submit --array N` gives N tasks a share of the trials each; when they have ended, the
+    command without --part does what they left, and the rest.
+    """
+    _run("finetune", part=part, **options)
+
+
+def _run(
+    method: str,
+    *,
+    source: str,
+    file: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    count: int,
+    as_json: bool,
+    part: tuple[int, int] | None = None,
+) -> None:
+    """Parse, start ranks, call the method, and print what it says."""
+    from hpcscale.transfer import settings
+    from hpcscale.transfer.source import find
+
+    found = find(source)
+    plan = settings.load(file, overrides, found)
+    out = out or Path("transfers") / f"{file.stem}-{method}-{found.name}"
+    words: list[str | Path] = [word for override in overrides for word in ("--set", override)]
+    words += ["--out", out, *(["--json"] * as_json), *([f"--part={part[0]}/{part[1]}"] if part else [])]
+    start_ranks(count, "transfer", method, source, "--config", file, *words)
+
+    from hpcscale import ranks
+    from hpcscale.cli.outcome import of_a_rank
+    from hpcscale.report.transfers import summary
+    from hpcscale.train import process
+    from hpcscale.transfer.finetune import finetune
+
+    methods = {"finetune": finetune}
+    with of_a_rank():
+        process.keep_memory()
+        ranks.init(out, plan.backend)
+        said = methods[method](plan, out, *([part] if part else []))
+    if ranks.rank() == 0 and said is not None:
+        click.echo(json.dumps(said, indent=2, default=str) if as_json else f"{summary([said])}\n\n{out}")

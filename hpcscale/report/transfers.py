@@ -1,0 +1,112 @@
+"""Tables over transfers: folders with `transfer.json` in, Markdown out.
+
+A row for each pretraining, a column for each target (Kolesnikov et al. 2020, table 1): the metric on all test
+pictures / on those without a near-duplicate in the pretraining data / number of near-duplicates. Where a
+transfer was trained with several seeds, the numbers are means, with the standard deviation of a seed behind.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcscale.files import FileError, read_json
+from hpcscale.report.tables import METRICS, listing, table
+from hpcscale.text import markdown
+
+FILE, FORMAT = "transfer.json", "hpcscale transfer"
+LR = "schedule.lr"
+MEANING = """\
+Each cell: on all test pictures / without those that have a near-duplicate among the pretraining pictures /
+number of near-duplicates. –: not audited; the reason stands below. ±: standard deviation over seeds of the
+last training."""
+
+Said = Mapping[str, Any]  # what a transfer.json says
+
+
+def is_transfer(folder: Path) -> bool:
+    return (folder / FILE).is_file()
+
+
+def read(folder: Path) -> Said:
+    """Raises FileError and OSError."""
+    file = folder / FILE
+    said = read_json(file)
+    try:
+        if said["format"] != FORMAT or not said["results"]:
+            raise ValueError
+        for result in said["results"]:
+            result["metrics"][said["metric"]]
+            if result["audit"] is not None:
+                result["audit"]["dedup"][said["metric"]], int(result["audit"]["duplicates"])
+        str(said["source"]), str(said["target"]), said["keys"].get(LR)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise FileError(f"{file}: not what `hpcscale transfer` writes") from None
+    return dict(said)
+
+
+def summary(transfers: Sequence[Said]) -> str:
+    """Tables of the metric and of the chosen learning rates, and what was not audited."""
+    targets = list(dict.fromkeys(said["target"] for said in transfers))
+    rows = {}
+    for said in transfers:
+        rows.setdefault((said["source"], said["method"]), {})[said["target"]] = said
+    metrics = dict.fromkeys(METRICS.get(said["metric"], said["metric"]) for said in transfers)
+    head = [" · ".join(metrics), *map(markdown, targets)]
+    cells = [[_name(*key), *(_cell(row.get(target)) for target in targets)] for key, row in rows.items()]
+    parts = [table(head, cells), MEANING]
+    rates = {key: [_rate(row.get(target)) for target in targets] for key, row in rows.items()}
+    if any(rate is not None for row in rates.values() for rate in row):
+        parts += [
+            "Learning rates that were chosen, in brackets as multiples of the first row's:",
+            table(["learning rate", *map(markdown, targets)], _scaled(rates)),
+        ]
+    if reasons := [
+        (f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}", markdown(one["unaudited"]))
+        for said in transfers
+        for one in said["results"]
+        if one.get("unaudited")
+    ]:
+        parts += ["Not audited:", listing(reasons)]
+    return "\n\n".join(parts)
+
+
+def _name(source: str, method: str) -> str:
+    return markdown(f"{source}, {method}")
+
+
+def _cell(said: Said | None) -> str | None:
+    if said is None:
+        return None
+    metric, results = said["metric"], said["results"]
+    audits = [one["audit"] for one in results if one["audit"] is not None]
+    dedup = _mean(audit["dedup"][metric] for audit in audits) if len(audits) == len(results) else "–"
+    count = str(audits[0]["duplicates"]) if audits else "–"
+    return f"{_mean(one['metrics'][metric] for one in results)} / {dedup} / {count}"
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    found = list(values)
+    if any(value is None for value in found):
+        return "–"
+    spread = f" ± {statistics.stdev(found):.4f}" if len(found) > 1 else ""  # type: ignore[type-var]
+    return f"{statistics.fmean(found):.4f}{spread}"  # type: ignore[arg-type]
+
+
+def _rate(said: Said | None) -> float | None:
+    rate = said["keys"].get(LR) if said else None
+    return rate if isinstance(rate, int | float) else None
+
+
+def _scaled(rates: Mapping[tuple[str, str], list[float | None]]) -> list[list[str | None]]:
+    first = next(iter(rates.values()))
+    return [
+        [
+            _name(*key),
+            *(
+                None if rate is None else f"{rate:g}" + (f" ({rate / base:.2g})" if base else "")
+                for rate, base in zip(row, first, strict=True)
+            ),
+        ]
+        for key, row in rates.items()
+    ]

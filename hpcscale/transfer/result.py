@@ -1,0 +1,125 @@
+"""The result of a transfer: the last training, on all of the training set, and its one evaluation on the test
+set, with what near-duplicates of the pretraining data do to it.
+
+In: a Plan and the chosen keys. Out: `OUT/last-SEED`, a run folder for each seed; `OUT/hashes`; and
+`OUT/transfer.json`, which `hpcscale report` reads.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcscale import __version__, files, ranks
+from hpcscale.data.store import open_data
+from hpcscale.dedup import hashes
+from hpcscale.dedup.search import Near, search
+from hpcscale.evaluate import leaks
+from hpcscale.files import Told
+from hpcscale.models import weights
+from hpcscale.progress import Progress, bar
+from hpcscale.train import pretrain
+from hpcscale.transfer import settings
+from hpcscale.transfer.settings import Plan
+from hpcscale.transfer.trials import TransferError, judged
+
+FILE = "transfer.json"
+METHOD = "pdq"
+MOST = 5_000_000  # pictures that are hashed here, some minutes of a node
+
+
+def last(plan: Plan, out: Path, keys: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Train with the chosen keys on all of the training set, once for each of `target.seeds`, evaluate on the
+    test set, audit, and write `OUT/transfer.json` (collective). Returns what it says, on all ranks.
+
+    facts: what else it says, such as how the keys were chosen. Raises what training does, and TransferError.
+    """
+    found = []
+    for seed in plan.own.target.seeds:
+        chosen = settings.last(plan, keys, seed)
+        run = out / f"last-{seed}"
+        pretrain.train(chosen, run)
+        metrics = judged(run, chosen)
+        audited = _leaks(plan, out, run) if ranks.rank() == 0 else None
+        found.append({"seed": seed, "run": run.name, "metrics": metrics, **ranks.broadcast_object(audited)})
+    said = {
+        "format": "hpcscale transfer",
+        "version": __version__,
+        "source": plan.source.name,
+        "weights": _weights(plan),
+        "target": plan.target,
+        "metric": plan.own.target.metric,
+        "keys": dict(keys),
+        **facts,
+        "results": found,
+    }
+    if ranks.rank() == 0:
+        files.write_file(out / FILE, (json.dumps(said, indent=2, default=str) + "\n").encode())
+    ranks.barrier()
+    return said
+
+
+def _weights(plan: Plan) -> dict[str, Any] | None:
+    """Which weights were transferred."""
+    if plan.source.place is None:
+        return None
+    found = None
+    if ranks.rank() == 0:
+        read = weights.read(plan.source.place)
+        found = {"file": str(read.file), "sha256": read.sha256}
+    stated: dict[str, Any] = ranks.broadcast_object(found)
+    return stated
+
+
+def _leaks(plan: Plan, out: Path, run: Path) -> dict[str, Any]:
+    """Metrics of a result without the test pictures that have a near-duplicate in the pretraining data, for
+    JSON: `audit`, or why there is none, `unaudited`."""
+    target = plan.own.target
+    try:
+        pairs = run / "pairs" / "validation.tsv"
+        pairs.parent.mkdir(exist_ok=True)
+        with bar() as progress:
+            known = _pretraining(plan, out, progress)
+            test = out / "hashes" / "test.h5"
+            hashes.hash_source(target.test, test, METHOD, progress=progress)
+            searched = search(known, test, pairs, Near(target.radius), progress=progress)
+        (folder,) = (run / "evaluations").glob("validation-*[0-9]")
+        found = leaks.audit(folder, pairs, None, within=False, side="b")
+    except Told as error:
+        return {"audit": None, "unaudited": str(error)}
+    return {
+        "audit": {
+            "samples": found.samples,
+            "duplicates": found.duplicates,
+            "full": found.parts.full,
+            "dedup": found.parts.dedup,
+            "lower_bound": found.parts.lower_bound,
+            "pretraining": str(known),
+            "radius": target.radius,
+            "left_out": searched.left_out_b,  # test pictures whose hash says too little
+        }
+    }
+
+
+def _pretraining(plan: Plan, out: Path, progress: Progress) -> Path:
+    """The hash file of the pretraining pictures. Raises TransferError where there is none."""
+    given, run = plan.own.target.pretraining, plan.source.run
+    if given is not None:
+        return given
+    if plan.source.place is None:
+        raise TransferError("random weights have seen no pictures")
+    if run is None:
+        raise TransferError("a file of weights does not say what it saw: set target.pretraining")
+    if not (run.data.train / "plan.json").exists():
+        raise TransferError(
+            f"{run.data.train}, which the run was trained on, is not there; set target.pretraining"
+        )
+    data = open_data(run.data.train)
+    if data.samples > MOST:
+        raise TransferError(
+            f"{run.data.train} has {data.samples:,} pictures; `hpcscale dedup hash` hashes them as a job, and "
+            "target.pretraining takes the file"
+        )
+    file = out / "hashes" / "pretraining.h5"
+    hashes.hash_source(run.data.train, file, METHOD, progress=progress)
+    return file
