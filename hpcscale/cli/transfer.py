@@ -49,6 +49,18 @@ def finetune(part: tuple[int, int] | None, **options: Any) -> None:
     _run("finetune", part=part, **options)
 
 
+@transfer.command()
+@_options(PART)
+def search(part: tuple[int, int] | None, **options: Any) -> None:
+    """Finetune SOURCE on a target, with a random search.
+
+    Draws [search] trials (Kolesnikov et al. 2020: 40): learning rate, length, dropout, decay to the initial
+    weights, MixUp and resolution. Otherwise as `transfer finetune`. OUT/curve.csv says how much more trials
+    bring.
+    """
+    _run("search", part=part, **options)
+
+
 def _run(
     method: str,
     *,
@@ -65,7 +77,7 @@ def _run(
     from hpcscale.transfer.source import find
 
     found = find(source)
-    plan = settings.load(file, overrides, found)
+    plan = settings.load(file, overrides, found, method)
     out = out or Path("transfers") / f"{file.stem}-{method}-{found.name}"
     words: list[str | Path] = [word for override in overrides for word in ("--set", override)]
     words += ["--out", out, *(["--json"] * as_json), *([f"--part={part[0]}/{part[1]}"] if part else [])]
@@ -76,8 +88,9 @@ def _run(
     from hpcscale.report.transfers import summary
     from hpcscale.train import process
     from hpcscale.transfer.finetune import finetune
+    from hpcscale.transfer.search import search
 
-    methods = {"finetune": finetune}
+    methods = {"finetune": finetune, "search": search}
     with of_a_rank():
         process.keep_memory()
         ranks.init(out, plan.backend)

@@ -36,7 +36,7 @@ def read(folder: Path) -> Said:
         if said["format"] != FORMAT or not said["results"]:
             raise ValueError
         for result in said["results"]:
-            result["metrics"][said["metric"]]
+            METRICS[said["metric"]], result["metrics"][said["metric"]]
             if result["audit"] is not None:
                 result["audit"]["dedup"][said["metric"]], int(result["audit"]["duplicates"])
         str(said["source"]), str(said["target"]), said["keys"].get(LR)
@@ -48,10 +48,10 @@ def read(folder: Path) -> Said:
 def summary(transfers: Sequence[Said]) -> str:
     """Tables of the metric and of the chosen learning rates, and what was not audited."""
     targets = list(dict.fromkeys(said["target"] for said in transfers))
-    rows = {}
+    rows: dict[tuple[str, str], dict[str, Said]] = {}
     for said in transfers:
         rows.setdefault((said["source"], said["method"]), {})[said["target"]] = said
-    metrics = dict.fromkeys(METRICS.get(said["metric"], said["metric"]) for said in transfers)
+    metrics = dict.fromkeys(METRICS[said["metric"]] for said in transfers)
     head = [" · ".join(metrics), *map(markdown, targets)]
     cells = [[_name(*key), *(_cell(row.get(target)) for target in targets)] for key, row in rows.items()]
     parts = [table(head, cells), MEANING]
@@ -62,7 +62,10 @@ def summary(transfers: Sequence[Said]) -> str:
             table(["learning rate", *map(markdown, targets)], _scaled(rates)),
         ]
     if reasons := [
-        (f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}", markdown(one["unaudited"]))
+        (
+            f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}",
+            markdown(one["unaudited"]),
+        )
         for said in transfers
         for one in said["results"]
         if one.get("unaudited")

@@ -17,7 +17,9 @@ from hpcscale.transfer.settings import Grid, Plan
 from hpcscale.transfer.trials import Outcome, Trial
 
 KEYS = {"steps": "train.steps", "lr": "schedule.lr", "weight_decay": "optimizer.weight_decay"}
-RULE = "the highest {metric} on what was held out; of several, the first: fewest steps, lowest rate, least decay"
+RULE = (
+    "the highest {metric} on what was held out; of several, the first: fewest steps, lowest rate, least decay"
+)
 
 
 def finetune(plan: Plan, out: Path, part: Part | None = None) -> dict[str, Any] | None:

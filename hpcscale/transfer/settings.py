@@ -27,7 +27,9 @@ Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0)]
 Range = Annotated[tuple[float, float], Strict(False)]
 Side = Annotated[int, Field(ge=1, le=config.SIDE)]
-HELD_OUT = {"held_out": 0.1, "stratified": True}  # of the training set, unless the file says something
+# Of the training set, unless the file says something: of VTAB-1k's 1,000 pictures, 200 for a search.
+HELD_OUT = {"search": 0.2}
+USUAL = 0.1
 
 
 class Target(Section):
@@ -61,11 +63,48 @@ class Grid(Section):
         return self
 
 
+class Search(Section):
+    # Random trials, and the space they are drawn from (Kolesnikov et al. 2020, supplement A). A pair is the
+    # lowest and the highest value.
+    trials: int = Field(40, ge=1, le=100_000)
+    seed: Seed = 0
+    # Logarithm uniform.
+    lr: Range = (1e-4, 1e-1)
+    steps: Annotated[tuple[Step, ...], Strict(False), Field(min_length=1)] = (
+        500, 1000, 2000, 4000, 8000, 16000,
+    )  # fmt: skip
+    # Uniform.
+    dropout: Range = (0.0, 0.7)
+    # Towards the initial weights; logarithm uniform.
+    weight_decay: Range = (1e-6, 1e-1)
+    mixup: Annotated[tuple[Decay, ...], Strict(False), Field(min_length=1)] = (0.0, 0.05, 0.1, 0.2, 0.4)
+    # Side in pixels to which pictures are resized.
+    resolution: Annotated[tuple[Side, ...], Strict(False), Field(min_length=1)] = (
+        64, 128, 192, 256, 320, 384,
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def ranges(self) -> "Search":
+        for key, least in (("lr", 1e-12), ("dropout", 0.0), ("weight_decay", 1e-12)):
+            low, high = getattr(self, key)
+            if not least <= low <= high or (key == "dropout" and high >= 1):
+                raise ValueError(f"'{key}' is the lowest and the highest value, found [{low}, {high}]")
+        return self
+
+
+class HyperRule(Section):
+    # What stands in the paper, or what its authors' code does: they differ in resolutions and in when the
+    # learning rate falls (Kolesnikov et al. 2020, 3.3).
+    rule: Literal["paper", "code"] = "paper"
+
+
 class Sections(Section):
     """The sections that are not a recipe's."""
 
     target: Target
     grid: Grid = Grid()
+    search: Search = Search()
+    hyperrule: HyperRule = HyperRule()
 
 
 class Plan(NamedTuple):
@@ -81,8 +120,9 @@ class Plan(NamedTuple):
         return self.own.target.name or Path(self.recipe["data"]["train"]).resolve().name
 
 
-def load(file: Path, overrides: Iterable[str], source: Source) -> Plan:
-    """Read a file of a transfer. Raises ConfigError with every problem that does not depend on a trial."""
+def load(file: Path, overrides: Iterable[str], source: Source, method: str = "finetune") -> Plan:
+    """Read a file of a transfer by the method. Raises ConfigError with every problem that does not depend on
+    a trial."""
     values = sections.read_toml(file)
     for override in overrides:
         sections.override_into(values, override)
@@ -95,7 +135,7 @@ def load(file: Path, overrides: Iterable[str], source: Source) -> Plan:
     if "validation" in data:
         raise ConfigError(f"{file}: data.validation: a transfer is judged on target.test")
     if not {"held_out", "held_out_per_class", "stratified"} & data.keys():
-        data |= HELD_OUT
+        data |= {"held_out": HELD_OUT.get(method, USUAL), "stratified": True}
     for section, keys in source.recipe().items():
         given = values.setdefault(section, {})
         if isinstance(given, dict):  # else `check` tells
@@ -116,8 +156,14 @@ def trial(plan: Plan, keys: Mapping[str, Any]) -> Config:
 
 def last(plan: Plan, keys: Mapping[str, Any], seed: int) -> Config:
     """The configuration of the last training: on all of the training set, judged on the test set."""
-    whole = {"data.held_out": 0.0, "data.held_out_per_class": None, "data.stratified": False,
-             "data.validation": plan.own.target.test, "train.seed": seed, "train.evaluate_every": 0}  # fmt: skip
+    whole = {
+        "data.held_out": 0.0,
+        "data.held_out_per_class": None,
+        "data.stratified": False,
+        "data.validation": plan.own.target.test,
+        "train.seed": seed,
+        "train.evaluate_every": 0,
+    }
     return _config(plan, {**keys, **whole}, "the last training")
 
 
