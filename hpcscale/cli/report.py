@@ -12,10 +12,13 @@ from hpcscale.cli.terminal import FOLDER, OUT
 @click.option(
     "--out",
     type=OUT,
-    help="File for the comparison of several runs.  [default: comparison.md beside the first]",
+    help="File for the comparison of several.  [default: comparison.md or transfers.md beside the first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write RUN/report.md with figures; of several RUNS, compare them.
+
+    Folders of `hpcscale transfer` instead of runs: a table of pretraining by target, with and without
+    near-duplicates.
 
     Prints the results and the path of the report. Runs that have not finished get a report too, which says
     so.

@@ -5,6 +5,8 @@ If `RUN/pairs/<set>.tsv` lists near-duplicates of a set (from `dedup search`), t
 the set with and without them, unless `<set>.tsv.json` says that they are of other pictures. Decisions of
 reviewers are read from `RUN/pairs/<set>.jsonl`.
 
+Folders of `hpcscale transfer` get tables of their own (transfers.py).
+
 A run that is still training, was killed or was never evaluated gets a report too, which says what is missing.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcscale.files import PNG, check_output, marked, write_file
-from hpcscale.report import figures, tables
+from hpcscale.report import figures, tables, transfers
 from hpcscale.report.runs import Run, read
 
 CURVES, PICTURES = "report-curves.png", "report-pictures-{}.png"
@@ -26,6 +28,8 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     beside it. Older reports are replaced. Before anything is written, raises FileNotFoundError if a run is
     not a folder, and OutputError if a file that is not a report has the name of one.
     """
+    if any(map(transfers.is_transfer, runs)):
+        return transfers.report(runs, out)
     found = [read(run) for run in runs]
     for run in found:
         check_output(run.folder / "report.md", ours=_ours)
@@ -46,7 +50,10 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def summary(runs: Sequence[Path]) -> str:
-    """The newest metrics of one run, or of several side by side, and what is missing, as Markdown tables."""
+    """The newest metrics of one run, or of several side by side, and what is missing, as Markdown tables; or
+    the tables of transfers."""
+    if any(map(transfers.is_transfer, runs)):
+        return transfers.summary([*map(transfers.read, runs)])
     found = [read(run) for run in runs]
     return tables.summary(found[0]) if len(found) == 1 else tables.comparison(found, None)
 

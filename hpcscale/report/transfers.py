@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcscale.files import FileError, read_json
+from hpcscale.files import FileError, check_output, marked, read_json, write_file
 from hpcscale.report.tables import METRICS, listing, table
 from hpcscale.text import markdown
 
 FILE, FORMAT = "transfer.json", "hpcscale transfer"
+TITLE = "# What pretraining brought to other tasks"
 LR = "schedule.lr"
 MEANING = """\
 Each cell: on all test pictures / without those that have a near-duplicate among the pretraining pictures /
@@ -26,6 +27,18 @@ Said = Mapping[str, Any]  # what a transfer.json says
 
 def is_transfer(folder: Path) -> bool:
     return (folder / FILE).is_file()
+
+
+def report(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the tables of one transfer to `report.md` in its folder, those of several to `out`, by default
+    `transfers.md` beside the first. Raises FileError, also where a folder is no transfer, and OutputError."""
+    if others := [folder for folder in folders if not is_transfer(folder)]:
+        raise FileError(f"{others[0]}: no {FILE}; transfers are not compared with runs")
+    first = folders[0]
+    file = out or (first / "report.md" if len(folders) == 1 else first.parent / "transfers.md")
+    check_output(file, ours=marked(TITLE.encode()))
+    write_file(file, f"{TITLE}\n\n{summary([*map(read, folders)])}\n".encode())
+    return file
 
 
 def read(folder: Path) -> Said:

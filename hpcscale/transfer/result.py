@@ -117,8 +117,8 @@ def _pretraining(plan: Plan, out: Path, progress: Progress) -> Path:
     data = open_data(run.data.train)
     if data.samples > MOST:
         raise TransferError(
-            f"{run.data.train} has {data.samples:,} pictures: hash them by `hpcscale dedup hash`, as a job, and "
-            "set target.pretraining"
+            f"{run.data.train} has {data.samples:,} pictures: hash them by `hpcscale dedup hash`, as a job, "
+            "and set target.pretraining"
         )
     file = out / "hashes" / "pretraining.h5"
     hashes.hash_source(run.data.train, file, METHOD, progress=progress)
