@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 from places import ROOT
 
 from hpcscale.models.shapes import SHAPES
@@ -23,3 +24,14 @@ def network() -> Iterator[None]:
         before = os.environ.get("PYTHONPATH")
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, filter(None, (FOLDER, ROOT, before)))))
         yield
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """What a run switches on for its process is switched off again."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)

@@ -36,7 +36,7 @@ def _options(*more: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @transfer.command()
 @_options(PART)
-def finetune(part: tuple[int, int] | None, **options: Any) -> None:
+def finetune(**options: Any) -> None:
     """Finetune SOURCE on a target, with a grid search.
 
     Every combination of [grid] is trained and judged on a held-out part of the training set; the best one
@@ -46,42 +46,38 @@ def finetune(part: tuple[int, int] | None, **options: Any) -> None:
     On a cluster, `submit --array N` gives N tasks a share of the trials each; when they have ended, the
     command without --part does what they left, and the rest.
     """
-    _run("finetune", part=part, **options)
+    _run("finetune", options)
 
 
 @transfer.command()
 @_options(PART)
-def search(part: tuple[int, int] | None, **options: Any) -> None:
+def search(**options: Any) -> None:
     """Finetune SOURCE on a target, with a random search.
 
     Draws [search] trials (Kolesnikov et al. 2020: 40): learning rate, length, dropout, decay to the initial
     weights, MixUp and resolution. Otherwise as `transfer finetune`. OUT/curve.csv says how much more trials
     bring.
     """
-    _run("search", part=part, **options)
+    _run("search", options)
 
 
-def _run(
-    method: str,
-    *,
-    source: str,
-    file: Path,
-    overrides: tuple[str, ...],
-    out: Path | None,
-    count: int,
-    as_json: bool,
-    part: tuple[int, int] | None = None,
-) -> None:
-    """Parse, start ranks, call the method, and print what it says."""
+def _run(method: str, options: dict[str, Any]) -> None:
+    """Parse, start ranks, call the method, and print what it says. options: as _options gives them."""
     from hpcscale.transfer import settings
     from hpcscale.transfer.source import find
 
-    found = find(source)
-    plan = settings.load(file, overrides, found, method)
-    out = out or Path("transfers") / f"{file.stem}-{method}-{found.name}"
+    file, overrides, part = options["file"], options["overrides"], options.get("part")
+    source = find(options["source"])
+    plan = settings.load(file, overrides, source, method)
+    out = options["out"] or Path("transfers") / f"{file.stem}-{method}-{source.name}"
     words: list[str | Path] = [word for override in overrides for word in ("--set", override)]
-    words += ["--out", out, *(["--json"] * as_json), *([f"--part={part[0]}/{part[1]}"] if part else [])]
-    start_ranks(count, "transfer", method, source, "--config", file, *words)
+    words += [
+        "--out",
+        out,
+        *(["--json"] * options["as_json"]),
+        *([f"--part={part[0]}/{part[1]}"] if part else []),
+    ]
+    start_ranks(options["count"], "transfer", method, options["source"], "--config", file, *words)
 
     from hpcscale import ranks
     from hpcscale.cli.outcome import of_a_rank
@@ -94,6 +90,7 @@ def _run(
     with of_a_rank():
         process.keep_memory()
         ranks.init(out, plan.backend)
-        said = methods[method](plan, out, *([part] if part else []))
+        said = methods[method](plan, out, part)
     if ranks.rank() == 0 and said is not None:
-        click.echo(json.dumps(said, indent=2, default=str) if as_json else f"{summary([said])}\n\n{out}")
+        text = json.dumps(said, indent=2, default=str)
+        click.echo(text if options["as_json"] else f"{summary([said])}\n\n{out}")

@@ -11,6 +11,7 @@ import pytest
 import thin
 import tiny
 from click.testing import CliRunner
+from thin import own_settings
 
 from hpcscale import config
 from hpcscale.bench import measure, pictures
@@ -20,7 +21,7 @@ from hpcscale.labels import vocabulary
 from hpcscale.models import networks
 from hpcscale.progress import none
 from hpcscale.train import process
-from tests.train.runs import own_settings, watch_samples
+from tests.train.runs import watch_samples
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import thin
 import tiny
-from runs import own_settings
+from thin import own_settings
 
 from hpcscale.train.pretrain import train
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,6 @@ from hpcscale import config
 from hpcscale.inputs import pipeline
 from hpcscale.models import checkpoint
 from hpcscale.train import run_folder
-
-
-@contextmanager
-def own_settings() -> Iterator[None]:
-    """What a run switches on for its process is switched off again."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
 
 
 def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from runs import own_settings, weights
+from runs import weights
+from thin import own_settings
 
 from hpcscale import config, ranks
 from hpcscale.inputs import pipeline

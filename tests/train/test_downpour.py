@@ -8,8 +8,9 @@ import pytest
 import regression
 import tiny
 import torch
-from runs import assert_same_bits, own_settings, weights
+from runs import assert_same_bits, weights
 from test_second_task import train
+from thin import own_settings
 from torch import nn
 
 from hpcscale.config import Config, ConfigError, check

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
-from runs import own_settings
+from thin import own_settings
 
 from hpcscale import config, ranks
 from hpcscale.cli import main
