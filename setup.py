@@ -73,7 +73,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hpcscale", "hpcscale.*"]),
-    package_data={"hpcscale": ["configs/*.toml", "dedup/*.html", "review/*.html", "py.typed"]},
+    package_data={
+        "hpcscale": ["configs/*.toml", "configs/*/*.toml", "dedup/*.html", "review/*.html", "py.typed"]
+    },
     ext_modules=[Extension("hpcscale._ops", sources=[])],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithTemplates},
     install_requires=[

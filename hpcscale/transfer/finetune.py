@@ -1,7 +1,8 @@
 """Full finetuning with a grid search (Mahajan et al. 2018, section 3; Sun et al. 2017, section 5.1).
 
 In: a Plan. Every combination of the grid's values is a trial, judged on a held-out part of the training set;
-the best one's settings train on all of it, and only then is the test set opened.
+the best one's settings train on all of it, and only then is the test set opened. Where the grid leaves no
+choice there are no trials.
 """
 
 import json
@@ -28,8 +29,11 @@ def finetune(plan: Plan, out: Path, part: Part | None = None) -> dict[str, Any] 
     part: (I, N) does only trials I, I + N, ... and returns None; a call without it does what is left. Returns
     what `OUT/transfer.json` says. Raises what training does, ConfigError and TransferError.
     """
-    grid = enumerate(combinations(plan.own.grid))
-    found = [Trial(number, keys, settings.trial(plan, keys)) for number, keys in grid]
+    grid = list(combinations(plan.own.grid))
+    if len(grid) == 1:
+        facts = {"method": "finetune", "trials": 0}
+        return None if part else result.last(plan, out, grid[0], facts)
+    found = [Trial(number, keys, settings.trial(plan, keys)) for number, keys in enumerate(grid)]
     outcomes = trials.run(found, out, part)
     return None if outcomes is None else conclude(plan, out, outcomes, RULE, {"method": "finetune"})
 

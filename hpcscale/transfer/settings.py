@@ -22,6 +22,7 @@ from hpcscale.config import Config, ConfigError, Step
 from hpcscale.sections import Place, Section, Seed
 from hpcscale.transfer.source import Source
 
+RECIPES = config.RECIPES / "transfer"
 Metric = Literal["top1", "map100"]
 Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0)]
@@ -119,11 +120,22 @@ class Plan(NamedTuple):
         """What tables call the target."""
         return self.own.target.name or Path(self.recipe["data"]["train"]).resolve().name
 
+    def paths(self) -> list[Path]:
+        """What it reads."""
+        data, run, target = self.recipe["data"], self.source.run, self.own.target
+        named = [data[key] for key in ("train", "vocabulary", "index", "drop") if key in data]
+        places = (target.test, target.pretraining, self.source.place, run.data.train if run else None)
+        own = [self.file] if self.file.exists() else []  # else the package's
+        return [*map(Path, named), *(place for place in places if place is not None), *own]
+
 
 def load(file: Path, overrides: Iterable[str], source: Source, method: str = "finetune") -> Plan:
-    """Read a file of a transfer by the method. Raises ConfigError with every problem that does not depend on
-    a trial."""
-    values = sections.read_toml(file)
+    """Read the file of a transfer by a method; a plain name that does not exist here is one of the package's.
+    Raises ConfigError with every problem that does not depend on a trial."""
+    here = RECIPES / file.name
+    values = sections.read_toml(
+        here if not file.exists() and file.parent == Path() and here.exists() else file
+    )
     for override in overrides:
         sections.override_into(values, override)
     own = sections.check(

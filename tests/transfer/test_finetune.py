@@ -16,7 +16,7 @@ from hpcscale.cli import main
 from hpcscale.config import ConfigError
 from hpcscale.evaluate import evaluations
 from hpcscale.models import checkpoint
-from hpcscale.train import pretrain
+from hpcscale.train import pretrain, process
 from hpcscale.train.state import Diverged
 from hpcscale.transfer import finetune, trials
 from hpcscale.transfer.settings import Grid
@@ -165,7 +165,10 @@ def test_a_finished_transfer_trains_nothing_again(
     assert trained == ["last-0"]  # which finds itself finished
 
 
-def test_the_command_prints_the_result(grounds: Grounds, tmp_path: Path) -> None:
+def test_the_command_prints_the_result(
+    grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "keep_memory", lambda: None)
     command = ["transfer", "finetune", "random", "--config", str(grounds.file), "--out", str(tmp_path / "o")]
     command += ["--set", "grid.steps=[1]", "--set", "grid.lr=[0.1]", "--set", "target.seeds=[0, 1]", "--json"]
     found = CliRunner().invoke(main, command)
