@@ -77,6 +77,9 @@ class Model(Section):
     # The classifier. new: fresh weights. keep: that of `init`, whose classes must be the same. zero: weights
     # of zero (Kolesnikov et al. 2020, when a network is transferred).
     head: Literal["new", "keep", "zero"] = "new"
+    # Share of the features before the classifier that a step drops, the rest scaled up (Srivastava et al.
+    # 2014): in training only.
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
     # Parts that are not trained, by how the names of their parameters begin, such as ["conv1", "bn1",
     # "layer1"]; their batch normalisations use, and keep, the averages that they have.
     freeze: Annotated[tuple[str, ...], Strict(False)] = ()
@@ -108,6 +111,9 @@ class Optimizer(Section):
     momentum_correction: bool = False
     # L2 on weights; biases and batch normalisation are left out.
     weight_decay: float = Field(1e-4, ge=0.0)
+    # Where it pulls: to zero, or to the weights that the run began with (L2-SP, Li et al. 2018), by
+    # weight_decay * (w - w0), and the classifier nowhere. Costs memory for one more copy of the weights.
+    decay_to: Literal["zero", "initial"] = "zero"
 
 
 class Schedule(Section):
@@ -157,6 +163,9 @@ class Train(Section):
     # Decay of an average of the weights over the steps (Polyak averaging), which is what is evaluated and
     # what all who read a checkpoint get; 0: none. 0.9999 is usual.
     average: float = Field(0.0, ge=0.0, lt=1.0)
+    # MixUp (Zhang et al. 2018): pictures and targets are mixed with others of the same part of a batch, by a
+    # share from Beta(mixup, mixup), one a step; 0: none. BiT transfers with 0.1.
+    mixup: float = Field(0.0, ge=0.0, le=1.0)
     # Where the model runs; auto: on the GPU of this rank if there is one, else on the CPU.
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # Compute threads of one rank on the CPU; 0: the cores of the node, divided among its ranks.

@@ -52,6 +52,8 @@ def list_(as_json: bool) -> None:
               help="Pictures of one rank at once.")  # fmt: skip
 @click.option("--precision", type=click.Choice(list(memory.BYTES)), default="float32", show_default=True)
 @click.option("--optimizer", type=click.Choice(list(memory.STATE)), default="sgd", show_default=True)
+@click.option("--decay-to", type=click.Choice(("zero", "initial")), default="zero", show_default=True,
+              help="As optimizer.decay_to.")  # fmt: skip
 @click.option("--loss", type=click.Choice(("logistic", "softmax")), default="logistic", show_default=True)
 @click.option("--slices", type=click.IntRange(1, 100_000), default=1, show_default=True,
               help="Ranks that divide the classifier, as model.slices = \"ranks\".")  # fmt: skip
@@ -78,6 +80,8 @@ def show(name: str, stride: str, output_stride: str, as_json: bool, **given: Any
     for word, number in sizes._asdict().items():
         click.echo(f"  {word.replace('_', ' '):<18}{number:>19,}")
     how = [step.precision, step.optimizer, step.loss]
+    if step.decay_to == "initial":
+        how.append("decay to the first weights")
     if step.slices > 1:
         how.append(f"classifier on {step.slices} ranks")
     click.echo(f"a training step of {step.batch} on one rank, {', '.join(how)}; MB")

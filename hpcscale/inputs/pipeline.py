@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     tag_ids: NDArray[np.int32]  # (tag_offsets[-1],) ids into DataSet.tags
     samples: NDArray[np.int64]  # (n,) ids of the samples that the images show
     values: Values = "signed"  # what a model reads of them (models/preprocessing.py)
+    number: int = 0  # of this batch among those of its rank, from the first of a run on
 
 
 def train_batches(
@@ -61,7 +62,7 @@ def train_batches(
     cut = random_crops(data, order, input, seed)
     reading, rows = Reading(data, input, device, device.type != "cpu"), steps.rows
     mender = Mender(reading, cut, min(BAD_SAMPLES, order.length // 2), rows, tell)
-    return _batches(reading, map(cut, steps.places()), mender, rows)
+    return _batches(reading, map(cut, steps.places()), mender, rows, steps.first * steps.parts)
 
 
 def evaluate_batches(
@@ -116,15 +117,16 @@ def undecodable(
 
 
 def _batches(
-    reading: Reading, waiting: Iterator[Crops], mender: Mender, most: int
+    reading: Reading, waiting: Iterator[Crops], mender: Mender, most: int, first: int = 0
 ) -> Generator[Batch, None, None]:
-    """Decode batches of at most `most` rows; what cannot be decoded is the mender's matter."""
+    """Decode batches of at most `most` rows, numbered from `first` on; what cannot be decoded is the mender's
+    matter."""
     decoded = _by_dali if reading.by_dali else _by_libjpeg
     with closing(decoded(reading, waiting, mender, most)) as batches:
-        for images, crops in batches:
+        for number, (images, crops) in enumerate(batches, first):
             mender.handed_out += len(crops.samples)
             tags = reading.data.tag_rows(crops.samples)
-            yield Batch(images, *tags, crops.samples, reading.input.values)
+            yield Batch(images, *tags, crops.samples, reading.input.values, number)
 
 
 Decoded = Generator[tuple[torch.Tensor, Crops], None, None]

@@ -35,6 +35,7 @@ class Step(NamedTuple):
     optimizer: str = "sgd"  # of STATE, with momentum
     loss: Literal["logistic", "softmax"] = "logistic"
     slices: int = 1  # ranks over which the classifier is divided
+    decay_to: Literal["zero", "initial"] = "zero"  # of weight decay; initial: the first weights are kept
 
 
 class Memory(NamedTuple):
@@ -59,11 +60,12 @@ def needed(model: config.Model, step: Step) -> Memory:
     rows = math.ceil(step.classes / step.slices)
     trained = complexity.parameters(model, rows)
     averages = 0 if shape.preactivated else 2 * complexity.normalised(model)
+    anchored = complexity.parameters(model, 0) - 2 * complexity.normalised(model)
     pixels = 3 * step.side**2 * step.batch
     return Memory(
         WIDE * (trained + 2 * averages),
         WIDE * trained,
-        WIDE * trained * STATE[step.optimizer],
+        WIDE * (trained * STATE[step.optimizer] + anchored * (step.decay_to == "initial")),
         kept(model, step),
         AHEAD * pixels + WIDE * pixels,
         2 * WIDE * step.batch * step.slices * rows,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcscale import config
+from hpcscale.models.surgery import HEAD
 
 
 def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
@@ -19,23 +20,50 @@ def build(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer
     Biases and normalisations are not decayed (Goyal et al. 2017, section 5.3): all parameters of one
     dimension. Those that require no gradient are left out. The learning rate is set before every step by the
     caller.
+
+    With `decay_to` "initial" (L2-SP, Li et al. 2018), the gradient of decay is weight_decay * (w - w0), where
+    w0 are the weights of `model` now, kept as state `initial`; the loss has weight_decay / 2 |w - w0|^2 then.
+    The classifier is not decayed, since its weights are new.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    anchored = settings.decay_to == "initial" and settings.weight_decay > 0.0
+    decayed = [p for name, p in trained if p.ndim > 1 and not (anchored and name in HEAD)]
+    known, parameters = set(decayed), [p for _, p in trained]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": 0.0 if anchored else settings.weight_decay},
+        {"params": [p for p in parameters if p not in known], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if settings.name == "rmsprop":
-        return RMSProp(groups, settings)
+    optimizer = RMSProp(groups, settings) if settings.name == "rmsprop" else _sgd(groups, settings)
+    if anchored:
+        _anchor(optimizer, decayed, settings.weight_decay)
+    return optimizer
+
+
+def _anchor(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], decay: float) -> None:
+    """Before every step, gradients become those with decay to the weights of now."""
+    for parameter in parameters:
+        optimizer.state[parameter]["initial"] = parameter.detach().clone()
+
+    @torch.no_grad()
+    def pull(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for parameter in parameters:  # one after the other: the difference of all at once is one more copy
+            assert parameter.grad is not None
+            parameter.grad.add_(parameter - optimizer.state[parameter]["initial"], alpha=decay)
+
+    optimizer.register_step_pre_hook(pull)
+
+
+def _sgd(groups: list[dict[str, Any]], settings: config.Optimizer) -> torch.optim.Optimizer:
     # fused: one pass over memory instead of one for every operation.
     optimizer = torch.optim.SGD(
         groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
     )
     if settings.momentum:
         # Zeros equal torch's own start, whose first buffer is the first gradient.
-        for parameter in parameters:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for group in groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

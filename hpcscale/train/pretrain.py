@@ -25,11 +25,12 @@ from hpcscale.inputs.mending import Tell
 from hpcscale.labels.targets import OwnClasses, Targets
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.models import networks, slices, surgery
+from hpcscale.models.backbone import Network
 from hpcscale.models.device import precision
 from hpcscale.models.preprocessing import Normalized, preprocessing
 from hpcscale.models.shapes import SHAPES
 from hpcscale.samples.chosen import Chosen, choose, open_vocabulary
-from hpcscale.train import loop, optim, process, split
+from hpcscale.train import loop, optim, process, regularization, split
 from hpcscale.train.job import Job
 from hpcscale.train.loss import LOSSES
 from hpcscale.train.process import Process
@@ -72,6 +73,12 @@ def open_inputs(settings: Config) -> Inputs:
             f"{settings.input.crop}: one value per channel is too few for the last batch normalisation; "
             "choose a larger batch or crop"
         )
+    if settings.train.mixup and samples == settings.train.accumulate:
+        raise ConfigError(
+            f"train.mixup is {settings.train.mixup}, but a rank has one sample at a time, and none to mix it "
+            f"with (train.batch {settings.train.batch}, {ranks.size()} ranks, train.accumulate {samples}): "
+            "choose a larger batch, or 0"
+        )
     data = open_data(settings.data.train)
     side_of(data, settings.input)
     vocabulary = open_vocabulary(settings)
@@ -107,9 +114,11 @@ def build(here: Process, inputs: Inputs) -> Job:
         return pipeline.train_batches(data, chosen.order, settings.input, steps, train_.seed, device, tell)
 
     def loss(batch: pipeline.Batch) -> Tensor:
-        targets = rows(batch)
+        images, targets = normalized(batch.images, batch.values), rows(batch)
+        if train_.mixup:
+            images, targets = _mixed(settings, batch.number, images, targets)
         with precision(train_.precision, device):
-            logits = model(normalized(batch.images, batch.values))
+            logits = _logits(settings, batch.number, model, images)
         loss: Tensor = loss_of(logits, targets) / train_.batch
         return loss
 
@@ -131,6 +140,32 @@ def build(here: Process, inputs: Inputs) -> Job:
         local=tuple(p for p in held.parameters() if p.requires_grad) if held else (),
         facts={"data": chosen.counts()} | ({"init": init} if init else {}),
     )
+
+
+def _mixed(settings: Config, number: int, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """MixUp of this rank's batch of that number: images (n, 3, h, w), and targets (n, classes), or those of
+    all ranks' samples (ranks * n, classes) where the classifier is divided."""
+    seed, parts, n = settings.train.seed, settings.train.accumulate, len(images)
+    step, part = divmod(number, parts)
+    share = regularization.share(settings.train.mixup, seed, step)
+    blocks = [rank * parts + part for rank in range(ranks.size())]
+    own = [blocks[ranks.rank()]]
+    compared = blocks if settings.model.slices == "ranks" else own
+    return (
+        regularization.mixed(images, regularization.partners(seed, step, own, n), share),
+        regularization.mixed(targets, regularization.partners(seed, step, compared, n), share),
+    )
+
+
+def _logits(settings: Config, number: int, model: Network, images: Tensor) -> Tensor:
+    """Of this rank's batch of that number, in training."""
+    features, parts = model.features(images), settings.train.accumulate
+    if settings.model.dropout:
+        step, part = divmod(number, parts)
+        first = (ranks.rank() * parts + part) * len(images)
+        features = regularization.dropped(features, settings.model.dropout, settings.train.seed, step, first)
+    logits: Tensor = model.classifier(features)
+    return logits
 
 
 def _target_rows(

@@ -46,9 +46,10 @@ def places(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     "keys",
     [
         {"optimizer__name": "rmsprop", "train__average": 0.9, "divergence__spike": 9.0},
+        {"train__mixup": 0.4, "model__dropout": 0.5, "optimizer__decay_to": "initial"},
         {"train__precision": "float16", "train__accumulate": 2, "downpour__workers": 2, "downpour__push": 2},
     ],
-    ids=["rmsprop", "float16"],
+    ids=["rmsprop", "regularized", "float16"],
 )
 def test_a_step_waits_only_where_it_is_marked(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any]
