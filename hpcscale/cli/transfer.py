@@ -61,6 +61,18 @@ def search(**options: Any) -> None:
     _run("search", options)
 
 
+@transfer.command()
+@_options()
+def hyperrule(**options: Any) -> None:
+    """Finetune SOURCE on a target by BiT-HyperRule.
+
+    The size of the training set and of its pictures decides resolution, length, learning rates and MixUp
+    (Kolesnikov et al. 2020); [hyperrule] rule = "paper" or "code". What the file says stands instead, and is
+    told.
+    """
+    _run("hyperrule", options)
+
+
 def _run(method: str, options: dict[str, Any]) -> None:
     """Parse, start ranks, call the method, and print what it says. options: as _options gives them."""
     from hpcscale.transfer import settings
@@ -83,10 +95,11 @@ def _run(method: str, options: dict[str, Any]) -> None:
     from hpcscale.cli.outcome import of_a_rank
     from hpcscale.report.transfers import summary
     from hpcscale.train import process
+    from hpcscale.transfer.bit import hyperrule
     from hpcscale.transfer.finetune import finetune
     from hpcscale.transfer.search import search
 
-    methods = {"finetune": finetune, "search": search}
+    methods = {"finetune": finetune, "hyperrule": hyperrule, "search": search}
     with of_a_rank():
         process.keep_memory()
         ranks.init(out, plan.backend)

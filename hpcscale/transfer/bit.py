@@ -1,0 +1,58 @@
+"""`transfer hyperrule`: finetuning by BiT-HyperRule: the size of the task decides, nothing is searched.
+
+In: a Plan. The rule (hyperrule.py) gives what the file leaves open; what the file says stands, and is told.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcscale.data.parts import Part
+from hpcscale.data.store import DataSet, open_data
+from hpcscale.transfer import result
+from hpcscale.transfer.hyperrule import BATCH, rule
+from hpcscale.transfer.settings import Plan
+
+LOOKED_AT = 1000  # pictures, for their typical size
+
+
+def hyperrule(plan: Plan, out: Path, part: Part | None = None) -> dict[str, Any] | None:
+    """One training for each seed, its evaluation and audit, into the folder `out` (collective). There are no
+    trials, so a part does nothing. Returns what `OUT/transfer.json` says, `rule` and `instead` among it."""
+    if part:
+        return None
+    keys, instead = decided(plan)
+    return result.last(
+        plan, out, keys, {"method": "hyperrule", "rule": plan.own.hyperrule.rule, "instead": instead}
+    )
+
+
+def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the rule decides, as `section.key`; and what the file says instead of it. All pictures of the
+    training set count, whatever is left out of them; their typical size is the median."""
+    recipe = plan.recipe
+    data = open_data(Path(recipe["data"]["train"]))
+    batch = recipe.get("train", {}).get("batch", BATCH)
+    network = recipe["model"].get("name", "resnet50")
+    values = rule(data.samples, typical_size(data), batch, plan.own.hyperrule.rule, network)
+    if crop := recipe["input"].get("crop"):
+        values["evaluate"] = {**values["evaluate"], "crop": crop, "resize": crop}
+    keys = {f"{section}.{key}": value for section, found in values.items() for key, value in found.items()}
+    said = _said(recipe, keys)
+    instead = {key: value for key, value in said.items() if value != keys[key]}
+    return {key: value for key, value in keys.items() if key not in said}, instead
+
+
+def _said(recipe: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the keys that the recipe has."""
+    split = ((key, *key.split(".")) for key in keys)
+    return {key: recipe[section][name] for key, section, name in split if name in recipe.get(section, {})}
+
+
+def typical_size(data: DataSet) -> tuple[int, int]:
+    """Median height and width of the first pictures, as they are stored."""
+    samples = np.arange(min(data.samples, LOOKED_AT), dtype=np.int64)
+    height, width = np.median(data.sizes(samples), axis=0).astype(int).tolist()
+    return height, width
