@@ -25,8 +25,8 @@ constexpr std::size_t kMaxScans = 64;
 // which is at most 4 pixels wide; and libjpeg takes another filter where a colour has at most 2 columns.
 constexpr std::size_t kMargin = 8;
 
-// Where a row begins, past a multiple of kLine bytes. libjpeg-turbo writes rows that begin at a multiple of its
-// vectors (16 or 32 bytes) around the caches, and who reads them next waits for memory.
+// Where a row begins, past a multiple of kLine bytes. libjpeg-turbo writes rows that begin at a multiple of
+// its vectors (16 or 32 bytes) around the caches, and who reads them next waits for memory.
 constexpr std::size_t kLine = 64, kOff = 8;
 
 // Where libjpeg's errors go: back into `guarded`, by longjmp, since its frames are C and know no exceptions.
