@@ -82,6 +82,10 @@ class Browser:
     def open(self, file: Path) -> None:
         self.post("/url", url=file.resolve().as_uri())
 
+    def reload(self) -> None:
+        """The page again, in the same process of the browser: another one may not have its storage yet."""
+        self.post("/refresh")
+
     def run(self, script: str, *values):
         """The value that a script returns."""
         return self.post("/execute/sync", script=script, args=list(values))

@@ -70,7 +70,7 @@ def test_save_and_load(tmp_path, chromium):
         ("x", "2"): ("reject", "ann a"),
     }
     chromium.run("localStorage.clear()")
-    chromium.open(page)
+    chromium.reload()
     assert states(chromium) == {}
     chromium.press("r")  # newer than the file: it stays
     with saved.open("a") as stream:
@@ -126,7 +126,7 @@ def test_decisions_made_before_are_there_until_taken_back(tmp_path, chromium):
     assert "Accepted by ann, 2020" in chromium.text("#said")
     chromium.press("r")
     chromium.click("#p4 button.reject")
-    chromium.open(page)
+    chromium.reload()
     assert states(chromium) == {"z2": "reject"}
 
 

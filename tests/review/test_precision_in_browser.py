@@ -120,7 +120,7 @@ def test_a_name_is_needed_and_each_reviewer_sees_the_own_answers(chromium, page)
     chromium.wait("return reviewer == 'bob'")
     assert (here(chromium), states(chromium)) == (0, {})
     chromium.press("y")
-    chromium.open(page)  # bob is remembered
+    chromium.reload()  # bob is remembered
     assert (here(chromium), states(chromium)) == (1, {0: "yes"})
     chromium.run("enter('y')")
     assert states(chromium) == {0: "no", 1: "no"}
