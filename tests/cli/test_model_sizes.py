@@ -60,10 +60,11 @@ def test_what_a_recipe_may_say_has_a_size() -> None:
 def test_show_follows_its_options() -> None:
     words = "show bit_r50x3 --classes 18291 --side 299 --batch 8 --precision bfloat16 --optimizer rmsprop"
     found = told(
-        *words.split(), "--loss", "softmax", "--slices", "50", "--stride", "1x1", "--output-stride", "8"
-    )
+        *words.split(), "--loss", "softmax", "--slices", "50", "--stride", "1x1", "--output-stride", "8",
+        "--decay-to", "initial",
+    )  # fmt: skip
     model = config.Model(name="bit_r50x3", stride="1x1", output_stride=8)
-    step = memory.Step(18_291, 299, 8, "bfloat16", "rmsprop", "softmax", 50)
+    step = memory.Step(18_291, 299, 8, "bfloat16", "rmsprop", "softmax", 50, "initial")
     assert found["step"].pop("bytes") == memory.needed(model, step)._asdict() | {
         "total": memory.needed(model, step).total
     }
@@ -74,6 +75,7 @@ def test_show_follows_its_options() -> None:
         "optimizer": "rmsprop",
         "loss": "softmax",
         "slices": 50,
+        "decay_to": "initial",
     }
     printed = CliRunner().invoke(main, ["models", *words.split()]).output
     assert "bit_r50x3, 18,291 classes, pictures of 299 x 299" in printed

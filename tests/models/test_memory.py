@@ -12,7 +12,7 @@ from torch import Tensor
 from hpcscale import config, ranks
 from hpcscale.models import memory, networks, slices
 from hpcscale.models.memory import Step
-from hpcscale.train import loss, split
+from hpcscale.train import loss, optim, split
 
 SCRIPT = """
 import re, sys
@@ -102,6 +102,19 @@ def test_what_a_divided_classifier_keeps(loss: str, monkeypatch: pytest.MonkeyPa
     step = Step(1000, 32, 4, loss=loss, slices=2)
     model = config.Model()
     assert 0 <= measured(model, step) - memory.kept(model, step) <= 8 * 16 * 4
+
+
+@pytest.mark.parametrize("name", ["resnet50", "bit_r50x1"])
+@pytest.mark.parametrize("by", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("decay_to", ["zero", "initial"])
+def test_state_of_the_optimizer(name: str, by: str, decay_to: str) -> None:
+    """To the byte."""
+    model = config.Model.model_validate({"name": name})
+    optimizer = config.Optimizer.model_validate({"name": by, "decay_to": decay_to})
+    network = networks.build(model, 10)
+    found = optim.state(network, optim.build(network, optimizer)).values()
+    wanted = memory.needed(model, Step(10, 32, 1, optimizer=by, decay_to=decay_to)).optimizer
+    assert sum(each.nbytes for each in found) == wanted
 
 
 @pytest.mark.parametrize(("name", "batch", "side"), [("resnet50", 12, 128), ("bit_r50x1", 8, 128)])
