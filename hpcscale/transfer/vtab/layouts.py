@@ -14,6 +14,7 @@ are written with leading zeros, so that classes in the order of their names are 
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,22 +149,22 @@ def write(source: Path, out: Path, task: Task | None = None) -> Path:
     """
     kind = kind_of(source)
     parts = read_lists(source) if kind == "lists" else read_folders(source)
-    samples = {sample.name: sample for part in parts.values() for sample in part}
+    samples = {sample.name: sample for sample in chain(*parts.values())}
     classes = sorted({sample.label for sample in samples.values()}, key=lambda label: (len(label), label))
     if task is not None:
-        _refuse_other_task(task, kind, source, list(samples.values()), len(classes))
+        _refuse_other_task(task, kind, source, parts, len(classes))
     width = len(classes[-1]) if kind == "lists" else 0
     lines = [
         {"image": sample.name, "tags": [sample.label.zfill(width)]} for _, sample in sorted(samples.items())
     ]
     about = {"split": _name(kind, parts), "task": task.name if task else None, "source": str(source)}
-    contents = {
+    files = {
         "manifest.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
         "classes.tsv": "".join(f"{label}\n" for label in sorted(label.zfill(width) for label in classes)),
     }
-    splits.write_all(out, contents, [source])
     names = {part: [sample.name for sample in found] for part, found in parts.items()}
-    return splits.write(out, names, about | {"classes": len(classes)}, [source])
+    files |= splits.texts(names, about | {"classes": len(classes)})
+    return splits.write(out, files, [source]) / "split.json"
 
 
 def _name(kind: str, parts: Parts) -> str:
@@ -172,9 +173,9 @@ def _name(kind: str, parts: Parts) -> str:
     return f"folder: {last}.txt" if kind == "lists" else f"folder: {'/'.join(parts)}"
 
 
-def _refuse_other_task(task: Task, kind: str, source: Path, samples: list[Sample], classes: int) -> None:
+def _refuse_other_task(task: Task, kind: str, source: Path, parts: Parts, classes: int) -> None:
     if kind == "lists":
-        for sample in samples:
+        for sample in chain(*parts.values()):
             if int(sample.label) >= task.classes:
                 raise LayoutError(
                     f"{sample.where}: label {sample.label}; {task.name} has {task.classes} classes, from 0"

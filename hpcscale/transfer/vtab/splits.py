@@ -14,6 +14,7 @@ So the 800 and the 200 together are the 1,000, and shards, order and machine do 
 """
 
 import json
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from hpcscale.data.manifest import DataError, digest
 from hpcscale.data.order import identities, keyed
 from hpcscale.data.store import DataSet
-from hpcscale.files import check_output, compared, write_new
+from hpcscale.files import check_output, read_bytes, write_new
 from hpcscale.labels.targets import OwnClasses
 from hpcscale.labels.vocabulary import Vocabulary
 from hpcscale.pairs import escape
@@ -131,24 +132,28 @@ def write_hashed(
         "data": data.digest,
         "classes": classes,
     }
-    return write(folder, names | {"".join(names): [*chain(*names.values())]}, about, [data.folder])
+    files = texts(names | {"".join(names): [*chain(*names.values())]}, about)
+    return write(folder, files, [data.folder]) / "split.json"
 
 
-def write(folder: Path, parts: dict[str, list[str]], about: dict[str, Any], inputs: Sequence[Path]) -> Path:
-    """Write each part as a list that `[selection] names` reads, PART.txt, and split.json last, which says
-    what split it is and how many names each has. Raises OutputError where other files are there."""
-    contents = {
-        f"{part}.txt": "".join(escape(name) + "\n" for name in sorted(names)) for part, names in parts.items()
-    }
+def texts(parts: dict[str, list[str]], about: dict[str, Any]) -> dict[str, str]:
+    """Files of a split: each part as a list that `[selection] names` reads, PART.txt, and split.json, which
+    says what split it is and how many names each has."""
+    lists = {part: "".join(escape(name) + "\n" for name in sorted(names)) for part, names in parts.items()}
     said = about | {"samples": {part: len(names) for part, names in parts.items()}}
-    contents["split.json"] = json.dumps(said, indent=2) + "\n"
-    return write_all(folder, contents, inputs) / "split.json"
+    return {f"{part}.txt": text for part, text in lists.items()} | {
+        "split.json": json.dumps(said, indent=2) + "\n"
+    }
 
 
-def write_all(folder: Path, contents: dict[str, str], inputs: Sequence[Path]) -> Path:
-    """Write text files into a folder, which may hold them already, with this content only. Returns it."""
-    for name in contents:
-        check_output(folder / name, inputs, compared)
-    for name, text in contents.items():
-        write_new(folder / name, text.encode(errors="surrogateescape"))
+def write(folder: Path, files: dict[str, str], inputs: Sequence[Path]) -> Path:
+    """Write text files into a folder, in their order. Returns it.
+
+    Raises OutputError, before it writes any, where one is there with other content or lies in an input.
+    """
+    contents = {folder / name: os.fsencode(text) for name, text in files.items()}
+    for file in contents:
+        check_output(file, inputs, lambda file: read_bytes(file) == contents[file])
+    for file, content in contents.items():
+        write_new(file, content)
     return folder

@@ -23,8 +23,8 @@ from PIL import Image
 from hpcscale.data.order import permute
 from hpcscale.files import aside, check_output, compared, refuse_other, write_new
 from hpcscale.progress import Progress, none
+from hpcscale.transfer.vtab import splits
 from hpcscale.transfer.vtab.bins import dsprites_location, dsprites_orientation
-from hpcscale.transfer.vtab.splits import write_all
 
 SHAPES = ("square", "ellipse", "heart")
 SCALES, ORIENTATIONS, PLACES = 6, 40, 32
@@ -118,7 +118,7 @@ def write(folder: Path, count: int, seed: int, progress: Progress = none) -> Pat
         f"{task}.tsv": "".join(f"{tag}-{k:02d}\n" for k in range(16))
         for task, tag in (("dSpr-loc", "x"), ("dSpr-ori", "orientation"))
     }
-    write_all(folder, classes, ())
+    splits.write(folder, classes, ())
     write_new(manifest, "".join(lines).encode())
     return manifest
 
