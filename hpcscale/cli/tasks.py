@@ -54,10 +54,11 @@ def layout(source: Path, out: Path, name: str | None, vocabulary: Path | None, t
     """Write manifest and splits of a task's folder.
 
     SOURCE is a folder of vpt or NOAH (images/, train800.txt, ..), one with a folder per class, or a packed
-    set. Of the first two, OUT_FOLDER gets a manifest for `data ingest SOURCE PACKED --manifest`, the classes
-    for `labels build --parents`, and each split as a list for [selection] names. Of a packed training set it
-    gets a split of our own: 800 and 200 samples, drawn by a hash of the pictures and stratified by class, so
-    that everybody who has the pictures gets the same. split.json names the split. No picture is copied.
+    set. Of the first two, OUT_FOLDER gets a manifest for `data ingest SOURCE PACKED --manifest`, and the
+    classes for `labels build --parents`. Of a packed training set it gets a split of our own: 800 and 200
+    samples, drawn by a hash of the pictures and stratified by class, so that everybody who has the pictures
+    gets the same. Each split is a list for [selection] names, PART.txt, and a manifest that packs it alone,
+    PART.jsonl. split.json names the split. No picture is copied.
     """
     from hpcscale.data.store import open_data
     from hpcscale.labels.vocabulary import load

@@ -63,6 +63,8 @@ def test_row_43_lists_become_a_manifest_and_names_of_each_split(task: Path, tmp_
         ("images/test/0.jpg", ["11"]), ("images/test/1.jpg", ["00"]), ("images/train/0.jpg", ["00"]),
         ("images/train/a b.jpg", ["11"]), ("images/val/0.jpg", ["02"]),
     ]  # fmt: skip
+    part = [json.loads(line) for line in (out / "val200.jsonl").read_text().splitlines()]
+    assert part == [{"image": "images/val/0.jpg", "tags": ["02"]}]
     assert hierarchy.read(out / "classes.tsv").names == ("00", "02", "11")
     said = json.loads((out / "split.json").read_text())
     assert (said["split"], said["task"], said["classes"]) == ("folder: train800val200.txt", "CIFAR-100", 3)

@@ -33,7 +33,7 @@ def made(order: int = 0, copies: int = 0) -> Labelled:
         shuffled = np.random.default_rng(order).permutation(len(rows))
         rows, names = rows[shuffled], [names[k] for k in shuffled]
     every = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
-    return Labelled(names, identities(every[rows]), classes[rows], labels)
+    return Labelled(names, identities(every[rows]), classes[rows], labels, rows)
 
 
 def chosen(samples: Labelled, rows: np.ndarray) -> list[str]:
@@ -73,7 +73,7 @@ def test_row_43_it_is_the_same_in_whatever_order_and_without_copies(order: int) 
 def test_of_equal_pictures_the_first_name_counts() -> None:
     """Also where their classes differ; so no picture is on both sides."""
     pictures = np.array([7, 7, 9, 11], np.uint64)
-    samples = Labelled(["b", "a", "c", "d"], pictures, np.array([0, 1, 0, 1]), ["x", "y"])
+    samples = Labelled(["b", "a", "c", "d"], pictures, np.array([0, 1, 0, 1]), ["x", "y"], np.arange(4))
     found = split(samples, 2, 1)
     assert sorted(chosen(samples, found.train) + chosen(samples, found.val)) == ["a", "c", "d"]
     with pytest.raises(DataError, match=r"^3 different pictures, and 3 \+ 1 are wanted"):
@@ -126,6 +126,11 @@ def test_row_43_shards_do_not_matter(packed: tuple[DataSet, DataSet], tmp_path: 
         "train80.txt": 80, "val20.txt": 20, "train80val20.txt": 100
     }  # fmt: skip
     assert sorted(one["train80.txt"] + one["val20.txt"]) == one["train80val20.txt"]
+    lines = [json.loads(line) for line in (tmp_path / "one/val20.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == one["val20.txt"]
+    assert all(
+        line["tags"] == [labelled.tags_of(int(line["image"][:3]))[0], "left"] for line in lines
+    )  # all that there are
     assert said[0]["ids"] == said[1]["ids"]
     assert said[0]["split"] == "hashed-1"
     assert said[0]["data"] != said[1]["data"]

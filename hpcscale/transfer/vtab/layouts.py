@@ -8,12 +8,12 @@ In: a folder of one of the kinds below. Out: a folder of text files; no picture 
     folders   one folder per class; or train/, val/ (valid/, validation/) and test/ that hold such folders.
     packed    a data set that `data ingest` wrote: then the split is ours (splits.py), without a manifest.
 
-What is written: manifest.jsonl; classes.tsv, a file for `labels build --parents`; of each split a list for
-`[selection] names`; split.json, which names the split, such as "folder: train800val200.txt". Labels of lists
-are written with leading zeros, so that classes in the order of their names are in that of their numbers.
+What is written: manifest.jsonl of all pictures; classes.tsv, for `labels build --parents`; of each split a
+list for `[selection] names` and a manifest of its own; split.json, which names the split, such as "folder:
+train800val200.txt". Labels of lists are written with leading zeros, so that classes in the order of their
+names are in that of their numbers.
 """
 
-import json
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -154,16 +154,17 @@ def write(source: Path, out: Path, task: Task | None = None) -> Path:
     if task is not None:
         _refuse_other_task(task, kind, source, parts, len(classes))
     width = len(classes[-1]) if kind == "lists" else 0
-    lines = [
-        {"image": sample.name, "tags": [sample.label.zfill(width)]} for _, sample in sorted(samples.items())
-    ]
+    tags: dict[str, splits.Tags] = {
+        part: {each.name: (each.label.zfill(width),) for each in found} for part, found in parts.items()
+    }
     about = {"split": _name(kind, parts), "task": task.name if task else None, "source": str(source)}
     files = {
-        "manifest.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
+        "manifest.jsonl": splits.manifest(
+            {name: tag for part in tags.values() for name, tag in part.items()}
+        ),
         "classes.tsv": "".join(f"{label}\n" for label in sorted(label.zfill(width) for label in classes)),
     }
-    names = {part: [sample.name for sample in found] for part, found in parts.items()}
-    files |= splits.texts(names, about | {"classes": len(classes)})
+    files |= splits.texts(tags, about | {"classes": len(classes)})
     return splits.write(out, files, [source]) / "split.json"
 
 

@@ -16,7 +16,7 @@ So the 800 and the 200 together are the 1,000, and shards, order and machine do 
 import json
 import os
 from collections.abc import Sequence
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,9 @@ NAME = "hashed-1"
 KEY = 0x56544142  # of this rule, for ever; another draw would be another name
 
 
+Tags = dict[str, tuple[str, ...]]  # by name of the sample
+
+
 class Labelled(NamedTuple):
     """n samples with one class each."""
 
@@ -43,6 +46,7 @@ class Labelled(NamedTuple):
     pictures: NDArray[np.uint64]  # (n,) `order.identities`
     classes: NDArray[np.int64]  # (n,) places in `labels`
     labels: Sequence[str]
+    samples: NDArray[np.int64]  # (n,) ids in their data set
 
 
 class Split(NamedTuple):
@@ -101,7 +105,7 @@ def of_data(data: DataSet, vocabulary: Vocabulary | None = None) -> Labelled:
         )
     kept = everything[lengths == 1]
     pictures = identities(data.source_digests(kept))
-    return Labelled(data.names(kept), pictures, ids.astype(np.int64), labels)
+    return Labelled(data.names(kept), pictures, ids.astype(np.int64), labels, kept)
 
 
 def write_hashed(
@@ -123,7 +127,7 @@ def write_hashed(
     found = split(samples, *sizes)
     parts = {f"train{sizes[0]}": found.train, f"val{sizes[1]}": found.val}
     words = b"".join(np.sort(samples.pictures[rows]).astype("<u8").tobytes() for rows in found)
-    names = {part: [samples.names[row] for row in rows] for part, rows in parts.items()}
+    tags = {part: _tags(data, samples, rows) for part, rows in parts.items()}
     about = {
         "split": NAME,
         "task": task.name if task else None,
@@ -132,18 +136,35 @@ def write_hashed(
         "data": data.digest,
         "classes": classes,
     }
-    files = texts(names | {"".join(names): [*chain(*names.values())]}, about)
+    files = texts(tags | {"".join(tags): {**tags[f"train{sizes[0]}"], **tags[f"val{sizes[1]}"]}}, about)
     return write(folder, files, [data.folder]) / "split.json"
 
 
-def texts(parts: dict[str, list[str]], about: dict[str, Any]) -> dict[str, str]:
-    """Files of a split: each part as a list that `[selection] names` reads, PART.txt, and split.json, which
-    says what split it is and how many names each has."""
-    lists = {part: "".join(escape(name) + "\n" for name in sorted(names)) for part, names in parts.items()}
-    said = about | {"samples": {part: len(names) for part, names in parts.items()}}
-    return {f"{part}.txt": text for part, text in lists.items()} | {
-        "split.json": json.dumps(said, indent=2) + "\n"
+def _tags(data: DataSet, samples: Labelled, rows: NDArray[np.int64]) -> Tags:
+    """All tags that the data set has of these rows, also those that are no class."""
+    offsets, ids = data.tag_rows(samples.samples[rows])
+    words = [data.tags[tag] for tag in ids.tolist()]
+    return {
+        samples.names[row]: tuple(words[begin:end])
+        for row, (begin, end) in zip(rows.tolist(), pairwise(offsets.tolist()), strict=True)
     }
+
+
+def texts(parts: dict[str, Tags], about: dict[str, Any]) -> dict[str, str]:
+    """Files of a split, by name: each part as a list that `[selection] names` reads, PART.txt, and as a
+    manifest that packs it alone, PART.jsonl; last split.json, which says what split it is and how many names
+    each part has."""
+    files = {}
+    for part, tags in parts.items():
+        files[f"{part}.txt"] = "".join(escape(name) + "\n" for name in sorted(tags))
+        files[f"{part}.jsonl"] = manifest(tags)
+    said = about | {"samples": {part: len(tags) for part, tags in parts.items()}}
+    return files | {"split.json": json.dumps(said, indent=2) + "\n"}
+
+
+def manifest(tags: Tags) -> str:
+    """The manifest of pictures, by name."""
+    return "".join(json.dumps({"image": name, "tags": words}) + "\n" for name, words in sorted(tags.items()))
 
 
 def write(folder: Path, files: dict[str, str], inputs: Sequence[Path]) -> Path:
