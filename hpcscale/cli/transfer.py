@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hpcscale.cli.tasks import layout, sprites, tasks
 from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS, start_ranks
 
 
@@ -16,6 +17,10 @@ def transfer() -> None:
 
     SOURCE is a run, one of its checkpoints, a file of weights, or the word random.
     """
+
+
+for command in (tasks, layout, sprites):
+    transfer.add_command(command)
 
 
 SOURCE = click.argument("source", metavar="SOURCE")
