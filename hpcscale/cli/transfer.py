@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from hpcscale.cli.mistakes import mistakes
+from hpcscale.cli.raters import raters
 from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS, start_ranks
 
 
@@ -17,6 +19,9 @@ def transfer() -> None:
     SOURCE is a run, one of its checkpoints, a file of weights, or the word random.
     """
 
+
+for command in (mistakes, raters):
+    transfer.add_command(command)
 
 SOURCE = click.argument("source", metavar="SOURCE")
 FILE = click.option("--config", "file", required=True, type=ANY, help="What to transfer to, TOML.")
