@@ -27,7 +27,7 @@ from hpcscale.review.draw import Draw
 from hpcscale.review.precision import Answers, Asked, read_answers
 from hpcscale.text import shown
 
-SIDE = 400  # of a picture, pixels; with QUALITY about 30 KB
+SIDE = 400  # of a picture, pixels; with QUALITY about 30 KB on the page
 QUALITY = 75
 MARK = b'content="hpcscale labels precision"'  # in precision.html: a page that may be replaced
 BLOCK = 64  # pictures in one element of the page; the browser reads an element when it shows one of them

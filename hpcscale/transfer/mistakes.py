@@ -9,7 +9,7 @@ loss it is the class's own probability. With softmax it is the share among these
 classes, and beyond that an upper bound, since the sum lacks the others. Where the prediction is not among the
 100 best, as an ancestor may push it out, there is none.
 
-About 7 KB a picture: 10,000 mistakes without neighbours are 70 MB. The browser decodes what is in sight.
+About 7.5 KB a picture: 10,000 mistakes without neighbours are 75 MB. The browser decodes what is in sight.
 """
 
 import hashlib

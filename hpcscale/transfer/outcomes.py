@@ -43,7 +43,7 @@ class Outcomes(NamedTuple):
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """(n,) whether the prediction is the truth: top-1."""
+        """(n,) whether the prediction is the truth: top-1. False where there is no truth."""
         return np.equal(self.predictions, self.results.truths)
 
     @property

@@ -100,7 +100,7 @@ def export(
         "block": page.BLOCK,
         "unsure": False,
         "samples": samples.tolist(),
-        "names": [found.names[row] for row in rows.tolist()],
+        "names": [f"sample {sample}" for sample in samples.tolist()],  # names often say the truth
         "classes": [{"name": found.classes[c], "means": [], "above": []} for c in classes],
         "labels": [[at, classes.index(c)] for at, c in enumerate(found.predictions[rows].tolist())],
         "answers": [],
@@ -151,7 +151,7 @@ def rectify(found: Outcomes, files: Sequence[Path], least: int = LEAST) -> Recti
         set=found.set,
         step=found.step,
         judged=int(found.judged.sum()),
-        correct=int((found.judged & found.right).sum()),
+        correct=int(found.right.sum()),
         wrong=len(lines),
         rectified=int((counts[:, 1] >= least).sum()),
         incomplete=int((counts.sum(1) < least).sum()),
