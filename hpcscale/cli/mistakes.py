@@ -39,7 +39,7 @@ def mistakes(
     top: int,
     as_json: bool,
 ) -> None:
-    """Show every mistake of an evaluation of RUN, and which classes are confused.
+    """Show every mistake of RUN, and what differs from another run.
 
     OUT is a web page (HTML) with each picture, the prediction first, the truth second, and how sure it was;
     the surest come first. It is one file and needs no server. With --embeddings and --training (`dedup

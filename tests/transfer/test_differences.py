@@ -42,6 +42,11 @@ def test_row_45_the_interval_is_method_10_of_newcombe() -> None:
     above = sqrt((u1 - 0.96) ** 2 - 2 * phi * (u1 - 0.96) * (0.76 - l2) + (0.76 - l2) ** 2)
     assert (found.low, found.high) == (pytest.approx(0.2 - below), pytest.approx(0.2 + above))
     assert (found.low, found.high) == (pytest.approx(0.0569, abs=2e-4), pytest.approx(0.3404, abs=2e-4))
+    alike = paired(20, 10, 5, 15)  # 20 * 15 > 10 * 5: the product of both, less n / 2
+    (l1, u1), (l2, u2) = wilson(30, 50), wilson(25, 50)
+    phi = (20 * 15 - 10 * 5 - 25) / sqrt(30 * 20 * 25 * 25)
+    below = sqrt((0.6 - l1) ** 2 - 2 * phi * (0.6 - l1) * (u2 - 0.5) + (u2 - 0.5) ** 2)
+    assert alike.low == pytest.approx(0.1 - below)
     likely = paired(6000, 600, 400, 3000)  # many: Wald's interval, whose variance knows of the pairs
     spread = Z * sqrt(1000 - 200**2 / 10_000) / 10_000
     assert likely.low == pytest.approx(0.02 - spread, abs=2e-4)
