@@ -74,7 +74,14 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["hpcscale", "hpcscale.*"]),
     package_data={
-        "hpcscale": ["configs/*.toml", "configs/*/*.toml", "dedup/*.html", "review/*.html", "py.typed"]
+        "hpcscale": [
+            "configs/*.toml",
+            "configs/*/*.toml",
+            "dedup/*.html",
+            "review/*.html",
+            "transfer/*.html",
+            "py.typed",
+        ]
     },
     ext_modules=[Extension("hpcscale._ops", sources=[])],
     cmdclass={"build_ext": CMakeBuild, "build_py": BuildWithTemplates},

@@ -129,7 +129,18 @@ def prepare(out: Path) -> None:
     train, test = images("train"), images("t10k")
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    numbers: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    numbers: tuple[str, ...] = (
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+    )
     fashion, tens = BEFORE + AFTER, range(10)
     order = np.random.default_rng(0).permutation(len(grey))  # no picture is in both sets
     first, second = order[:600], order[600:]

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from hpcscale.cli.mistakes import mistakes
+from hpcscale.cli.raters import raters
 from hpcscale.cli.tasks import layout, sprites, tasks
 from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS, start_ranks
 
@@ -19,7 +21,7 @@ def transfer() -> None:
     """
 
 
-for command in (tasks, layout, sprites):
+for command in (tasks, layout, sprites, mistakes, raters):
     transfer.add_command(command)
 
 

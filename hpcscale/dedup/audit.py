@@ -5,13 +5,12 @@ without the duplicates, as a table or as a dict for JSON. The arithmetic is in `
 which `report` uses too.
 """
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcscale.config import SETS
-from hpcscale.evaluate import leaks
+from hpcscale.evaluate import evaluations, leaks
 from hpcscale.evaluate.leaks import Audit, LeakError, Side
+from hpcscale.files import FileError
 
 
 class RunAudit(NamedTuple):
@@ -27,18 +26,10 @@ def audit(
 
     side: which column of `pairs` is the test set, if the names do not tell. Raises LeakError or PairsError.
     """
-    folders = {}
-    for folder in sorted(run.glob("evaluations/*-*")):
-        if found := re.fullmatch(r"(\w+)-([0-9]+)", folder.name):
-            folders[found[1]] = int(found[2]), folder
-    which = which or next((name for name in SETS if name in folders), None)
-    if which is None or which not in folders:
-        there = ", ".join(sorted(folders)) or "none"
-        raise LeakError(
-            f"{run}: no evaluation of set {which or ' or '.join(SETS)}; there are: {there}. "
-            f"`hpcscale evaluate {run}` makes one"
-        )
-    step, folder = folders[which]
+    try:
+        which, step, folder = evaluations.find(run, which)
+    except FileError as error:
+        raise LeakError(str(error)) from None
     return RunAudit(which, step, leaks.audit(folder, pairs, decisions, which != "validation", side))
 
 

@@ -20,6 +20,7 @@ import csv
 import io
 import json
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcscale.config import SETS
 from hpcscale.evaluate.metrics import Results
 from hpcscale.files import FileError, open_regular, read_json, read_text, sync
 
@@ -64,6 +66,29 @@ class Summary(NamedTuple):
     step: int
     metrics: dict[str, int | float | None]
     baseline: dict[str, int | float | None]
+    data: str = ""  # folder of the data set, as it was when it was evaluated; "" in evaluations of others
+
+
+def find(run: Path, which: str | None = None) -> tuple[str, int, Path]:
+    """Set, step and folder of the newest evaluation of a set; by default of the first of SETS that has one.
+    Raises FileError if there is none."""
+    folders = {}
+    for folder in sorted(run.glob("evaluations/*-*")):
+        if found := re.fullmatch(r"(\w+)-([0-9]+)", folder.name):
+            folders[found[1]] = int(found[2]), folder
+    which = which or next((name for name in SETS if name in folders), None)
+    if which is None or which not in folders:
+        there = ", ".join(sorted(folders)) or "none"
+        raise FileError(
+            f"{run}: no evaluation of set {which or ' or '.join(SETS)}; there are: {there}. "
+            f"`hpcscale evaluate {run}` makes one"
+        )
+    return which, *folders[which]
+
+
+def safe(text: str) -> str:
+    """A cell of CSV that no spreadsheet computes: with a ' before it, if it begins as a formula does."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def save(
@@ -85,7 +110,7 @@ def save(
     aside.mkdir(parents=True, exist_ok=True)
     (aside / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
     with (aside / "classes.csv").open("w", encoding="utf-8", newline="") as stream:
-        rows = ((c, f"'{name}" if name.startswith(FORMULA) else name, *rest) for c, name, *rest in classes)
+        rows = ((c, safe(name), *rest) for c, name, *rest in classes)
         # Text in quotes: else a carriage return in a name would end its row.
         writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerows([COLUMNS, *rows])
@@ -132,7 +157,10 @@ def read_summary(folder: Path) -> Summary:
         raise FileError(f"{file}: 'set' must be a string, found {name!r:.80}")
     if type(step) is not int or not 0 <= step <= MOST:
         raise FileError(f"{file}: 'step' must be a number of steps, found {step!r:.80}")
-    return Summary(name, step, *(_numbers(file, values, key) for key in ("metrics", "baseline")))
+    if not isinstance(data := values.get("data", ""), str):
+        raise FileError(f"{file}: 'data' must be a folder, found {data!r:.80}")
+    metrics, baseline = (_numbers(file, values, key) for key in ("metrics", "baseline"))
+    return Summary(name, step, metrics, baseline, data)
 
 
 def read_classes(folder: Path) -> list[Class]:

@@ -8,6 +8,7 @@ itself is precision.html beside this file.
 import base64
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from hpcscale.review.draw import Draw
 from hpcscale.review.precision import Answers, Asked, read_answers
 from hpcscale.text import shown
 
-SIDE = 400  # of a picture, pixels; with QUALITY about 30 KB
+SIDE = 400  # of a picture, pixels; with QUALITY about 30 KB on the page
 QUALITY = 75
 MARK = b'content="hpcscale labels precision"'  # in precision.html: a page that may be replaced
 BLOCK = 64  # pictures in one element of the page; the browser reads an element when it shows one of them
@@ -64,21 +65,39 @@ def write(
         "id": drawn.id,
         "set": shown(asked.data.resolve().name),
         "block": BLOCK,
+        "unsure": True,
         "samples": samples.tolist(),
         "names": names,
         "classes": describe(vocabulary, classes, lexicon),
         "labels": [[number[label.sample], rank[label.c]] for label in drawn.labels],
         "answers": _lines(answers),
     }
+    missing = fill("precision.html", out, page, [(data, samples)], progress=progress)
+    return Page(drawn, [names[index] for index in missing])
+
+
+def fill(
+    template: str,
+    out: Path,
+    page: dict[str, Any],
+    sets: Sequence[tuple[DataSet, NDArray[np.int64]]],
+    side: int = SIDE,
+    progress: Progress = none,
+) -> list[int]:
+    """Write the page `out`: a template of review/ or transfer/ with what it knows, and with pictures.
+
+    page: becomes JSON. sets: data sets and those of their samples (n,) whose pictures, in this order, are on
+    the page, of at most side x side pixels. Returns which of the pictures cannot be decoded, from 0. Raises
+    DataError; then nothing is written. Memory: a block of pictures.
+    """
     missing: list[int] = []
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hpcscale", "review"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    blocks = _blocks(data, samples, missing, progress)
-    stream = environment.get_template("precision.html").stream(page=page, blocks=blocks, missing=missing)
+    loader = jinja2.ChoiceLoader([jinja2.PackageLoader("hpcscale", part) for part in ("review", "transfer")])
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    blocks = _blocks(sets, side, missing, progress)
+    stream = environment.get_template(template).stream(page=page, blocks=blocks, missing=missing)
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(stream)
-    return Page(drawn, [names[index] for index in missing])
+    return missing
 
 
 def describe(
@@ -120,20 +139,27 @@ def _lines(answers: Answers) -> list[dict[str, Any]]:
 
 
 def _blocks(
-    data: DataSet, samples: NDArray[np.int64], missing: list[int], progress: Progress
+    sets: Sequence[tuple[DataSet, NDArray[np.int64]]], side: int, missing: list[int], progress: Progress
 ) -> Iterator[str]:
     """Pictures as base64, one a line, BLOCK of them at a time; an empty line where there is no picture."""
+    total, done = sum(len(samples) for _, samples in sets), 0
+    jpegs = (
+        jpeg
+        for data, samples in sets
+        for begin in range(0, len(samples), BLOCK)
+        for jpeg in data.jpegs(samples[begin : begin + BLOCK])
+    )
     with ThreadPoolExecutor() as threads:
-        for begin in range(0, len(samples), BLOCK):
-            part = samples[begin : begin + BLOCK]
-            lines = list(threads.map(_encoded, data.jpegs(part)))
-            missing += [begin + row for row, line in enumerate(lines) if not line]
-            progress("pictures", begin + len(part), len(samples))
+        while part := list(islice(jpegs, BLOCK)):
+            lines = list(threads.map(lambda jpeg: _encoded(jpeg, side), part))
+            missing += [done + row for row, line in enumerate(lines) if not line]
+            done += len(part)
+            progress("pictures", done, total)
             yield "\n".join(lines)
 
 
-def _encoded(jpeg: NDArray[np.uint8]) -> str:
+def _encoded(jpeg: NDArray[np.uint8], side: int) -> str:
     try:
-        return base64.b64encode(thumbnail(jpeg.tobytes(), SIDE, QUALITY)).decode()
+        return base64.b64encode(thumbnail(jpeg.tobytes(), side, QUALITY)).decode()
     except BadPicture:
         return ""
