@@ -7,9 +7,6 @@ was; a finished one prints its report again. Delete the folder to start anew.
 
 import json
 import os
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +15,7 @@ import click
 import numpy as np
 
 from hpcscale.cli.outcome import told
+from hpcscale.cli.typed import hpcscale
 from hpcscale.files import remove_asides, write_file
 
 
@@ -75,15 +73,6 @@ def write_pictures(folder: Path) -> Path:
     (folder / "CREDITS.txt").write_text(f"Crops of photographs that come with scikit-image:\n{credits}\n")
     write_file(manifest, "".join(lines).encode())
     return manifest
-
-
-def hpcscale(*words: str | Path) -> None:
-    """Print and run one command; stop the demo with its exit code if it fails."""
-    command = ["hpcscale", *map(str, words)]
-    click.secho(f"\n$ {shlex.join(command)}", bold=True, err=True)
-    done = subprocess.run([sys.executable, "-m", "hpcscale", *command[1:]], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 @click.command()

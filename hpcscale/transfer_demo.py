@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.cli.outcome import told
-from hpcscale.demo import hpcscale
+from hpcscale.cli.typed import hpcscale
 from hpcscale.files import Told, read_json, write_file
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")

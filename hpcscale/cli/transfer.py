@@ -15,7 +15,7 @@ from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTING
 
 @click.group()
 def transfer() -> None:
-    """Judge pretraining by what it brings to other classification tasks.
+    """Judge pretraining by what it brings to other tasks.
 
     SOURCE is a run, one of its checkpoints, a file of weights, or the word random.
     """
