@@ -6,7 +6,7 @@ In: a Plan and the chosen keys. Out: `OUT/last-SEED`, a run folder for each seed
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,26 @@ def last(plan: Plan, out: Path, keys: Mapping[str, Any], facts: Mapping[str, Any
         run = out / f"last-{seed}"
         pretrain.train(chosen, run)
         metrics = judged(run, chosen)
-        audited = _leaks(plan, out, run) if ranks.rank() == 0 else None
+        audited = leaks_of(plan, out, run) if ranks.rank() == 0 else None
         found.append({"seed": seed, "run": run.name, "metrics": metrics, **ranks.broadcast_object(audited)})
+    return write(plan, out, {"keys": dict(keys), **facts}, found)
+
+
+def write(
+    plan: Plan, out: Path, facts: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write `OUT/transfer.json` (collective). results: of each seed, its metrics and audit. Returns what the
+    file says, on all ranks."""
     said = {
         "format": "hpcscale transfer",
         "version": __version__,
         "source": plan.source.name,
-        "weights": _weights(plan),
+        "weights": weights_of(plan),
         "target": plan.target,
         "metric": plan.own.target.metric,
-        "keys": dict(keys),
+        "keys": {},
         **facts,
-        "results": found,
+        "results": list(results),
     }
     if ranks.rank() == 0:
         files.write_file(out / FILE, (json.dumps(said, indent=2, default=str) + "\n").encode())
@@ -59,7 +67,7 @@ def last(plan: Plan, out: Path, keys: Mapping[str, Any], facts: Mapping[str, Any
     return said
 
 
-def _weights(plan: Plan) -> dict[str, Any] | None:
+def weights_of(plan: Plan) -> dict[str, Any] | None:
     """Which weights were transferred."""
     if plan.source.place is None:
         return None
@@ -71,7 +79,7 @@ def _weights(plan: Plan) -> dict[str, Any] | None:
     return stated
 
 
-def _leaks(plan: Plan, out: Path, run: Path) -> dict[str, Any]:
+def leaks_of(plan: Plan, out: Path, run: Path) -> dict[str, Any]:
     """Metrics of a result without the test pictures that have a near-duplicate in the pretraining data, for
     JSON: `audit`, or why there is none, `unaudited`."""
     target = plan.own.target

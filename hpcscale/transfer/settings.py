@@ -99,6 +99,16 @@ class HyperRule(Section):
     rule: Literal["paper", "code"] = "code"
 
 
+class Probe(Section):
+    # Strengths of the regularisation, l2 / 2 |W|^2 beside the mean cross-entropy; of several the best on what
+    # is held out, the largest of equally good ones.
+    l2: Annotated[tuple[Rate, ...], Strict(False), Field(min_length=1)] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    # Norm of the gradient at which the optimum is reached.
+    tolerance: Rate = 1e-6
+    # Pictures of which features are computed at a time.
+    batch: int = Field(64, ge=1, le=65536)
+
+
 class Sections(Section):
     """The sections that are not a recipe's."""
 
@@ -106,6 +116,7 @@ class Sections(Section):
     grid: Grid = Grid()
     search: Search = Search()
     hyperrule: HyperRule = HyperRule()
+    probe: Probe = Probe()
 
 
 class Plan(NamedTuple):
