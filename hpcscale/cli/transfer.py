@@ -104,9 +104,10 @@ def _run(method: str, options: dict[str, Any]) -> None:
     from hpcscale.train import process
     from hpcscale.transfer.bit import hyperrule
     from hpcscale.transfer.finetune import finetune
+    from hpcscale.transfer.linear import probe
     from hpcscale.transfer.search import search
 
-    methods = {"finetune": finetune, "hyperrule": hyperrule, "search": search}
+    methods = {"finetune": finetune, "hyperrule": hyperrule, "probe": probe, "search": search}
     with of_a_rank():
         process.keep_memory()
         ranks.init(out, plan.backend)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcscale import config, files, ranks
+from hpcscale import config, ranks
 from hpcscale.config import Config
 from hpcscale.data.parts import Part
 from hpcscale.data.store import DataSet, open_data
@@ -102,16 +102,17 @@ def _fitted(
     begin, goal = time.monotonic(), Goal(own.tolerance)
     with bar() as progress:
         if len(own.l2) == 1:
-            fitted, tried = fit(x, y, own.l2[0], goal=goal, progress=progress), []
+            found = path.Chosen(fit(x, y, own.l2[0], goal=goal, progress=progress), [])
         else:
             out = path.held_out(y, plan.recipe["data"].get("held_out") or settings.USUAL, seed)
-            fitted, tried = path.choose(x, y, own.l2, out, goal, progress)
+            found = path.choose(x, y, own.l2, out, goal, progress)
+    fitted = found.probe
     names = ("l2", "objective", "gradient_norm", "gap", "weight_norm", "converged")
     said = {name: getattr(fitted, name) for name in names} | {
         "pictures": len(y),
         "left_out": int((~single).sum()),  # without exactly one class
         "seconds": round(time.monotonic() - begin, 3),
-        "path": [{"l2": one.l2, "held_out": share, "converged": one.converged} for one, share in tried],
+        "path": [{"l2": one.l2, "held_out": share, "converged": one.converged} for one, share in found.tried],
     }
     return said, fitted
 
@@ -126,11 +127,12 @@ def _classify_by(
     model: Network, weights: NDArray[np.float64], bias: NDArray[np.float64], classes: NDArray[np.int64]
 ) -> None:
     """Make the probe the network's classifier. weights (d, k), bias (k,), classes (k,)."""
+    head = model.classifier
     with torch.no_grad():
-        model.classifier.weight.zero_()
-        model.classifier.bias.fill_(NEVER)
-        model.classifier.weight[classes] = torch.from_numpy(weights.T).float().to(model.classifier.weight.device)
-        model.classifier.bias[classes] = torch.from_numpy(bias).float().to(model.classifier.bias.device)
+        head.weight.zero_()
+        head.bias.fill_(NEVER)
+        head.weight[classes] = torch.from_numpy(weights.T).float().to(head.weight.device)
+        head.bias[classes] = torch.from_numpy(bias).float().to(head.bias.device)
 
 
 def _key(plan: Plan, chosen: Config, data: DataSet) -> str:
