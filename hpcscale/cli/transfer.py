@@ -2,7 +2,12 @@
 
 import click
 
+from hpcscale.cli.probe import probe
+
 
 @click.group()
 def transfer() -> None:
     """Judge pretraining by what it brings to other classification tasks."""
+
+
+transfer.add_command(probe)
