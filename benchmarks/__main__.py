@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle"]
+NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe"]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
 PACKAGES += ["faiss-cpu", "pdqhash", "imagehash"]
 

@@ -1,16 +1,16 @@
 """`hpcscale transfer ...`: what pretraining bought. Commands with files of their own are attached here."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from hpcscale.cli.mistakes import mistakes
+from hpcscale.cli.probe import probe
 from hpcscale.cli.raters import raters
 from hpcscale.cli.tasks import layout, sprites, tasks
-from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS, start_ranks
+from hpcscale.cli.terminal import ANY, AS_JSON, OUT_FOLDER, PART, RANKS, SETTINGS
+from hpcscale.cli.transferring import run
 
 
 @click.group()
@@ -21,7 +21,7 @@ def transfer() -> None:
     """
 
 
-for command in (tasks, layout, sprites, mistakes, raters):
+for command in (probe, tasks, layout, sprites, mistakes, raters):
     transfer.add_command(command)
 
 
@@ -53,7 +53,7 @@ def finetune(**options: Any) -> None:
     On a cluster, `submit --array N` gives N tasks a share of the trials each; when they have ended, the
     command without --part does what they left, and the rest.
     """
-    _run("finetune", options)
+    run("finetune", options)
 
 
 @transfer.command()
@@ -65,7 +65,7 @@ def search(**options: Any) -> None:
     weights, MixUp and resolution. Otherwise as `transfer finetune`. OUT/curve.csv says how much more trials
     bring.
     """
-    _run("search", options)
+    run("search", options)
 
 
 @transfer.command()
@@ -77,41 +77,4 @@ def hyperrule(**options: Any) -> None:
     (Kolesnikov et al. 2020); [hyperrule] rule = "paper" or "code". What the file says stands instead, and is
     told.
     """
-    _run("hyperrule", options)
-
-
-def _run(method: str, options: dict[str, Any]) -> None:
-    """Parse, start ranks, call the method, and print what it says. options: as _options gives them."""
-    from hpcscale.transfer import settings
-    from hpcscale.transfer.source import find
-
-    file, overrides, part = options["file"], options["overrides"], options.get("part")
-    source = find(options["source"])
-    plan = settings.load(file, overrides, source, method)
-    out = options["out"] or Path("transfers") / f"{file.stem}-{method}-{source.name}"
-    words: list[str | Path] = [word for override in overrides for word in ("--set", override)]
-    words += [
-        "--out",
-        out,
-        *(["--json"] * options["as_json"]),
-        *([f"--part={part[0]}/{part[1]}"] if part else []),
-    ]
-    start_ranks(options["count"], "transfer", method, options["source"], "--config", file, *words)
-
-    from hpcscale import ranks
-    from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.report.transfers import summary
-    from hpcscale.train import process
-    from hpcscale.transfer.bit import hyperrule
-    from hpcscale.transfer.finetune import finetune
-    from hpcscale.transfer.linear import probe
-    from hpcscale.transfer.search import search
-
-    methods = {"finetune": finetune, "hyperrule": hyperrule, "probe": probe, "search": search}
-    with of_a_rank():
-        process.keep_memory()
-        ranks.init(out, plan.backend)
-        said = methods[method](plan, out, part)
-    if ranks.rank() == 0 and said is not None:
-        text = json.dumps(said, indent=2, default=str)
-        click.echo(text if options["as_json"] else f"{summary([said])}\n\n{out}")
+    run("hyperrule", options)

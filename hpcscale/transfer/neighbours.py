@@ -64,4 +64,5 @@ def _elected(labels: NDArray[np.int64], votes: NDArray[np.float64]) -> NDArray[n
 def _unit(x: Features) -> NDArray[np.float32]:
     """Rows of length 1; one of zeros stays, at distance 1 of all."""
     lengths = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-    return (x / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
+    unit: NDArray[np.float32] = (x / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
+    return unit

@@ -76,7 +76,7 @@ def centred(given: Problem, rows: slice, dtype: torch.dtype) -> Tensor:
 
 
 def evaluate(given: Problem, theta: Tensor, dtype: torch.dtype = torch.float64) -> Point:
-    """J and its gradient at theta (d + 1, k) float64. dtype: of the products; sums over blocks are float64."""
+    """J and its gradient at theta (d + 1, k) float64. dtype: of products; sums over blocks are float64."""
     (n, d), k = given.x.shape, theta.shape[1]
     weights, bias = theta[:-1].to(dtype), theta[-1].to(dtype)
     gradient, loss = torch.zeros(d + 1, k, dtype=torch.float64), 0.0

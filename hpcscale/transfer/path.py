@@ -44,8 +44,8 @@ def choose(
     goal: Goal = Goal(),  # noqa: B008 - cannot be changed
     progress: Progress = none,
 ) -> Chosen:
-    """Try each l2 on the rows that are not `out` (n,), from the largest, each from the one before; judge it on
-    those that are; fit the best to all rows. Memory: x once more for its parts. Raises Usage."""
+    """Try each l2 on the rows that are not `out` (n,), from the largest, each from the one before; judge it
+    on those that are; fit the best to all rows. Memory: x once more for its parts. Raises Usage."""
     tried: list[tuple[Fit, float]] = []
     rest, labels = x[~out], y[~out]
     for l2 in sorted(set(l2s), reverse=True):

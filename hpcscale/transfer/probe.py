@@ -1,13 +1,14 @@
 """Linear probe: L2-regularised multinomial logistic regression on features, to the global optimum.
 
-Mahajan et al. 2018, section 3, train it "until convergence to the global optimum". The objective (its formula
-is in `objective.py`) is the mean cross-entropy plus l2/2 ||W||^2 with a free bias, so W is unique, and b is up
-to a shift. `fit` says how near it came: the gradient's norm, and a bound of the objective's gap.
+Mahajan et al. 2018, section 3, train it "until convergence to the global optimum". The objective
+(objective.py) is the mean cross-entropy plus l2/2 ||W||^2 with a free bias, so W is unique, and b is up to a
+shift. `fit` says how near it came: the gradient's norm, and a bound of the objective's gap.
 
-The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4). Its first matrix is the inverse of the Hessian's
-blocks at W = 0, with b at the logarithms of the classes' shares s: s_c (1 - s_c) C + l2 I for class c, C the
-covariance of x, scaled as Shanno and Phua 1978 do. So neither the scales of features nor their correlations
-slow it down. First products are float32; where these say no more, and for all that is returned, float64.
+The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4). Its first matrix is the inverse of the blocks
+of the Hessian at W = 0, with b at the logarithms of the classes' shares s: s_c (1 - s_c) C + l2 I for class
+c, C the covariance of x, scaled as Shanno and Phua 1978 do. So neither the scales of features nor their
+correlations slow it down. First products are float32; where these say no more, and for all that is returned,
+float64.
 """
 
 import math
@@ -28,7 +29,7 @@ from hpcscale.transfer.objective import Point, Problem, blocks, centred, evaluat
 TOLERANCE = 1e-8  # of the gradient's norm
 PAIRS = 10  # steps that L-BFGS remembers
 MOST = 2000  # evaluations of the gradient
-COARSE = 1e-5  # of the first gradient's norm: below it float32 products are not trusted
+COARSE = 1e-5  # of the gradient's norm at W = 0: below it float32 products are not trusted
 SMALL = 1 << 26  # products of an evaluation that one thread does alone
 OVERSHOT = 0.9  # a step is too long where the slope at its end is this share of that at its start, upwards
 
@@ -153,7 +154,7 @@ def _descend(given: Problem, theta: Tensor, goal: Goal, progress: Progress) -> t
     pairs: list[tuple[Tensor, Tensor, float]] = []
     dtype, count = torch.float32, 1
     at = evaluate(given, theta, dtype)
-    enough = max(goal.norm, COARSE * at.norm, math.sqrt(2 * given.l2 * goal.gap) / 2)
+    enough = max(goal.norm, COARSE * float(given.sums.norm()), math.sqrt(2 * given.l2 * goal.gap) / 2)
     while True:
         progress("probe", count, None)
         if dtype == torch.float32 and not at.norm > enough:  # not a number is not above either
@@ -174,6 +175,7 @@ def _descend(given: Problem, theta: Tensor, goal: Goal, progress: Progress) -> t
             enough = math.inf  # float32 finds no way down
         if reached is not None:
             step, change = reached.theta - at.theta, reached.gradient - at.gradient
+            step, change = (each / change.norm() for each in (step, change))  # else float32 would underflow
             if (product := float((step * change).sum())) > 0:
                 pairs = [*pairs, (step.float(), change.float(), product)][-PAIRS:]
             at = reached

@@ -1,8 +1,10 @@
-"""The probe by stochastic gradient descent, as Mahajan et al. 2018, section 3, trained it: "until convergence".
+"""The probe by stochastic gradient descent, as in Mahajan et al. 2018, section 3.
 
 Minibatches in a seeded order, Nesterov's momentum of 0.9. The learning rate begins at 1 / L, L the bound
-(Böhning 1992) of the Hessian's largest eigenvalue, and is halved whenever `ROUND` epochs have not lessened the
-objective. It ends as `fit` does, by the gradient's norm or the gap, both of the whole objective in float64.
+(Böhning 1992) of the largest eigenvalue of the Hessian. Each round has half the rate of the one before and
+twice the epochs, which is the decay by 1 / t of Robbins and Monro 1951; its result is the mean of the weights
+over it (Polyak and Juditsky 1992). It ends as `fit` does, by the gradient's norm or the gap, both of the
+whole objective in float64.
 """
 
 import numpy as np
@@ -16,8 +18,8 @@ from hpcscale.transfer.probe import Features, Fit, Goal, Labels, posed, result, 
 
 MOMENTUM = 0.9
 BATCH = 128
-ROUND = 10  # epochs between two looks at the objective
-USUAL = Goal(gap=1e-4, most=2000)  # most: epochs
+ROUND = 10  # epochs of the first round
+USUAL = Goal(gap=1e-4, most=2000)  # most: epochs, after which no round begins
 
 
 def fit_sgd(
@@ -28,21 +30,22 @@ def fit_sgd(
     theta = torch.zeros(x.shape[1] + 1, len(classes), dtype=torch.float64)
     velocity, random = torch.zeros_like(theta), np.random.default_rng(seed)
     with threads(x.size * len(classes)):
-        rate, at, epochs = 1 / (_curvature(given) + l2), evaluate(given, theta), 0
+        rate, at, epochs, length = 1 / (_curvature(given) + l2), evaluate(given, theta), 0, ROUND
         while epochs < goal.most and at.norm > goal.norm and objective.gap(given, at) > goal.gap:
-            for _ in range(ROUND):
-                _epoch(given, theta, velocity, rate, torch.from_numpy(random.permutation(len(x))))
-            epochs += ROUND
-            progress("epochs", epochs, goal.most)
-            before, at = at.objective, evaluate(given, theta)
-            if not at.objective < before:
-                rate /= 2
-        return result(given, objective.settle(given, at), classes, epochs, goal)
+            mean = torch.zeros_like(theta)
+            for _ in range(length):
+                order = torch.from_numpy(random.permutation(len(x)))
+                mean += _epoch(given, theta, velocity, rate, order) / length
+                epochs += 1
+                progress("epochs", epochs, None)
+            at, rate, length = objective.settle(given, evaluate(given, mean)), rate / 2, length * 2
+        return result(given, at, classes, epochs, goal)
 
 
-def _epoch(given: Problem, theta: Tensor, velocity: Tensor, rate: float, order: Tensor) -> None:
-    """Each row once, in this order; changes theta and velocity (d + 1, k)."""
-    for rows in order.split(BATCH):
+def _epoch(given: Problem, theta: Tensor, velocity: Tensor, rate: float, order: Tensor) -> Tensor:
+    """Each row once, in this order; changes theta and velocity (d + 1, k). Returns theta's mean."""
+    mean, steps = torch.zeros_like(theta), torch.split(order, BATCH)
+    for rows in steps:
         x, labels = given.x[rows].double() - given.mean, given.y[rows, None]
         errors = torch.addmm(theta[-1], x, theta[:-1]).softmax(1)
         errors.scatter_add_(1, labels, torch.full_like(errors[:, :1], -1))
@@ -50,6 +53,8 @@ def _epoch(given: Problem, theta: Tensor, velocity: Tensor, rate: float, order: 
         gradient[:-1] += given.l2 * theta[:-1]
         velocity.mul_(MOMENTUM).add_(gradient)
         theta.sub_(rate * (gradient + MOMENTUM * velocity))
+        mean += theta / len(steps)
+    return mean
 
 
 def _curvature(given: Problem) -> float:
