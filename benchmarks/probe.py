@@ -1,8 +1,8 @@
 """Linear probes of made-up features to one certified gap, against scikit-learn and cyanure.
 
 `python -m benchmarks.probe N D CLASSES` takes another size than the default, such as 50000 2048 1000. A peer
-is given the loosest of its tolerances at which the gap, by our certificate, is at most `GAP`; one that reaches
-it with none is named, with the gap that it reached.
+is given the loosest of its tolerances at which the gap, by our certificate, is at most `GAP`; one that
+reaches it with none is named, with the gap that it reached.
 """
 
 import sys

@@ -38,8 +38,10 @@ POSITIVE = Number(0, min_open=True)
 @click.option("--knn", type=click.IntRange(1), metavar="K", help="The accuracy of K nearest neighbours too.")
 @click.option("--weighting", type=click.Choice(["equal", "cosine"]), default="equal", show_default=True,
               help="Votes of neighbours: one each, or exp(cosine / 0.07).")  # fmt: skip
-@click.option("--out", type=ANY, metavar="PATH",
-              help="Of SOURCE: folder of the result; else weights, bias, classes: F.safetensors or F.npz.")  # fmt: skip
+@click.option(
+    "--out", type=ANY, metavar="PATH",
+    help="Of SOURCE: folder of the result; else weights, bias, classes: F.safetensors or F.npz.",
+)  # fmt: skip
 @AS_JSON
 def probe(
     source: str | None,

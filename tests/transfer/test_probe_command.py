@@ -95,7 +95,11 @@ def test_bad_files_and_options_are_named(files: tuple[Path, Path], tmp_path: Pat
     (tmp_path / "f.npz").write_bytes(files[0].read_bytes()[:2000])
     np.savez(tmp_path / "wide.npz", x=X, y=Y)
     for words, message in [
-        (["--l2", 1], "name a SOURCE or --features"),
+        (["--l2", 1], "name a SOURCE with --config, or --features F.npz"),
+        (["--features", files[0]], "--features needs --l2"),
+        (["random"], "name a SOURCE with --config"),
+        (["random", "--features", files[0], "--l2", 1], "two sources"),
+        (["random", "--config", "t.toml", "--l2", 1], "--l2 goes with --features"),
         (["--l2", 1, "--features", tmp_path / "f.npz"], "not a .npz"),
         (["--l2", 0, "--features", files[0]], "0"),
         (["--l2", "nan", "--features", files[0]], "finite"),
