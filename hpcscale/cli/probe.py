@@ -50,14 +50,14 @@ def probe(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Fit a linear probe to features, to the global optimum, and say how near it came.
+    """Fit a linear probe to its global optimum.
 
     SOURCE with --config: to what a run, a file of weights or a network of random weights (random) sees in a
     target's training set; then it is evaluated on the test set, as `transfer finetune` does. Or --features,
     with features from anywhere.
 
-    The objective is the mean cross-entropy + LAMBDA / 2 ||W||^2; the bias is free. It is at most `gap` above
-    its minimum. Accuracy is on the test data; without these, on the training data, where a row is no
+    The objective is the mean cross-entropy + LAMBDA / 2 ||W||^2; the bias is free. What it is above its
+    minimum is at most `gap`. Accuracy is on the test data; without these, on the training data, where a row is no
     neighbour of its own. Of several LAMBDA with one accuracy on the held-out part the largest wins. If the
     wanted tolerance is not reached, the exit code is 1.
     """
