@@ -117,9 +117,8 @@ def write_set(folder: Path, pixels: NDArray[np.uint8], names: list[str]) -> None
 def write_vocabulary(folder: Path, names: tuple[str, ...]) -> None:
     parents, file = folder / "parents.tsv", folder / "vocabulary.json"
     if not file.exists():
-        write_file(parents, "".join(f"{name}\tthing\n" for name in names).encode())
-        words = ("--data", folder / "data", "--parents", parents, "--no-ancestors")
-        hpcscale("labels", "build", file, *words)
+        write_file(parents, "".join(f"{name}\n" for name in names).encode())  # no class has a parent
+        hpcscale("labels", "build", file, "--data", folder / "data", "--parents", parents)
 
 
 def prepare(out: Path) -> None:
