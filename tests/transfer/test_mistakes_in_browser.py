@@ -133,4 +133,5 @@ def test_of_thousands_only_those_in_sight_are_drawn(chromium, tmp_path, monkeypa
     chromium.press("\ue010")  # End
     assert here(chromium) == "2999.jpg"
     chromium.wait("return document.getElementById('m2999') !== null && scrollY > 10000")
+    chromium.wait("return document.getElementById('m0') === null")
     assert 8 < chromium.run(drawn) < 80

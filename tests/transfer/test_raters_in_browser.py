@@ -34,6 +34,7 @@ def test_row_44_votes_of_the_page_are_imported(chromium, page, run):
     enter(chromium, page, '=ann "a", b')
     chromium.press("y", "n", "c", "y", "y", "s")  # c is no answer here
     saved = chromium.downloaded("votes-_ann_a_b.csv")
+    assert '"\'=ann ""a"", b"' in saved.read_text()  # what a spreadsheet does not compute
     found = read(run)
     votes = read_votes([saved], asked(found))
     assert votes == {(place, '=ann "a", b'): vote for place, vote in enumerate(["yes", "no", "yes", "yes"])}
