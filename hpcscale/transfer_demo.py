@@ -43,7 +43,7 @@ crop = 28
 name = "softmax"
 [schedule]
 name = "cosine"
-lr = 0.1
+lr = 0.05
 warmup = 20
 [train]
 steps = 400
@@ -69,9 +69,9 @@ mirror = false
 [loss]
 name = "softmax"
 [train]
-steps = 120
+steps = 80
 batch = 32
-log_every = 60
+log_every = 40
 checkpoint_every = 200
 """
 SCHEDULE = '[schedule]\nname = "cosine"\n'  # of finetuning; BiT-HyperRule has its own
