@@ -57,9 +57,9 @@ def probe(
     with features from anywhere.
 
     The objective is the mean cross-entropy + LAMBDA / 2 ||W||^2; the bias is free. What it is above its
-    minimum is at most `gap`. Accuracy is on the test data; without these, on the training data, where a row is
-    no neighbour of its own. Of several LAMBDA with one accuracy on the held-out part the largest wins. If the
-    wanted tolerance is not reached, the exit code is 1.
+    minimum is at most `gap`. Accuracy is on the test data; without these, on the training data, where a row
+    is no neighbour of its own. Of several LAMBDA with one accuracy on the held-out part the largest wins. If
+    the wanted tolerance is not reached, the exit code is 1.
     """
     target = {name: options.pop(name) for name in ("file", "overrides", "count")}
     if features is not None:
