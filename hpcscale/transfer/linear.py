@@ -77,11 +77,12 @@ def _probed(plan: Plan, chosen: Config, out: Path, run: Path) -> tuple[dict[str,
     with bar() as progress:
         seen, batch = config.seen(chosen), plan.own.probe.batch
         x, samples = features.extract(model, data, samples, seen, place, batch, progress)
-    said, fitted = None, None
+    said = None
     if ranks.rank() == 0:
         said, fitted = _fitted(plan, x, _truths(data, labels, samples), chosen.train.seed)
-    said, fitted = ranks.broadcast_object([said, fitted and [fitted.weights, fitted.bias, fitted.classes]])
-    _classify_by(model, *fitted)
+        _classify_by(model, fitted)
+    said = ranks.broadcast_object(said)
+    ranks.broadcast(model.classifier.state_dict().values())
     subset = open_set(chosen, "validation", labels)
     evaluation = classify.evaluate_set(model, chosen, subset, labels, batch, device)
     if ranks.rank() == 0:
@@ -123,16 +124,14 @@ def _truths(data: DataSet, labels: Vocabulary, samples: NDArray[np.int64]) -> ND
     return targets.truths(*data.tag_rows(samples))
 
 
-def _classify_by(
-    model: Network, weights: NDArray[np.float64], bias: NDArray[np.float64], classes: NDArray[np.int64]
-) -> None:
-    """Make the probe the network's classifier. weights (d, k), bias (k,), classes (k,)."""
+def _classify_by(model: Network, fitted: Fit) -> None:
+    """Make the probe the network's classifier."""
     head = model.classifier
     with torch.no_grad():
         head.weight.zero_()
         head.bias.fill_(NEVER)
-        head.weight[classes] = torch.from_numpy(weights.T).float().to(head.weight.device)
-        head.bias[classes] = torch.from_numpy(bias).float().to(head.bias.device)
+        head.weight[fitted.classes] = torch.from_numpy(fitted.weights.T).float().to(head.weight.device)
+        head.bias[fitted.classes] = torch.from_numpy(fitted.bias).float().to(head.bias.device)
 
 
 def _key(plan: Plan, chosen: Config, data: DataSet) -> str:

@@ -1,6 +1,8 @@
 """A probe of a source: features once, the optimum, one evaluation; the network as it was."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,25 @@ def test_features_are_the_same_bits_for_any_number_of_ranks(
     assert whole.x.shape == (26, trained.model.classifier.in_features)
     assert trained.model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.model.state_dict().items())
+
+
+def test_two_ranks_find_the_same(
+    grounds: Grounds, probed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out, said = probed
+    words = ["transfer", "probe", grounds.run, "--config", grounds.file, "--out", tmp_path, "--ranks", "2"]
+    sets = ["probe.l2=[0.001, 0.1]", "probe.tolerance=1e-8"]
+    words += [*(word for one in sets for word in ("--set", one)), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcscale", *map(str, words)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (one,), (other,) = json.loads(done.stdout)["results"], said["results"]
+    assert (one["metrics"]["top1"], one["probe"]["l2"]) == (other["metrics"]["top1"], other["probe"]["l2"])
+    assert one["audit"] | {"pretraining": ""} == other["audit"] | {"pretraining": ""}
+    pairs = zip(sorted(tmp_path.glob("features/*/*")), sorted(out.glob("features/*/*")), strict=True)
+    for mine, theirs in pairs:
+        assert (np.load(mine)["x"] == np.load(theirs)["x"]).all()
 
 
 def test_other_weights_have_other_features(grounds: Grounds, tmp_path: Path) -> None:
