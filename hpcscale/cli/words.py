@@ -41,7 +41,9 @@ def read(words: Sequence[str], exists: bool) -> Command:
     if out is None:
         raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
     settings = None
-    if "source" in values and "overrides" in values:
+    if "overrides" in values and values["file"] is None:
+        pass  # `transfer probe` of features that lie in a file
+    elif "overrides" in values and "source" in values:
         paths = [path for path in paths if path != values["file"]] + _of_transfer(values, context)
     elif "overrides" in values:
         settings, own = _recipe(values, context)
