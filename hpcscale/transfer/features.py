@@ -64,5 +64,10 @@ def extract(
         with files.replacing(parts[number]) as temporary, temporary.open("wb") as stream:
             np.savez(stream, samples=np.concatenate(found), x=np.concatenate(rows))
     ranks.barrier()
-    kept = [np.load(file) for file in parts]
-    return Features(*(np.concatenate([part[key] for part in kept]) for key in ("x", "samples")))
+    kept = [_read(file) for file in parts]
+    return Features(*(np.concatenate(pieces) for pieces in zip(*kept, strict=True)))
+
+
+def _read(file: Path) -> Features:
+    with np.load(file) as stored:
+        return Features(stored["x"], stored["samples"])
