@@ -13,7 +13,6 @@ never read or removed.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,14 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpcscale.files import FileError, open_regular, read_json, replacing, sync
+from hpcscale.files import open_regular, read_json, replacing, sync
+from hpcscale.models.places import NAME as NAME
+from hpcscale.models.places import CheckpointError as CheckpointError
+from hpcscale.models.places import folder as folder
+from hpcscale.models.places import run_of as run_of
 
-NAME = re.compile(r"step-([0-9]{8})\.(json|safetensors)((\..+-[0-9a-f]{8})?\.tmp)?")
 _log = logging.getLogger(__name__)
-
-
-class CheckpointError(FileError):
-    """A checkpoint that cannot be written or read; the message names the file."""
 
 
 class NoCheckpoint(CheckpointError):
@@ -43,10 +41,6 @@ class Checkpoint(NamedTuple):
     file: Path  # the tensors
     metadata: dict[str, Any]
     sha256: str = ""  # of the tensors' file
-
-
-def folder(run: Path) -> Path:
-    return run / "checkpoints"
 
 
 def save(
@@ -133,15 +127,6 @@ def whole(run: Path, wanted: Callable[[int], bool] = lambda step: True) -> Itera
             yield _checked(file)
         except CheckpointError as error:
             _log.warning("%s; passed over", error)
-
-
-def run_of(place: Path) -> Path:
-    """The run folder of a checkpoint's file; a folder is one. Raises CheckpointError for any other file."""
-    if place.is_dir():
-        return place
-    if not NAME.fullmatch(place.name):
-        raise CheckpointError(f"{place}: not a checkpoint: their names are step-, eight digits, .safetensors")
-    return place.absolute().parent.parent
 
 
 def find(place: Path) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hpcscale import config
 from hpcscale.config import Config, ConfigError
-from hpcscale.models import checkpoint
+from hpcscale.models.places import NAME, run_of
 
 RANDOM = "random"
 # Of a run's [model] and [input]: what weights need, and shapes do not tell.
@@ -24,7 +24,7 @@ class Source(NamedTuple):
         """What tables call it."""
         if self.place is None:
             return RANDOM
-        place = checkpoint.run_of(self.place) if self.run else self.place
+        place = run_of(self.place) if self.run else self.place
         return place.resolve().name
 
     def recipe(self) -> dict[str, dict[str, Any]]:
@@ -40,15 +40,15 @@ class Source(NamedTuple):
 
 def find(text: str) -> Source:
     """SOURCE as it was typed: `random`, a run folder, one of its checkpoints, or a file. A folder of the name
-    `random` is ./random. Raises ConfigError and CheckpointError."""
+    `random` is ./random. What the weights are is not looked at. Raises ConfigError."""
     if text == RANDOM:
         return Source(None, None)
     place = Path(text)
-    if not place.exists():
+    if place.is_file() and not NAME.fullmatch(place.name):
+        return Source(place, None)
+    settings = run_of(place) / "config.json" if place.exists() else place / "config.json"
+    if not settings.exists():
         raise ConfigError(
             f"{place}: neither a run folder, nor a file of weights, nor '{RANDOM}', for random weights"
         )
-    if place.is_file() and not checkpoint.NAME.fullmatch(place.name):
-        return Source(place, None)
-    checkpoint.find(place)
-    return Source(place, config.read(checkpoint.run_of(place) / "config.json"))
+    return Source(place, config.read(settings))

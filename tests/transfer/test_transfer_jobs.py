@@ -1,5 +1,7 @@
 """Transfers as jobs: what `submit` must know of them before Slurm does."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -42,3 +44,11 @@ def test_features_from_anywhere_are_no_recipe(grounds: Grounds) -> None:
 def test_a_job_needs_a_place_for_its_result(grounds: Grounds) -> None:
     with pytest.raises(click.UsageError, match="nowhere where its result goes"):
         words.read(["transfer", "search", "random", "--config", str(grounds.file)], exists=True)
+
+
+def test_a_login_node_without_torch_submits_transfers(grounds: Grounds) -> None:
+    typed = ["transfer", "search", str(grounds.run), "--config", str(grounds.file), "--out", "found"]
+    code = "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy', 'h5py', 'safetensors')); "
+    code += f"from hpcscale.cli import words; print(words.read({typed!r}, True).parts)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
