@@ -30,7 +30,7 @@ SIDE = 32
 SEEDS = (0, 1, 2)
 METHODS = ("finetune", "hyperrule", "probe")
 # Pictures: of each class that is learnt first; of each that is learnt afterwards, to train on and to test.
-MANY, FEW, TESTED = 3000, 40, 200
+MANY, FEW, TESTED = 3000, 8, 200
 
 PRETRAIN = """\
 [data]
@@ -74,7 +74,17 @@ batch = 32
 log_every = 40
 checkpoint_every = 200
 """
-SCHEDULE = '[schedule]\nname = "cosine"\n'  # of finetuning; BiT-HyperRule has its own
+SCHEDULE = """\
+[schedule]
+name = "cosine"
+"""
+# BiT-HyperRule is for 512 pictures a step, and for half a thousand steps, which take too long here.
+SHORTER = """\
+[schedule]
+lr = 0.003
+at = [80, 120, 160]
+warmup = 20
+"""
 
 
 class Behind(Told):
@@ -147,7 +157,7 @@ def prepare(out: Path) -> None:
         "before": (fashion, draw(*train, range(5), MANY, 0)),
         "clothes": (fashion, draw(*train, range(5, 10), FEW, 0)),
         "clothes-test": (fashion, draw(*test, range(5, 10), TESTED, 0)),
-        "digits": (numbers, draw(grey[first], digits.target[first], tens, FEW // 2, 0)),
+        "digits": (numbers, draw(grey[first], digits.target[first], tens, FEW, 0)),
         "digits-test": (numbers, draw(grey[second], digits.target[second], tens, TESTED // 2, 0)),
     }
     for name, (names, (pixels, labels)) in sets.items():
@@ -157,8 +167,10 @@ def prepare(out: Path) -> None:
     (out / "before.toml").write_text(PRETRAIN.format(folder=out))
     for name in ("clothes", "digits"):
         text = TARGET.format(folder=out, name=name, seeds=list(SEEDS))
-        (out / f"{name}.toml").write_text(text)
+        (out / f"{name}-probe.toml").write_text(text)
         (out / f"{name}-finetune.toml").write_text(text + SCHEDULE)
+        longer = text.replace("steps = 80", "steps = 200")
+        (out / f"{name}-hyperrule.toml").write_text(longer + SHORTER)
 
 
 @click.command()
@@ -176,7 +188,7 @@ def main(out: Path) -> None:
     folders = []
     for target in ("clothes", "digits"):
         for method in METHODS:
-            file = out / (f"{target}-finetune.toml" if method == "finetune" else f"{target}.toml")
+            file = out / f"{target}-{method}.toml"
             for source in (out / "before" / "run", "random"):
                 folders.append(out / "transfers" / f"{target}-{method}-{Path(source).name}")
                 words = ("--config", file, "--out", folders[-1], "--ranks", "2")
