@@ -5,7 +5,7 @@ export PYTHONNOUSERSITE := 1
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo transfer-demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
+.PHONY: setup build demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -18,9 +18,6 @@ build: setup            ## the extension again, after a change in cpp/
 
 demo: setup             ## real photographs to a trained model and a report; DATA=folder MANIFEST=file for your own
 	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
-
-transfer-demo: setup   ## what pretraining brings, on Fashion-MNIST and digits; can fail; 15 minutes
-	@$(PY) -m hpcscale.transfer_demo
 
 test: setup test-cpp    ## every test but those that need a GPU or a cluster
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile

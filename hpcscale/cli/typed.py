@@ -1,4 +1,4 @@
-"""Commands as a user would type them, for the demos."""
+"""Commands as a user would type them, for the demo."""
 
 import shlex
 import subprocess
