@@ -21,7 +21,7 @@ from hpcscale.files import FileError
 from hpcscale.guards import COUNT
 from hpcscale.guards import Divergence as Divergence
 from hpcscale.guards import Watchdog as Watchdog
-from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, Seed, check, override_into, read_toml
+from hpcscale.sections import MAY_CHANGE, MOST, Place, Section, Seed, check, find, override_into, read_toml
 from hpcscale.sections import ConfigError as ConfigError  # for readers, who need nothing else of sections.py
 from hpcscale.view import SIDE as SIDE
 from hpcscale.view import Evaluate as Evaluate
@@ -252,10 +252,9 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Config:
 def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Config, list[Path]]:
     """`load`, and the user's files that it read: the recipe, unless it is the package's, and the catalogue,
     if it was needed."""
-    read = [file]
-    if not file.exists() and file.parent == Path() and (RECIPES / file.name).exists():
-        file, read = RECIPES / file.name, []
-    values = read_toml(file)
+    found = find(file, RECIPES)
+    read = [file] if found == file else []
+    file, values = found, read_toml(found)
     for override in overrides:
         override_into(values, override)
     if (used := catalogue.fill(values)) is not None:

@@ -45,6 +45,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def find(file: Path, recipes: Path) -> Path:
+    """The file; of a plain name that does not exist here, the one in that folder of the package, if it is
+    there."""
+    ours = recipes / file.name
+    return ours if not file.exists() and file.parent == Path() and ours.exists() else file
+
+
 def read_toml(file: Path) -> dict[str, Any]:
     try:
         return parse_toml(files.read_text(file, MOST), str(file))

@@ -41,13 +41,9 @@ def read(words: Sequence[str], exists: bool) -> Command:
     if out is None:
         raise click.UsageError("it says nowhere where its result goes, and so where its log could", context)
     settings = None
-    if "overrides" in values and values["file"] is None:
-        pass  # `transfer probe` of features that lie in a file
-    elif "overrides" in values and "source" in values:
-        paths = [path for path in paths if path != values["file"]] + _of_transfer(values, context)
-    elif "overrides" in values:
-        settings, own = _recipe(values, context)
-        paths = [path for path in paths if path != values["file"]] + own
+    if "overrides" in values and (file := values["file"]):  # none: `transfer probe` of given features
+        settings, own = (_transfer if "source" in values else _recipe)(values, context)
+        paths = [path for path in paths if path != file] + own
     return Command(
         words=tuple(words),
         folder=run or beside(out),
@@ -79,13 +75,13 @@ def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[P
     return settings, data_paths(settings) + read
 
 
-def _of_transfer(values: dict[str, Any], context: click.Context) -> list[Path]:
-    """The paths that a transfer reads. Of a source that an earlier job makes, what it was trained on is not
-    known yet."""
+def _transfer(values: dict[str, Any], context: click.Context) -> tuple[Any, list[Path]]:
+    """No configuration, and the paths that a transfer reads. Of a source that an earlier job makes, what it
+    was trained on is not known yet."""
     from hpcscale.transfer import settings, source
 
     place = values["source"]
     made_later = place != source.RANDOM and not Path(place).exists()
     found = source.find(source.RANDOM if made_later else place)
     plan = settings.load(values["file"], values["overrides"], found, str(context.info_name))
-    return plan.paths() + [Path(place)] * made_later
+    return None, plan.paths() + [Path(place)] * made_later

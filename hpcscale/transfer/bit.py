@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcscale import config
 from hpcscale.data.parts import Part
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.transfer import result
@@ -35,7 +36,7 @@ def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     recipe = plan.recipe
     data = open_data(Path(recipe["data"]["train"]))
     batch = recipe.get("train", {}).get("batch", BATCH)
-    network = recipe["model"].get("name", "resnet50")
+    network = recipe["model"].get("name", config.Model().name)
     values = rule(data.samples, typical_size(data), batch, plan.own.hyperrule.rule, network)
     if crop := recipe["input"].get("crop"):
         values["evaluate"] = {**values["evaluate"], "crop": crop, "resize": crop}

@@ -16,7 +16,7 @@ from hpcscale.dedup import hashes
 from hpcscale.dedup.search import Near, search
 from hpcscale.evaluate import leaks
 from hpcscale.files import Told
-from hpcscale.models import weights
+from hpcscale.models import checkpoint, weights
 from hpcscale.progress import Progress, bar
 from hpcscale.train import pretrain
 from hpcscale.transfer import settings
@@ -71,10 +71,11 @@ def weights_of(plan: Plan) -> dict[str, Any] | None:
     """Which weights were transferred."""
     if plan.source.place is None:
         return None
-    found = None
+    found, place = None, plan.source.place
     if ranks.rank() == 0:
-        read = weights.read(plan.source.place)
-        found = {"file": str(read.file), "sha256": read.sha256}
+        newest = checkpoint.find(place) if plan.source.run else None
+        file, sha256 = (newest.file, newest.sha256) if newest else (place, weights.digest(place))
+        found = {"file": str(file), "sha256": sha256}
     stated: dict[str, Any] = ranks.broadcast_object(found)
     return stated
 

@@ -143,10 +143,7 @@ class Plan(NamedTuple):
 def load(file: Path, overrides: Iterable[str], source: Source, method: str = "finetune") -> Plan:
     """Read the file of a transfer by a method; a plain name that does not exist here is one of the package's.
     Raises ConfigError with every problem that does not depend on a trial."""
-    here = RECIPES / file.name
-    values = sections.read_toml(
-        here if not file.exists() and file.parent == Path() and here.exists() else file
-    )
+    values = sections.read_toml(sections.find(file, RECIPES))
     for override in overrides:
         sections.override_into(values, override)
     own = sections.check(
