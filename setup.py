@@ -60,6 +60,7 @@ DEV = [
 ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
+    "cyanure>=1.2",
     "scipy>=1.13",
     "opencv-python-headless>=4.10",
 ]

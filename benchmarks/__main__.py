@@ -15,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe"]
+NAMES += ["trials"]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
-PACKAGES += ["faiss-cpu", "pdqhash", "imagehash"]
+PACKAGES += ["cyanure", "faiss-cpu", "pdqhash", "imagehash"]
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ VARIANTS = {
 def run() -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        _prepare(folder)
+        prepare(folder)
         rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
         for _ in range(ROUNDS):
             for name, (role, backend) in VARIANTS.items():
@@ -66,7 +66,7 @@ def run() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """The same pictures, STORED a side, as files and packed; a vocabulary; a recipe."""
     from PIL import Image
 

@@ -38,12 +38,24 @@ def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     batch = recipe.get("train", {}).get("batch", BATCH)
     network = recipe["model"].get("name", config.Model().name)
     values = rule(data.samples, typical_size(data), batch, plan.own.hyperrule.rule, network)
-    if crop := recipe["input"].get("crop"):
-        values["evaluate"] = {**values["evaluate"], "crop": crop, "resize": crop}
+    _scale(values, recipe)
     keys = {f"{section}.{key}": value for section, found in values.items() for key, value in found.items()}
     said = _said(recipe, keys)
     instead = {key: value for key, value in said.items() if value != keys[key]}
     return {key: value for key, value in keys.items() if key not in said}, instead
+
+
+def _scale(values: dict[str, Mapping[str, Any]], recipe: Mapping[str, Any]) -> None:
+    """Where the recipe has a crop or a number of steps of its own, the other sides, and the steps of the
+    schedule, are in proportion to it."""
+    view, schedule = values["input"], values["schedule"]
+    if crop := recipe["input"].get("crop"):
+        values["input"] = {**view, "resize": round(view["resize"] * crop / view["crop"])}
+        values["evaluate"] = {**values["evaluate"], "crop": crop, "resize": crop}
+    if steps := recipe.get("train", {}).get("steps"):
+        share = steps / values["train"]["steps"]
+        at = sorted({max(1, round(step * share)) for step in schedule["at"]})
+        values["schedule"] = {**schedule, "at": at, "warmup": round(schedule["warmup"] * share)}
 
 
 def _said(recipe: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
