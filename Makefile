@@ -1,11 +1,11 @@
-# setup · login · build · demo · test · test-cluster · test-cuda-image · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · transfer-demo · test · test-cluster · test-cuda-image · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 # Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
+.PHONY: setup build demo transfer-demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -17,7 +17,10 @@ build: setup            ## the extension again, after a change in cpp/
 	@mkdir -p build && PATH="$(CURDIR)/.venv/bin:$$PATH" flock build/.lock $(PY) setup.py -q build_ext --inplace
 
 demo: setup             ## real photographs to a trained model and a report; DATA=folder MANIFEST=file for your own
-	@$(PY) -m hpcscale.demo $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
+	@$(PY) -m hpcscale.demos.chain $(if $(DATA),--data "$(DATA)") $(if $(MANIFEST),--manifest "$(MANIFEST)")
+
+transfer-demo: setup    ## what weak labels of clothes bring to few clean ones, by three methods; a quarter of an hour
+	@$(PY) -m hpcscale.demos.transfer
 
 test: setup test-cpp    ## every test but those that need a GPU or a cluster
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile

@@ -70,7 +70,7 @@ def prepare(folder: Path) -> None:
     """The same pictures, STORED a side, as files and packed; a vocabulary; a recipe."""
     from PIL import Image
 
-    from hpcscale.demo import write_pictures
+    from hpcscale.demos.chain import write_pictures
 
     source = SAMPLE
     if not source.exists():

@@ -36,7 +36,7 @@ from benchmarks.harness import interleave, table
 from hpcscale.config import Input
 from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.demo import write_pictures
+from hpcscale.demos.chain import write_pictures
 from hpcscale.ingest.packing import Packing, ingest
 from hpcscale.inputs import pipeline
 from hpcscale.inputs.crops import Steps

@@ -24,7 +24,7 @@ RANK = "HPCSCALE_SELFTEST_RANK"  # in the processes that are ranks: where their 
 
 def imports() -> str:
     names = [module.name for module in pkgutil.walk_packages(hpcscale.__path__, "hpcscale.")]
-    names = [name for name in names if not name.endswith("__main__") and name != "hpcscale.demo"]
+    names = [name for name in names if not name.endswith("__main__")]
     for name in names:
         importlib.import_module(name)
     return f"{len(names)} modules"

@@ -17,7 +17,7 @@ TESTS = ROOT / "tests"
 
 # A part may import itself and what stands in a later row; one of NARROW only what it names.
 ROWS = (
-    ("__main__", "demo", "selftest"),
+    ("__main__", "demos", "selftest"),
     ("cli",),
     ("bench",),
     ("transfer",),

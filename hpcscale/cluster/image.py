@@ -142,10 +142,10 @@ def _check(out: Path) -> None:
     """Refuse what cannot be done before anything is downloaded. Raises ImageError and OutputError."""
     if not out.parent.is_dir():
         raise ImageError(f"{out}: must be a file in a folder that is there")
-    apptainer()  # fails before anything is downloaded
     check_output(out, ours=lambda file: _record(file).exists() or marked(b"SIF_MAGIC")(file))
     check_output(_record(out), ours=marked(b'"environment": '))
     check_output(_bill(out), ours=marked(b"CycloneDX"))
+    apptainer()  # fails before anything is downloaded
 
 
 def _onto(out: Path, copy: Path) -> Recipe:

@@ -87,7 +87,7 @@ def test_a_rank_asks_for_another_try_only_where_one_can_help(error: Exception, c
 def errors_of_ours() -> set[type[BaseException]]:
     found = set()
     for module in pkgutil.walk_packages(hpcscale.__path__, "hpcscale."):
-        if module.name not in ("hpcscale.__main__", "hpcscale.demo", "hpcscale._ops"):
+        if module.name not in ("hpcscale.__main__", "hpcscale._ops"):
             members = vars(importlib.import_module(module.name)).values()
             classes = {each for each in members if isinstance(each, type) and issubclass(each, BaseException)}
             found |= {each for each in classes if each.__module__.startswith("hpcscale.")}

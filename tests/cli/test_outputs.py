@@ -258,7 +258,9 @@ def test_the_demo_makes_its_pictures_in_no_folder_of_others(tmp_path: Path) -> N
     (tmp_path / "demo" / "pictures").mkdir(parents=True)
     (tmp_path / "demo" / "pictures" / "mine.jpg").write_text("mine")
     done = subprocess.run(
-        [sys.executable, "-m", "hpcscale.demo", "--out", tmp_path / "demo"], capture_output=True, text=True
+        [sys.executable, "-m", "hpcscale.demos.chain", "--out", tmp_path / "demo"],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, "mine.jpg" in done.stderr) == (2, True), done.stderr
     assert os.listdir(tmp_path / "demo" / "pictures") == ["mine.jpg"]
