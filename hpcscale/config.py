@@ -1,6 +1,7 @@
 """The configuration of a run: TOML in, `--set key=value` on top, resolved JSON in the run folder.
 
-Every key is a commented field, here, in choice.py, view.py or guards.py; an unknown key is an error.
+Every key is a commented field, here or in choice.py, view.py, descent.py or guards.py; an unknown key is an
+error.
 Recipes are files in `configs/`; their headers state the command and the expected result. Lengths are in steps
 and batch sizes are global (over all ranks), so that a recipe means the same with any number of ranks.
 """
@@ -8,7 +9,7 @@ and batch sizes are global (over all ranks), so that a recipe means the same wit
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import Field, Strict, model_validator
 
@@ -17,6 +18,10 @@ from hpcscale.choice import Data as Data
 from hpcscale.choice import Noise as Noise
 from hpcscale.choice import Sampling as Sampling
 from hpcscale.choice import Selection as Selection
+from hpcscale.descent import STEPS as STEPS
+from hpcscale.descent import Optimizer as Optimizer
+from hpcscale.descent import Schedule as Schedule
+from hpcscale.descent import Step as Step
 from hpcscale.files import FileError
 from hpcscale.guards import COUNT
 from hpcscale.guards import Divergence as Divergence
@@ -29,9 +34,6 @@ from hpcscale.view import Input as Input
 from hpcscale.view import of_evaluation
 
 RECIPES = Path(__file__).parent / "configs"
-# Upper limits catch typing errors; no machine comes near them.
-STEPS = 99_999_999  # the eight digits of a checkpoint's name
-Step = Annotated[int, Field(ge=1, le=STEPS)]
 # The sets that a run is evaluated on; the set that judges a run best comes first.
 Which = Literal["validation", "held_out", "train"]
 SETS: tuple[Which, ...] = get_args(Which)
@@ -97,52 +99,6 @@ class Loss(Section):
     name: Literal["logistic", "softmax"] = "logistic"
 
 
-class Optimizer(Section):
-    name: Literal["sgd", "rmsprop"] = "sgd"
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    # SGD only.
-    nesterov: bool = False
-    # RMSProp only: decay of the mean square, and the epsilon inside the root (TensorFlow's form).
-    decay: float = Field(0.9, ge=0.0, lt=1.0)
-    epsilon: float = Field(1.0, gt=0.0)
-    # Momentum is of gradients, and the rate of a step acts on all of it. RMSProp has the rate inside its
-    # momentum, where a changed rate reaches only what is added later; true corrects that (Goyal et al. 2017,
-    # section 3: equation 10 with the correction is equation 9). SGD here is equation 9 with either value.
-    momentum_correction: bool = False
-    # L2 on weights; biases and batch normalisation are left out.
-    weight_decay: float = Field(1e-4, ge=0.0)
-    # Where it pulls: to zero, or to the weights that the run began with (L2-SP, Li et al. 2018), by
-    # weight_decay * (w - w0), and the classifier nowhere. Costs memory for one more copy of the weights.
-    decay_to: Literal["zero", "initial"] = "zero"
-
-
-class Schedule(Section):
-    # constant      stays `lr`
-    # exponential   times `factor` every `every` steps
-    # steps         times `factor` at each step of `at`
-    # equal         times `factor` at `drops` equally spaced steps
-    # cosine        falls to zero at the last step
-    name: Literal["constant", "exponential", "steps", "equal", "cosine"] = "constant"
-    # Peak learning rate for the global batch.
-    lr: float = Field(gt=0.0)
-    factor: float = Field(0.1, gt=0.0, lt=1.0)
-    every: int | None = Field(None, ge=1, le=STEPS)
-    at: Annotated[tuple[Annotated[int, Field(ge=0, le=STEPS)], ...], Strict(False)] = ()
-    drops: int | None = Field(None, ge=1, le=STEPS)
-    # Linear from `warmup_lr` to `lr` over this many steps.
-    warmup: int = Field(0, ge=0, le=STEPS)
-    warmup_lr: float = Field(0.0, ge=0.0)
-
-    @model_validator(mode="after")
-    def complete(self) -> "Schedule":
-        needs = {"exponential": "every", "steps": "at", "equal": "drops"}.get(self.name)
-        if needs and not getattr(self, needs):
-            raise ValueError(f"schedule '{self.name}' needs the key '{needs}'")
-        if list(self.at) != sorted(set(self.at)):
-            raise ValueError(f"'at' must rise strictly, found {list(self.at)}")
-        return self
-
-
 class Train(Section):
     # Length of the run.
     steps: int = Field(ge=1, le=STEPS)
@@ -204,7 +160,22 @@ class Downpour(Section):
         return self
 
 
-class Config(Section):
+class Training(Section):
+    """What a training has whatever its task; train.loop needs no more."""
+
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    train: Train
+    ranks: Ranks = Ranks()
+    downpour: Downpour = Downpour()
+    divergence: Divergence = Divergence()
+    watchdog: Watchdog = Watchdog()
+
+
+class Config(Training):
+    """Of classification."""
+
     data: Data
     selection: Selection = Selection()
     # Which samples of data.validation are used.
@@ -213,15 +184,7 @@ class Config(Section):
     sampling: Sampling = Sampling()
     input: Input = Input()
     evaluate: Evaluate = Evaluate()
-    model: Model = Model()
     loss: Loss = Loss()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule
-    train: Train
-    ranks: Ranks = Ranks()
-    downpour: Downpour = Downpour()
-    divergence: Divergence = Divergence()
-    watchdog: Watchdog = Watchdog()
 
     @model_validator(mode="after")
     def consistent(self) -> "Config":
@@ -236,6 +199,9 @@ class Config(Section):
             raise ValueError("validation.classes: the classes are those of the selection that is trained on")
         of_evaluation(self.input, self.evaluate)
         return self
+
+
+T = TypeVar("T", bound=Training)
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config:
@@ -262,7 +228,7 @@ def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Config, list[P
     return check(Config, values, str(file)), read
 
 
-def samples_of_rank(settings: Config, ranks: int) -> int:
+def samples_of_rank(settings: Training, ranks: int) -> int:
     """Samples of one rank in one step. Raises ConfigError if ranks or parts cannot have equally many."""
     batch, parts = settings.train.batch, settings.train.accumulate
     if batch % ranks:
@@ -282,16 +248,21 @@ def seen(settings: Config) -> Input:
     return of_evaluation(settings.input, settings.evaluate)
 
 
-def dump(config: Config) -> str:
-    """The resolved configuration as JSON text. `read` gives the same Config back."""
+def dump(config: Training) -> str:
+    """The resolved configuration as JSON text. `read` gives the same back."""
     # Not pydantic's own JSON text, which cannot hold a path that is not UTF-8.
     return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
 
 
 def read(file: Path) -> Config:
-    """Read the resolved JSON of a run folder. Raises ConfigError."""
+    """Read the resolved JSON of a run folder. Raises ConfigError, also where it is of another task."""
+    return read_as(file, Config)
+
+
+def read_as(file: Path, kind: type[T]) -> T:
+    """The same of another task."""
     try:
         values = files.read_json(file, MOST)
     except (OSError, FileError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
-    return check(Config, values, str(file))
+    return check(kind, values, str(file))

@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 53
+    assert len(numbers()) == 54
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 

@@ -110,7 +110,7 @@ def timed(settings: Config, every: int) -> Config:
     )
 
 
-def _loader(job: Job, here: Process) -> Found:
+def _loader(job: Job, here: Process[Any]) -> Found:
     train = here.settings.train
     with closing(job.batches(0, on_stderr)) as batches:
 
@@ -122,7 +122,7 @@ def _loader(job: Job, here: Process) -> Found:
     return {"samples_per_second": train.batch / seconds}
 
 
-def _allreduce(job: Job, here: Process) -> Found:
+def _allreduce(job: Job, here: Process[Any]) -> Found:
     kind = compress.KINDS[here.settings.train.compress]
     gradients = GradientBuckets(job.model.parameters(), local=job.local, compress=kind)
     size = sum(bucket.numel() * bucket.element_size() for bucket in gradients.buckets) / 1e6
@@ -137,7 +137,7 @@ def _allreduce(job: Job, here: Process) -> Found:
     return {"ms": seconds * 1e3, "megabytes": size, "megabytes_per_second": size / seconds}
 
 
-def _median(here: Process, step: Callable[[], None], every: int) -> float:
+def _median(here: Process[Any], step: Callable[[], None], every: int) -> float:
     """Seconds of a step: of the slowest rank of each window, the median (collective)."""
     windows = []
     for _ in range(WINDOWS):
@@ -155,17 +155,17 @@ def _median(here: Process, step: Callable[[], None], every: int) -> float:
     return median / every
 
 
-def _step(job: Job, here: Process) -> Found:
+def _step(job: Job, here: Process[Any]) -> Found:
     """Of the loop with one batch, made before."""
     with closing(job.batches(0, on_stderr)) as batches:
         return _loop(job, here, lambda step, tell: repeat(next(batches)))
 
 
-def together(job: Job, here: Process) -> Found:
+def together(job: Job, here: Process[Any]) -> Found:
     return _loop(job, here, job.batches)
 
 
-def _loop(job: Job, here: Process, batches: Callable[[int, Tell], Any]) -> Found:
+def _loop(job: Job, here: Process[Any], batches: Callable[[int, Tell], Any]) -> Found:
     train = here.settings.train
 
     def limited(step: int, tell: Tell) -> Generator[Any, None, None]:

@@ -20,16 +20,20 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     75. Other exit codes: 1, an error with a message, which would come again; 70, an unexpected error; 76,
     another rank was lost; 77, a step took far longer than those before it.
     """
-    from hpcscale import config
+    from hpcscale import config, tasks
 
-    settings = config.load(file, overrides)
+    settings = tasks.load(file, overrides)
     config.samples_of_rank(settings, count)
     options = [word for override in overrides for word in ("--set", override)]
     start_ranks(count, "train", run, "--config", file, *options)
 
     from hpcscale.cli.outcome import of_a_rank
-    from hpcscale.train import pretrain, process
+    from hpcscale.train import process
 
     with of_a_rank():
         process.keep_memory()
-        pretrain.train(settings, run)
+        if isinstance(settings, config.Config):
+            from hpcscale.train.pretrain import train as start
+        else:
+            from hpcscale.dense.training import train as start
+        start(settings, run)

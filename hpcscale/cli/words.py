@@ -69,9 +69,9 @@ def _without_a_look(parameter: click.Parameter) -> click.Parameter:
 
 def _recipe(values: dict[str, Any], context: click.Context) -> tuple[Any, list[Path]]:
     """The resolved configuration of a training, and the paths that it reads."""
-    from hpcscale import config
+    from hpcscale import tasks
 
-    settings, read = config.load_from(values["file"], values["overrides"])
+    settings, read = tasks.load_from(values["file"], values["overrides"])
     return settings, data_paths(settings) + read
 
 

@@ -250,12 +250,10 @@ def _check_visible(command: Command, folder: Path, here: site.Site, exists: bool
                 )
 
 
-def data_paths(settings: config.Config) -> list[Path]:
-    """What a recipe reads: its data, and the weights that it starts from."""
-    data, selection = settings.data, settings.selection
-    paths = (data.train, data.vocabulary, data.index, data.validation, data.drop)
-    lists = (selection.classes, selection.names, settings.validation.names)
-    return [path for path in (*paths, *lists, settings.model.init) if path]
+def data_paths(settings: config.Training) -> list[Path]:
+    """What a recipe reads, whatever its task: every path that a section of it names."""
+    keys = (value for _, section in settings if isinstance(section, Section) for _, value in section)
+    return [value for value in keys if isinstance(value, Path)]
 
 
 def _image(here: site.Site) -> tuple[str, str | None]:

@@ -9,10 +9,10 @@ import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcscale import ranks, sections
-from hpcscale.config import Config, ConfigError
+from hpcscale.config import ConfigError, Training
 from hpcscale.data.store import DataSet
 from hpcscale.labels.vocabulary import Vocabulary
 
@@ -24,11 +24,14 @@ PLACES = {
     "dropped": "data.drop, selection, noise or data.unlabelled",
 }
 
+T = TypeVar("T", bound=Training)
 
-def settings(mine: Config | None) -> Config:
-    """Rank 0's configuration, on all ranks (collective), because a file may change while ranks start."""
+
+def settings(mine: T | None, kind: type[T]) -> T:
+    """Rank 0's configuration, of a task's kind, on all ranks (collective), because a file may change while
+    ranks start."""
     values = ranks.broadcast_object(mine.model_dump(mode="json") if mine else None)
-    return sections.check(Config, values, "configuration of rank 0")
+    return sections.check(kind, values, "configuration of rank 0")
 
 
 def fingerprint(vocabulary: Vocabulary, data: DataSet, chosen: str | None) -> dict[str, Any]:

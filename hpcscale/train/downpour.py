@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcscale.config import Config
+from hpcscale.config import Training
 
 
 class Workers:
     """Without `downpour.workers`, they change nothing."""
 
-    def __init__(self, settings: Config, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, settings: Training, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """All workers begin with the weights of `model`. What they hold becomes state of `optimizer`."""
         self.settings, self.seed, self.optimizer = settings.downpour, settings.train.seed, optimizer
         self.parameters: list[Tensor] = [weight for weight in model.parameters() if weight.requires_grad]

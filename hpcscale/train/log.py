@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import __version__, ranks
-from hpcscale.config import Config, ConfigError
+from hpcscale.config import ConfigError, Training
 from hpcscale.inputs.mending import BadSample
 from hpcscale.progress import Bars
 from hpcscale.train import schedule
@@ -38,7 +38,7 @@ class Report:
     def __init__(
         self,
         run: Path,
-        settings: Config,
+        settings: Training,
         step: int,
         window: tuple[float, int],
         clock: dict[str, float],

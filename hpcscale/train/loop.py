@@ -8,6 +8,7 @@ evaluated are those of rank 0.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Interrupted(Told):
     code = ranks.RESUMABLE
 
 
-def run(job: Job, process: Process) -> None:
+def run(job: Job, process: Process[Any]) -> None:
     """Train until `train.steps` steps are done (collective).
 
     Raises Interrupted, after all is saved, on SIGINT, SIGTERM, SIGUSR1 or the flag of a job; Diverged, on all
@@ -141,7 +142,9 @@ def _evaluate(job: Job, step: int, report: Report) -> None:
             report.evaluation(step, *job.assess(step))
 
 
-def _save(job: Job, process: Process, step: int, history: History, scale: LossScale, report: Report) -> None:
+def _save(
+    job: Job, process: Process[Any], step: int, history: History, scale: LossScale, report: Report
+) -> None:
     report.write_bad_samples(step)
     told = job.fingerprint | {"window": report.window(), "divergence": history.state()}
     if scale.used:

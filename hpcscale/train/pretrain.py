@@ -91,7 +91,7 @@ def open_inputs(settings: Config) -> Inputs:
     return Inputs(data, vocabulary, chosen, evaluated)
 
 
-def build(here: Process, inputs: Inputs) -> Job:
+def build(here: Process[Config], inputs: Inputs) -> Job:
     """The Job of a run (collective)."""
     settings, train_, device = here.settings, here.settings.train, here.device
     data, vocabulary, chosen, evaluated = inputs

@@ -5,23 +5,25 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
 from hpcscale import ranks
-from hpcscale.config import Config
+from hpcscale.config import Training
 from hpcscale.data import same
 from hpcscale.models import device
 from hpcscale.train.log import process_age
 from hpcscale.train.signals import StopRequest
 from hpcscale.train.watchdog import Watchdog
 
+T = TypeVar("T", bound=Training)
 
-class Process(NamedTuple):
+
+class Process(NamedTuple, Generic[T]):
     """One rank of a run, ready to train."""
 
-    settings: Config  # rank 0's
+    settings: T  # rank 0's
     run: Path
     device: torch.device
     stop: StopRequest
@@ -30,7 +32,7 @@ class Process(NamedTuple):
 
 
 @contextmanager
-def start(settings: Config, run: Path) -> Iterator[Process]:
+def start(settings: T, run: Path) -> Iterator[Process[T]]:
     """Within it, all ranks have met, requests to stop are remembered and the watchdog runs (collective).
 
     Determinism is switched on for the process. Raises SlurmError, JoinError, RankLost, ConfigError and
@@ -39,7 +41,7 @@ def start(settings: Config, run: Path) -> Iterator[Process]:
     clock = {"imported": process_age()}
     ranks.init(run, settings.ranks.backend)
     clock["met"] = process_age()
-    settings = same.settings(settings)
+    settings = same.settings(settings, type(settings))
     with ExitStack() as stack:
         here = prepare(settings)
         attempt = ranks.attempt(run)
@@ -50,7 +52,7 @@ def start(settings: Config, run: Path) -> Iterator[Process]:
         yield Process(settings, run, here, stop, watchdog, clock)
 
 
-def prepare(settings: Config) -> torch.device:
+def prepare(settings: Training) -> torch.device:
     """The device of this rank; threads and determinism of this process. Raises DeviceError."""
     # cuBLAS reads this when it starts; without it, sums may differ from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

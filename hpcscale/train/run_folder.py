@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcscale import config, files
-from hpcscale.config import Config, ConfigError
+from hpcscale.config import ConfigError, Training
 from hpcscale.models import checkpoint
 from hpcscale.sections import may_change
 from hpcscale.train import schedule
@@ -44,7 +44,7 @@ def lock(run: Path) -> Iterator[None]:
         yield
 
 
-def agree(run: Path, settings: Config) -> None:
+def agree(run: Path, settings: Training) -> None:
     """Check that a run goes on with the configuration it began with. A run without a first step has not
     begun.
 
@@ -53,10 +53,10 @@ def agree(run: Path, settings: Config) -> None:
     compared through the checkpoint), or train.steps grows and the schedule does not depend on it.
     """
     file = run / "config.json"
-    before = config.read(file) if file.exists() else None  # an unreadable one raises: it may not be ours
+    before = config.read_as(file, type(settings)) if file.exists() else None
     if before is not None and _begun(run):
         old, new = flat(before.model_dump(mode="json")), flat(settings.model_dump(mode="json"))
-        free = may = set(may_change(Config))
+        free = may = set(may_change(type(settings)))
         if before.train.steps < settings.train.steps and not schedule.depends_on_length(settings.schedule):
             free = may | {"train.steps"}
         differing = [key for key in new if old.get(key) != new[key] and key not in free]
@@ -65,13 +65,13 @@ def agree(run: Path, settings: Config) -> None:
             raise ConfigError(
                 "\n".join([f"{file}: the run was started with another configuration", *lines])
                 + f"\nGo on as it began, or choose another folder. May change: {', '.join(sorted(may))}; "
-                "train.steps may grow unless the schedule is 'equal' or 'cosine'"
+                "train.steps may grow unless the schedule is 'equal', 'cosine' or 'polynomial'"
             )
     elif before is None and (others := [name for name in FILES if (run / name).exists()]):
         raise RunError(f"{run}: holds {others[0]} but no config.json; choose another folder")
 
 
-def keep(run: Path, settings: Config) -> None:
+def keep(run: Path, settings: Training) -> None:
     """Write RUN/config.json, after all that it names was found unchanged."""
     files.write_file(run / "config.json", config.dump(settings).encode())
 

@@ -34,6 +34,8 @@ def lr(schedule: config.Schedule, step: int, steps: int) -> float:
         case "cosine":
             done = (step - schedule.warmup) / max(1, steps - schedule.warmup)
             return schedule.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        case "polynomial":
+            return schedule.lr * math.pow(1.0 - min(step, steps) / steps, schedule.power)
         case _:
             drops = 0
     return schedule.lr * schedule.factor**drops
@@ -41,7 +43,7 @@ def lr(schedule: config.Schedule, step: int, steps: int) -> float:
 
 def depends_on_length(schedule: config.Schedule) -> bool:
     """Whether another number of steps would change the learning rates of the steps already made."""
-    return schedule.name in ("equal", "cosine")
+    return schedule.name in ("equal", "cosine", "polynomial")
 
 
 def samples_of_run(pictures: int, logarithmic: bool = False) -> int | None:

@@ -321,4 +321,4 @@ def test_all_ranks_train_by_the_configuration_of_rank_0(
     """A recipe that is edited while ranks start."""
     sent = tiny.settings(recipe, train__seed=5).model_dump(mode="json")
     monkeypatch.setattr(ranks, "broadcast_object", lambda value: sent)
-    assert same.settings(tiny.settings(recipe)).train.seed == 5
+    assert same.settings(tiny.settings(recipe), config.Config).train.seed == 5
