@@ -53,8 +53,9 @@ def probe(
     """Fit a linear probe to its global optimum.
 
     SOURCE with --config: to what a run, a file of weights or a network of random weights (random) sees in a
-    target's training set; then it is evaluated on the test set, as `transfer finetune` does. Or --features,
-    with features from anywhere.
+    target's training set; then it is evaluated on the test set, as `transfer finetune` does. [probe] of the
+    file says how: l2, solver, tolerance, knn, weighting. Or --features, with those that it keeps in
+    OUT/features, or with features from anywhere.
 
     The objective is the mean cross-entropy + LAMBDA / 2 ||W||^2; the bias is free. What it is above its
     minimum is at most `gap`. Accuracy is on the test data; without these, on the training data, where a row

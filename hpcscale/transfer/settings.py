@@ -189,13 +189,17 @@ def load(file: Path, overrides: Iterable[str], source: Source, method: str = "fi
 
 
 def check_out(plan: Plan, out: Path) -> None:
-    """Raise OutputError if the folder `out` must not have the results of this transfer; before any work."""
+    """Raise OutputError or ConfigError if the folder `out` must not have the results of this transfer; called
+    before any work."""
     place = plan.source.place
     inputs = [path for path in plan.paths() if path != place]
     if place is not None and out.resolve() == place.resolve():
         raise files.OutputError(f"{out}: is what is transferred; choose another folder")
     for name, mark in MARKS.items():
         files.check_output(out / name, inputs, files.marked(mark))
+    for seed in plan.own.target.seeds:
+        if (file := out / f"last-{seed}" / "config.json").exists():
+            config.read(file)  # or it is not of a run
 
 
 def trial(plan: Plan, keys: Mapping[str, Any]) -> Config:

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from hpcscale.files import Usage
 from hpcscale.transfer import neighbours, objective, path
 from hpcscale.transfer.probe import Fit, Goal, accuracy, fit, predict
-from hpcscale.transfer.sgd import fit_sgd
+from hpcscale.transfer.sgd import ROUND, _curvature, _epoch, fit_sgd
 
 L2 = 1e-3
 BEST = 0.2618645472171
@@ -146,13 +146,42 @@ def test_the_path_takes_the_larger_l2_of_equals_and_fits_it_to_all() -> None:
     assert chosen.probe.objective == pytest.approx(fit(x, y, chosen.probe.l2).objective, abs=1e-12)
 
 
-def test_sgd_comes_within_a_ten_thousandth_by_its_seed() -> None:
+def test_row_40_sgd_comes_within_a_ten_thousandth_by_its_seed() -> None:
+    """On digits, where it takes several rounds; the figure is scikit-learn's too."""
     x, y = digits()
-    found = fit_sgd(x, y, L2, seed=1)
+    found, short = fit_sgd(x, y, 1e-2, seed=1), fit_sgd(x, y, 1e-2, 1, Goal(most=1))
     assert found.converged
-    assert 0 <= found.objective - BEST <= 1e-4
-    short, again, other = (fit_sgd(x, y, L2, seed, Goal(most=1)).objective for seed in (1, 1, 2))
-    assert short == again != other
+    assert 0 <= found.objective - 0.738514081875 <= found.gap <= 1e-4
+    assert found.evaluations > 2 * ROUND
+    assert (short.evaluations, short.converged) == (ROUND, False)
+    assert short.objective == fit_sgd(x, y, 1e-2, 1, Goal(most=1)).objective
+    assert short.objective != fit_sgd(x, y, 1e-2, 2, Goal(most=1)).objective
+
+
+def test_sgd_steps_by_nesterovs_rule_and_averages() -> None:
+    """Two steps by hand: minibatches in their order, momentum, l2 of W alone, the mean over steps."""
+    x, y = made(256, 3, 3)
+    given = objective.problem(torch.from_numpy(x), torch.from_numpy(y), 0.1)
+    random = torch.Generator().manual_seed(0)
+    theta = torch.randn(4, 3, dtype=torch.float64, generator=random)
+    order, velocity, rate = torch.randperm(256, generator=random), torch.zeros_like(theta), 0.02
+    wanted, mean, speed = theta.clone(), torch.zeros_like(theta), torch.zeros_like(theta)
+    for rows in (order[:128], order[128:]):
+        z = torch.from_numpy(x)[rows].double() - given.mean
+        errors = (z @ wanted[:-1] + wanted[-1]).softmax(1) - torch.eye(3)[given.y[rows]]
+        gradient = torch.vstack([z.T @ errors, errors.sum(0)]) / 128
+        gradient[:-1] += 0.1 * wanted[:-1]
+        speed = 0.9 * speed + gradient
+        wanted = wanted - rate * (gradient + 0.9 * speed)
+        mean += wanted / 2
+    found = _epoch(given, theta, velocity, rate, order)
+    torch.testing.assert_close(theta, wanted, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(velocity, speed, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found, mean, rtol=1e-12, atol=1e-14)
+    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
+    assert _curvature(given) == pytest.approx(
+        max(1, np.linalg.eigvalsh(np.cov(centred.T, bias=True))[-1]) / 2
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5])
