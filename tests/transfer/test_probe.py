@@ -106,6 +106,38 @@ def test_the_gap_is_never_below_the_truth(fitted: Fit) -> None:
             assert objective.gap(given, at) >= at.objective - BEST - 1e-12
 
 
+def test_the_gap_is_at_least_that_to_the_dual_problem() -> None:
+    """By the formula of its derivation, with each row's a; also where the bias alone is wrong."""
+    x, y = made(80, 3, 4)
+    y[12:] = np.where(y[12:] == 3, 0, y[12:])  # a rare class
+    random = torch.Generator().manual_seed(0)
+    for l2 in (1e-2, 1.0, 1e4):
+        given = objective.problem(torch.from_numpy(x), torch.from_numpy(y), l2)
+        z, truth = torch.from_numpy(x).double() - given.mean, torch.eye(4, dtype=torch.float64)[y]
+        for size in (1e-3, 0.1, 1.0) * 5:
+            theta = size * torch.randn(4, 4, dtype=torch.float64, generator=random)
+            theta[:-1] *= min(1.0, 1 / l2)
+            at = objective.evaluate(given, theta)
+            p = (z @ theta[:-1] + theta[-1]).softmax(1)
+            excess = p.mean(0) - truth.mean(0)
+            t = float((excess / p.mean(0)).max())  # the least for which q >= 0
+            a = (1 - t) * p + t * (p.mean(0) - excess / t)
+            dual = float(
+                -torch.xlogy(a, a).sum(1).mean() - (z.T @ (truth - a) / 80).square().sum() / (2 * l2)
+            )
+            assert objective.gap(given, at) >= at.objective - dual - 1e-12
+
+
+def test_the_number_of_threads_stays_as_it_is() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit(*made(30, 3, 3), 1e-2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_fewer_rows_than_columns_and_labels_with_holes() -> None:
     x, y = made(30, 50, 3)
     found = fit(x, y * 7 + 2, 1e-2)
@@ -147,11 +179,11 @@ def test_the_path_takes_the_larger_l2_of_equals_and_fits_it_to_all() -> None:
 
 
 def test_row_40_sgd_comes_within_a_ten_thousandth_by_its_seed() -> None:
-    """On digits, where it takes several rounds; the figure is scikit-learn's too."""
-    x, y = digits()
+    """On some digits, in several rounds; the figure is scikit-learn's too."""
+    x, y = (each[:500] for each in digits())
     found, short = fit_sgd(x, y, 1e-2, seed=1), fit_sgd(x, y, 1e-2, 1, Goal(most=1))
     assert found.converged
-    assert 0 <= found.objective - 0.738514081875 <= found.gap <= 1e-4
+    assert 0 <= found.objective - 0.651814178113 <= found.gap <= 1e-4
     assert found.evaluations > 2 * ROUND
     assert (short.evaluations, short.converged) == (ROUND, False)
     assert short.objective == fit_sgd(x, y, 1e-2, 1, Goal(most=1)).objective
