@@ -173,6 +173,7 @@ def test_the_path_takes_the_larger_l2_of_equals_and_fits_it_to_all() -> None:
     chosen = path.choose(x, y, [1e-3, 1e5, 1e6, 1e-1], out)
     assert [one.l2 for one, _ in chosen.tried] == [1e6, 1e5, 1e-1, 1e-3]
     shares = [share for _, share in chosen.tried]
+    assert shares == [accuracy(one, x[out], y[out]) for one, _ in chosen.tried]
     assert chosen.probe.l2 == [1e6, 1e5, 1e-1, 1e-3][int(np.argmax(shares))]
     assert path.choose(x, y, [1e5, 1e6], out).probe.l2 == 1e6
     assert chosen.probe.objective == pytest.approx(fit(x, y, chosen.probe.l2).objective, abs=1e-12)
@@ -235,3 +236,28 @@ def test_ties_of_votes_go_to_the_nearest() -> None:
     assert neighbours.predict(x, np.array([3, 1, 1, 0]), asked[:1], 4, "equal").tolist() == [1]
     with pytest.raises(Usage, match="from 1 to the 3"):
         neighbours.predict(x, y, None, 4)
+
+
+def test_a_vote_is_worth_exp_of_the_cosine_over_0_07() -> None:
+    """Two at a cosine outvote one at 1 from 1 - 0.07 ln 2 = 0.9515 on."""
+    for cosine, label in ((0.945, 4), (0.958, 2)):
+        far = [cosine, (1 - cosine**2) ** 0.5]
+        x = np.array([[1.0, 0.0], far, far])
+        found = neighbours.predict(x, np.array([4, 2, 2]), x[:1], 3, "cosine")
+        assert found.tolist() == [label]
+
+
+def test_neighbours_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = (each[:300] for each in digits())
+    whole = neighbours.predict(x, y, None, 3)
+    monkeypatch.setattr(neighbours, "QUERIES", 70)
+    monkeypatch.setattr("hpcscale.dedup.cosine.FLOATS", 64 * 41)
+    assert np.array_equal(neighbours.predict(x, y, None, 3), whole)
+
+
+def test_what_is_held_out_is_never_all_of_a_class_and_is_of_the_seed() -> None:
+    y = np.repeat([0, 1, 2], [1, 2, 40])
+    out = path.held_out(y, 0.9, 1)
+    assert [int(out[y == c].sum()) for c in range(3)] == [0, 1, 36]
+    assert (out == path.held_out(y, 0.9, 1)).all()
+    assert (out != path.held_out(y, 0.9, 2)).any()
