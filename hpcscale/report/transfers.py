@@ -52,6 +52,8 @@ def read(folder: Path) -> Said:
             METRICS[said["metric"]], result["metrics"][said["metric"]]
             if result["audit"] is not None:
                 result["audit"]["dedup"][said["metric"]], int(result["audit"]["duplicates"])
+            if "probe" in result:
+                _probe(result["probe"])
         str(said["source"]), str(said["target"]), said["keys"].get(LR)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise FileError(f"{file}: not what `hpcscale transfer` writes") from None
@@ -74,17 +76,27 @@ def summary(transfers: Sequence[Said]) -> str:
             "Learning rates that were chosen, in brackets as multiples of the first row's:",
             table(["learning rate", *map(markdown, targets)], _scaled(rates)),
         ]
+    results = [(said, one) for said in transfers for one in said["results"]]
+    if probes := [(_seed(said, one), _probe(one["probe"])) for said, one in results if "probe" in one]:
+        parts += ["Linear probes:", listing(probes)]
     if reasons := [
-        (
-            f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}",
-            markdown(one["unaudited"]),
-        )
-        for said in transfers
-        for one in said["results"]
-        if one.get("unaudited")
+        (_seed(said, one), markdown(one["unaudited"])) for said, one in results if one.get("unaudited")
     ]:
         parts += ["Not audited:", listing(reasons)]
     return "\n\n".join(parts)
+
+
+def _seed(said: Said, one: Said) -> str:
+    return f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}"
+
+
+def _probe(said: Said) -> str:
+    """How near the optimum a probe is, and what neighbours find."""
+    text = f"l2 {said['l2']:g}, objective {said['objective']:.6g}, gap at most {said['gap']:.2g}"
+    text += "" if said["converged"] else " (not converged)"
+    if knn := said.get("knn"):
+        text += f"; accuracy of {int(knn['k'])} nearest training pictures {knn['top1']:.4f}"
+    return text
 
 
 def _name(source: str, method: str) -> str:
