@@ -73,13 +73,15 @@ def _probed(plan: Plan, chosen: Config, out: Path, run: Path) -> tuple[dict[str,
     model.to(device).eval()
     ids = choose(chosen, data, labels).samples
     samples = np.sort(ids.take(np.arange(ids.length, dtype=np.int64)))
+    listed = _listed(plan, chosen, data, labels)
     place = out / "features" / _key(plan, chosen, data)
     with bar() as progress:
         seen, batch = config.seen(chosen), plan.own.probe.batch
         x, samples = features.extract(model, data, samples, seen, place, batch, progress)
     said = None
     if ranks.rank() == 0:
-        said, fitted = _fitted(plan, x, _truths(data, labels, samples), chosen.train.seed)
+        held = None if listed is None else np.isin(samples, listed)
+        said, fitted = _fitted(plan, x, _truths(data, labels, samples), held, chosen.train.seed)
         _classify_by(model, fitted)
     said = ranks.broadcast_object(said)
     ranks.broadcast(model.classifier.state_dict().values())
@@ -94,18 +96,26 @@ def _probed(plan: Plan, chosen: Config, out: Path, run: Path) -> tuple[dict[str,
 
 
 def _fitted(
-    plan: Plan, x: NDArray[np.float32], y: NDArray[np.int32], seed: int
+    plan: Plan,
+    x: NDArray[np.float32],
+    y: NDArray[np.int32],
+    held: NDArray[np.bool_] | None,
+    seed: int,
 ) -> tuple[dict[str, Any], Fit]:
+    """held: which rows judge the strengths  # (n,); None: a share of each class, drawn by the seed."""
     own, single = plan.own.probe, y >= 0
     if len(np.unique(y[single])) < 2:
         raise TransferError(f"{plan.recipe['data']['train']}: its pictures have fewer than two classes")
     x, y = (x, y) if single.all() else (x[single], y[single])
+    if held is not None and not (held := held[single]).any():
+        raise TransferError("data.held_out_names: none of them has exactly one class and can be decoded")
     begin, goal = time.monotonic(), Goal(own.tolerance)
     with bar() as progress:
         if len(own.l2) == 1:
             found = path.Chosen(fit(x, y, own.l2[0], goal=goal, progress=progress), [])
         else:
-            out = path.held_out(y, plan.recipe["data"].get("held_out") or settings.USUAL, seed)
+            share = plan.recipe["data"].get("held_out") or settings.USUAL
+            out = path.held_out(y, share, seed) if held is None else held
             found = path.choose(x, y, own.l2, out, goal, progress)
     fitted = found.probe
     names = ("l2", "objective", "gradient_norm", "gap", "weight_norm", "converged")
@@ -116,6 +126,16 @@ def _fitted(
         "path": [{"l2": one.l2, "held_out": share, "converged": one.converged} for one, share in found.tried],
     }
     return said, fitted
+
+
+def _listed(plan: Plan, chosen: Config, data: DataSet, labels: Vocabulary) -> NDArray[np.int64] | None:
+    """The samples of `data.held_out_names`, if the file has that key. Raises what `choose` does."""
+    if (names := plan.recipe["data"].get("held_out_names")) is None:
+        return None
+    listing = {"held_out_names": Path(names)}
+    judged = chosen.model_copy(update={"data": chosen.data.model_copy(update=listing)})
+    ids = choose(judged, data, labels).held_out
+    return ids.take(np.arange(ids.length, dtype=np.int64))
 
 
 def _truths(data: DataSet, labels: Vocabulary, samples: NDArray[np.int64]) -> NDArray[np.int32]:
