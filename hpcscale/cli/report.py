@@ -18,7 +18,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write RUN/report.md with figures; of several RUNS, compare them.
 
     Folders of `hpcscale transfer` instead of runs: a table of pretraining by target, with and without
-    near-duplicates.
+    near-duplicates; of searches, also the best score by number of trials, over all targets, as a figure.
 
     Prints the results and the path of the report. Runs that have not finished get a report too, which says
     so.

@@ -254,7 +254,7 @@ def data_paths(settings: config.Config) -> list[Path]:
     """What a recipe reads: its data, and the weights that it starts from."""
     data, selection = settings.data, settings.selection
     paths = (data.train, data.vocabulary, data.index, data.validation, data.drop)
-    lists = (selection.classes, selection.names, settings.validation.names)
+    lists = (selection.classes, selection.names, settings.validation.names, data.held_out_names)
     return [path for path in (*paths, *lists, settings.model.init) if path]
 
 

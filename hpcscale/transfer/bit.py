@@ -1,6 +1,7 @@
 """`transfer hyperrule`: finetuning by BiT-HyperRule: the size of the task decides, nothing is searched.
 
-In: a Plan. The rule (hyperrule.py) gives what the file leaves open; what the file says stands, and is told.
+In: a Plan. The rule (hyperrule.py) gives what the file leaves open; what the file says, or target.task
+switches off, stands, and is told.
 """
 
 from collections.abc import Mapping
@@ -32,8 +33,8 @@ def hyperrule(plan: Plan, out: Path, part: Part | None = None) -> dict[str, Any]
 
 
 def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the rule decides, as `section.key`; and what the file says instead of it. All pictures of the
-    training set count, whatever is left out of them; their typical size is the median."""
+    """What the rule decides, as `section.key`; and what the file, or the task, says instead of it. All
+    pictures of the training set count, whatever is left out of them; their typical size is the median."""
     recipe = plan.recipe
     data = open_data(Path(recipe["data"]["train"]))
     batch = _of(recipe, "train", "batch", BATCH)
@@ -42,8 +43,10 @@ def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     _scale(values, recipe)
     keys = {f"{section}.{key}": value for section, found in values.items() for key, value in found.items()}
     said = _said(recipe, keys)
-    instead = {key: value for key, value in said.items() if value != keys[key]}
-    return {key: value for key, value in keys.items() if key not in said}, instead
+    whole = {section: {**found, **recipe.get(section, {})} for section, found in values.items()}
+    off = {key: value for key, value in plan.off(whole).items() if value != keys[key]}
+    instead = {key: value for key, value in (said | off).items() if value != keys[key]}
+    return {key: value for key, value in keys.items() if key not in said | off}, instead
 
 
 def _scale(values: dict[str, Mapping[str, Any]], recipe: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from hpcscale.train import process, run_folder
 from hpcscale.transfer import neighbours, path, result, settings
 from hpcscale.transfer.arrays import Arrays
 from hpcscale.transfer.features import Pictures, extract
-from hpcscale.transfer.path import Way
+from hpcscale.transfer.path import Held, Way
 from hpcscale.transfer.probe import Fit
 from hpcscale.transfer.settings import Plan, Probe
 from hpcscale.transfer.trials import TransferError
@@ -83,10 +83,13 @@ def _probed(plan: Plan, chosen: Config, out: Path, run: Path) -> tuple[dict[str,
         raise TransferError(f"{chosen.data.train}: its pictures have fewer than two classes")
     if (own.knn or 0) > (most := len(pictures.samples)):
         raise TransferError(f"probe.knn is {own.knn}, {chosen.data.train} has {most} pictures of one class")
+    listed = _listed(plan, chosen, data, labels)
     file, training = _features(plan, chosen, model, pictures, out / "features" / "training")
     said = None
     if training:
-        said, fitted = _fitted(own, training, plan.recipe["data"].get("held_out"), chosen.train.seed)
+        share = plan.recipe["data"].get("held_out") or settings.USUAL
+        held = share if listed is None else _rows(out / "features" / file, listed)
+        said, fitted = _fitted(own, training, held, chosen.train.seed)
         said |= {"left_out": ids.length - most, "features": file}  # those without exactly one class
         _classify_by(model, fitted)
     said = ranks.broadcast_object(said)
@@ -115,8 +118,27 @@ def _features(
         return file.name, extract(model, pictures, config.seen(chosen), file, plan.own.probe.batch, progress)
 
 
-def _fitted(own: Probe, data: Arrays, share: float | None, seed: int) -> tuple[dict[str, Any], Fit]:
-    begin, way = time.monotonic(), Way(own.solver, own.tolerance, share or settings.USUAL, seed)
+def _listed(plan: Plan, chosen: Config, data: DataSet, labels: Vocabulary) -> NDArray[np.int64] | None:
+    """The samples of `data.held_out_names`, if the file has that key. Raises what `choose` does."""
+    if (names := plan.recipe["data"].get("held_out_names")) is None:
+        return None
+    listing = {"held_out_names": Path(names)}
+    judged = chosen.model_copy(update={"data": chosen.data.model_copy(update=listing)})
+    ids = choose(judged, data, labels).held_out
+    return ids.take(np.arange(ids.length, dtype=np.int64))
+
+
+def _rows(file: Path, listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows of a file of features are of these samples  # (n,)"""
+    with np.load(file) as stored:
+        found = np.isin(stored["samples"], listed)
+    if not found.any():
+        raise TransferError("data.held_out_names: none of them has exactly one class and can be decoded")
+    return found
+
+
+def _fitted(own: Probe, data: Arrays, held: Held, seed: int) -> tuple[dict[str, Any], Fit]:
+    begin, way = time.monotonic(), Way(own.solver, own.tolerance, held, seed)
     with bar() as progress:
         found = path.fit_best(*data, own.l2, way, progress)
     fitted = found.probe

@@ -17,6 +17,7 @@ from hpcscale.transfer.probe import Features, Fit, Goal, Labels, accuracy, fit
 from hpcscale.transfer.sgd import USUAL, fit_sgd
 
 Solver = Literal["lbfgs", "sgd"]
+Held = float | NDArray[np.bool_]
 
 
 class Chosen(NamedTuple):
@@ -31,7 +32,7 @@ class Way(NamedTuple):
 
     solver: Solver  # sgd takes one l2
     tolerance: float  # the gradient's norm at which it ends
-    share: float  # that is held out
+    share: Held  # of each class, that is held out; or which rows (n,) are
     seed: int  # of what is held out, and of SGD's order
 
 
@@ -45,7 +46,8 @@ def fit_best(x: Features, y: Labels, l2s: Collection[float], way: Way, progress:
     goal = Goal(way.tolerance)
     if not others:
         return Chosen(fit(x, y, first, goal=goal, progress=progress), [])
-    return choose(x, y, l2s, held_out(y, way.share, way.seed), goal, progress)
+    out = held_out(y, way.share, way.seed) if isinstance(way.share, float) else way.share
+    return choose(x, y, l2s, out, goal, progress)
 
 
 def held_out(y: Labels, share: float, seed: int = 0) -> NDArray[np.bool_]:

@@ -6,8 +6,9 @@
     lr = [0.001, 0.01]
     steps = [2000, 8000]
 
-`data.train` is the target's training set, a part of which, `data.held_out`, judges the trials. In: TOML and
-overrides. Out: a Plan, from which trials and the last training take their configurations.
+`data.train` is the target's training set, a part of which, `data.held_out` or `data.held_out_names`, judges
+the trials. In: TOML and overrides. Out: a Plan, from which trials and the last training take their
+configurations.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,12 +16,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from hpcscale import catalogue, config, files, sections
 from hpcscale.config import Config, ConfigError, Step
+from hpcscale.files import Usage
 from hpcscale.sections import Place, Section, Seed
 from hpcscale.transfer.source import Source
+from hpcscale.transfer.vtab import tasks
 
 RECIPES = config.RECIPES / "transfer"
 Metric = Literal["top1", "map100"]
@@ -42,8 +45,11 @@ USUAL = 0.1
 class Target(Section):
     # Packed set that judges the result: once, after the last training; nothing opens it before.
     test: Place
-    # What tables call the target; without it, the name of the folder of `data.train`.
+    # What tables call the target; without it, the task, else the name of the folder of `data.train`.
     name: str | None = None
+    # The task of VTAB that the target is, by its name or that of its folder (`transfer tasks`): augmentations
+    # that it switches off are off in every training, whatever a trial or a rule says.
+    task: str | None = None
     # By which trials and results are compared: the accuracy of the first guess, or the mean average precision
     # by class, weighted.
     metric: Metric = "top1"
@@ -54,6 +60,14 @@ class Target(Section):
     pretraining: Place | None = None
     # Most bits in which the PDQ hashes of two near-duplicates differ.
     radius: int = Field(31, ge=0, le=256)
+
+    @field_validator("task")
+    @classmethod
+    def known(cls, name: str | None) -> str | None:
+        try:
+            return None if name is None else tasks.find(name).name
+        except Usage as error:
+            raise ValueError(str(error)) from None
 
 
 class Grid(Section):
@@ -147,12 +161,21 @@ class Plan(NamedTuple):
     @property
     def target(self) -> str:
         """What tables call the target."""
-        return self.own.target.name or Path(self.recipe["data"]["train"]).resolve().name
+        own = self.own.target
+        return own.name or own.task or Path(self.recipe["data"]["train"]).resolve().name
+
+    def off(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the task switches off, as `section.key`, where sections and keys are `values`."""
+        if self.own.target.task is None:
+            return {}
+        side = values["input"].get("crop", config.Input().crop)
+        judged = values.get("evaluate", {}).get("crop") or side
+        return tasks.overrides(tasks.find(self.own.target.task), side, judged)
 
     def paths(self) -> list[Path]:
         """What it reads."""
         data, run, target = self.recipe["data"], self.source.run, self.own.target
-        keys = ("train", "vocabulary", "index", "drop")
+        keys = ("train", "vocabulary", "index", "drop", "held_out_names")
         named = [data[key] for key in keys if isinstance(data.get(key), str)]
         places = (target.test, target.pretraining, self.source.place, run.data.train if run else None)
         own = [self.file] if self.file.exists() else []  # else the package's
@@ -176,10 +199,11 @@ def load(file: Path, overrides: Iterable[str], source: Source, method: str = "fi
         raise ConfigError(f"{file}: data.train: missing; it is the training set of the target")
     if "validation" in data:
         raise ConfigError(f"{file}: data.validation: a transfer is judged on target.test")
-    if not {"held_out", "held_out_per_class", "stratified"} & data.keys():
+    if not {"held_out", "held_out_per_class", "stratified", "held_out_names"} & data.keys():
         data |= {"held_out": HELD_OUT.get(method, USUAL), "stratified": True}
     for section, keys in source.recipe().items():
         values[section] = keys | values.get(section, {})
+    _refuse_mirror(own.target, values["input"], file)
     catalogue.fill(values)
     test = {"data": {"validation": str(own.target.test)}}
     catalogue.fill(test)
@@ -213,6 +237,7 @@ def last(plan: Plan, keys: Mapping[str, Any], seed: int) -> Config:
     whole = {
         "data.held_out": 0.0,
         "data.held_out_per_class": None,
+        "data.held_out_names": None,
         "data.stratified": False,
         "data.validation": plan.own.target.test,
         "train.seed": seed,
@@ -221,9 +246,25 @@ def last(plan: Plan, keys: Mapping[str, Any], seed: int) -> Config:
     return _config(plan, {**keys, **whole}, "the last training")
 
 
+def _refuse_mirror(target: Target, given: Any, file: Path) -> None:
+    """Raises ConfigError where the file wants pictures mirrored that are then of another class."""
+    task = tasks.find(target.task) if target.task else None
+    if task and not task.flip and isinstance(given, dict) and given.get("mirror") is True:
+        raise ConfigError(
+            f"{file}: input.mirror: true, but target.task is {task.name}, whose mirrored pictures have other "
+            f"labels ({task.label}); leave the key out"
+        )
+
+
 def _config(plan: Plan, keys: Mapping[str, Any], what: str) -> Config:
     values = deepcopy(dict(plan.recipe))
+    _put(values, keys)
+    _put(values, plan.off(values))
+    return sections.check(Config, values, f"{plan.file}, {what}")
+
+
+def _put(values: dict[str, Any], keys: Mapping[str, Any]) -> None:
+    """Set `section.key`s in place."""
     for key, value in keys.items():
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
-    return sections.check(Config, values, f"{plan.file}, {what}")
