@@ -26,6 +26,7 @@ from hpcscale.text import shown
 
 POINTS = 17  # of a person in COCO
 MOST = 4 << 30  # bytes of a file
+CHUNK = 1000  # records whose columns are made together, so that they stay in the caches
 NUMBER = frozenset((int, float))
 Size = tuple[int, int]  # height, width
 
@@ -78,10 +79,18 @@ def read(results: Path | list[dict[str, Any]], kind: str) -> Records:
         rows = _parse(results) if isinstance(results, Path) else results
         if type(rows) is not list:
             raise ResultsError(f"{where}: found {kind_of(rows)}; allowed: a list of records")
-        records = Records({key: _column(rows, key, of) for key, of in KEYS[kind].items()}, where, kind)
-        if any(column is None for column in records.columns.values()):
-            raise _first_error(rows, records)
-    return records
+        parts = [rows[begin : begin + CHUNK] for begin in range(0, len(rows) or 1, CHUNK)]
+        columns: dict[str, list[Any]] = {key: [] for key in KEYS[kind]}
+        for part in parts:
+            for key, of in KEYS[kind].items():
+                columns[key].append(_column(part, key, of))
+        if any(each is None for column in columns.values() for each in column):
+            raise _first_error(rows, Records({}, where, kind))
+    joined = {
+        key: np.concatenate(column) if KEYS[kind][key].types == NUMBER else list(chain.from_iterable(column))
+        for key, column in columns.items()
+    }
+    return Records(joined, where, kind)
 
 
 def _parse(file: Path) -> Any:
@@ -93,7 +102,7 @@ def _parse(file: Path) -> Any:
 
 
 def _column(rows: list[Any], key: str, of: Key) -> Any:
-    """A key of all records, or None where a value is not what it must be."""
+    """A key of some records, or None where a value is not what it must be."""
     try:
         column = list(map(itemgetter(key), rows))
         if of.length:
