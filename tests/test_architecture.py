@@ -50,6 +50,7 @@ ONLY = {
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "onnxruntime": "hpcscale/export.py",
+    "hotcoco": "hpcscale/evaluate/coco.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 
