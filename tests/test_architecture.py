@@ -25,7 +25,7 @@ ROWS = (
     ("report", "cluster"),
     ("evaluate",),
     ("inputs", "ingest"),
-    ("samples",),
+    ("samples", "annotations"),
     ("models", "data"),
     ("labels",),
     ("ops", "ranks"),
