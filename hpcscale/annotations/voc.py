@@ -5,7 +5,7 @@ In: a folder with an .xml file for each picture. Out: `Stated`, whose values nob
 
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from hpcscale.annotations.stated import (
     DIFFICULT,
@@ -18,9 +18,9 @@ from hpcscale.annotations.stated import (
     shown,
 )
 from hpcscale.data.manifest import Category, digest
+from hpcscale.data.voc import MOST, parse
 from hpcscale.files import FileError, read_bytes
 
-XML_BYTES = 16 << 20
 NOT_XML = "not VOC's XML"
 
 
@@ -32,15 +32,13 @@ def read(folder: Path) -> Stated:
     lost, content = [], []
     for file in sorted(folder.glob("[!.]*.xml")):
         try:
-            text = read_bytes(file, XML_BYTES)
+            text = read_bytes(file, MOST)
         except (OSError, FileError) as error:
             raise AnnotationError(f"{file}: cannot be read: {error}") from None
         content.append(f"{file.name!r} {digest(text).hex()}\n".encode())
         try:
-            root = ElementTree.fromstring(text)
-            if root.tag != "annotation":
-                raise ValueError(f"its root is <{root.tag}>, not <annotation>")
-        except (ElementTree.ParseError, ValueError, LookupError) as error:
+            root = parse(text)
+        except ValueError as error:
             lost.append(line(file.stem, folder.name, None, NOT_XML, found=shown(str(error))))
             continue
         pictures[file.stem] = StatedPicture(
@@ -52,19 +50,19 @@ def read(folder: Path) -> Stated:
     return Stated("voc", folder.name, table, numbers, pictures, lost, digest(*content))
 
 
-def _size(root: ElementTree.Element) -> tuple[Any, Any] | None:
+def _size(root: Element) -> tuple[Any, Any] | None:
     """Height and width; some tools write 0 for what they do not know."""
     height, width = (_number(root.findtext(f"size/{key}")) for key in ("height", "width"))
     return (height, width) if height and width else None
 
 
-def _object(number: int, element: ElementTree.Element) -> StatedObject:
+def _object(number: int, element: Element) -> StatedObject:
     box = [_number(element.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
     flags = DIFFICULT * _is(element, "difficult") | TRUNCATED * _is(element, "truncated")
     return StatedObject(number, (element.findtext("name") or "").strip(), box, flags)
 
 
-def _is(element: ElementTree.Element, key: str) -> bool:
+def _is(element: Element, key: str) -> bool:
     return (element.findtext(key) or "").strip() == "1"
 
 

@@ -55,18 +55,26 @@ def read_folder(folder: Path) -> Iterator[Picture]:
 def read(file: Path) -> Picture:
     """One picture. Missing `difficult` and `truncated` are 0. Boxes are given as they stand, also where they
     are empty (xmax < xmin), as in some published sets. Raises VocError and OSError."""
-    content = read_bytes(file, MOST)
-    if b"<!ENTITY" in content:  # a few bytes could become gigabytes
-        raise VocError(f"{file}: declares an entity, which no annotation of VOC does")
     try:
-        root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise VocError(f"{file}: not XML: {error}") from None
-    if root.tag != "annotation":
-        raise VocError(f"{file}: found <{shown(root.tag):.40}>; allowed: <annotation>")
+        root = parse(read_bytes(file, MOST))
+    except ValueError as error:
+        raise VocError(f"{file}: {error}") from None
     width, height = (int(_number(root, f"size/{side}", f"{file}")) for side in ("width", "height"))
     objects = tuple(_object(each, f"{file}, object {n}") for n, each in enumerate(root.iter("object")))
     return Picture(file.stem, (root.findtext("filename") or "").strip(), width, height, objects)
+
+
+def parse(content: bytes) -> ElementTree.Element:
+    """The root of an annotation. Raises ValueError where it is none."""
+    if b"<!ENTITY" in content:  # a few bytes could become gigabytes
+        raise ValueError("declares an entity, which no annotation of VOC does")
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError) as error:
+        raise ValueError(f"not XML: {error}") from None
+    if root.tag != "annotation":
+        raise ValueError(f"found <{shown(root.tag):.40}>; allowed: <annotation>")
+    return root
 
 
 def _object(element: ElementTree.Element, where: str) -> Object:

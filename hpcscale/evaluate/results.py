@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.data import voc as annotations_of_voc
+from hpcscale.data.voc import VocError
 from hpcscale.evaluate import measured, voc
 from hpcscale.evaluate.measured import Measured
 from hpcscale.evaluate.voc import Found, Points, Truth
@@ -85,7 +86,10 @@ def read_voc_truth(folder: Path) -> dict[str, dict[str, Truth]]:
     truth: dict[str, dict[str, Truth]] = {}
     for picture in annotations_of_voc.read_folder(folder):
         by_class = defaultdict(list)
-        for each in picture.objects:
+        for number, each in enumerate(picture.objects):
+            if each.box[2] < each.box[0] or each.box[3] < each.box[1]:
+                where = f"{folder}: {picture.name}.xml, object {number}"
+                raise VocError(f"{where}: 'bndbox': found {each.box}; a box of negative size is never found")
             by_class[each.name].append((each.box, each.difficult))
         truth[picture.name] = {
             name: Truth(np.array([box for box, _ in rows], np.float64), np.array([hard for _, hard in rows]))

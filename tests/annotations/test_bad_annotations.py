@@ -174,11 +174,13 @@ def test_faults_of_voc(pictures: Path, tmp_path: Path) -> None:
     folder = write_voc(tmp_path / "voc", {"0": [text for text, _ in cases]})
     (folder / "1.xml").write_text("<annotation><object>")
     (folder / "2.xml").write_text("<html/>")
+    (folder / "3.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>')
     (folder / "9.xml").write_text("<annotation/>")
     found = pack(pictures, tmp_path / "out", folder)
     assert [line["reason"] for line in found[:8]] == [reason for _, reason in cases[:8]]
     assert [(line["name"], line["reason"]) for line in found[8:]] == [
-        ("1", "not VOC's XML"), ("2", "not VOC's XML"), ("9", "no such picture in the source"),
+        ("1", "not VOC's XML"), ("2", "not VOC's XML"), ("3", "not VOC's XML"),
+        ("9", "no such picture in the source"),
     ]  # fmt: skip
     data = open_data(tmp_path / "out")
     assert objects(data, np.arange(1))[0].boxes.tolist() == [[0, 0, 40, 9]]

@@ -184,6 +184,13 @@ def test_row_48_voc_in_files(tmp_path: Path, voc_folder: Path) -> None:
     assert said["original"]["classes"] == {"cat": 0.5, "cell": 0, "sofa": None}
 
 
+def test_a_true_box_of_negative_size_is_refused(tmp_path: Path, voc_folder: Path) -> None:
+    text = XML.format(name="cat").replace("<xmax>10</xmax>", "<xmax>0</xmax>")
+    (voc_folder / "Annotations" / "r.xml").write_text(text)
+    result = command("voc", voc_folder, written(tmp_path / "found.json", VOC))
+    assert (result.exit_code, "r.xml, object 0: 'bndbox'" in result.stderr) == (1, True), result.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
