@@ -53,10 +53,12 @@ DEV = [
     "networkx>=3",
     "imagehash>=4.3",
     "pdqhash>=0.2.8",
+    "pycocotools>=2.0.11",
     "ruff>=0.9",
     "mypy>=1.14",
     "clang-format>=18",
 ]
+DENSE = ["hotcoco>=1.3,<2"]
 ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
@@ -108,7 +110,8 @@ setup(
         "horovod": ["horovod>=0.28.1,<0.29"],
         "tensorboard": ["tensorboard>=2.18"],
         "onnx": ONNX,
-        "dev": DEV + DEMO + ONNX,
+        "dense": DENSE,
+        "dev": DEV + DEMO + DENSE + ONNX,
         "demo": DEMO,
         "bench": BENCH + DEMO,
     },

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe"]
-NAMES += ["trials"]
+NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe", "trials"]
+NAMES += ["results"]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
-PACKAGES += ["cyanure", "faiss-cpu", "pdqhash", "imagehash"]
+PACKAGES += ["cyanure", "faiss-cpu", "pdqhash", "imagehash", "hotcoco", "pycocotools"]
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 # Types of the extension; hpcscale/ops.py is its documented face.
 import enum
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,3 +85,17 @@ def permute(
     ends: NDArray[np.int64] | None,
     back: bool,
 ) -> NDArray[np.int64]: ...
+def nms_32(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]: ...
+def nms_64(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]: ...
+def roi_align_32(
+    maps: NDArray[Any], rois: NDArray[Any], how: tuple[float, int, bool], threads: int, out: NDArray[Any]
+) -> None: ...
+def roi_align_64(
+    maps: NDArray[Any], rois: NDArray[Any], how: tuple[float, int, bool], threads: int, out: NDArray[Any]
+) -> None: ...
+def roi_align_gradient_32(
+    gradient: NDArray[Any], rois: NDArray[Any], how: tuple[float, int, bool], threads: int, maps: NDArray[Any]
+) -> None: ...
+def roi_align_gradient_64(
+    gradient: NDArray[Any], rois: NDArray[Any], how: tuple[float, int, bool], threads: int, maps: NDArray[Any]
+) -> None: ...

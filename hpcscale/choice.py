@@ -28,6 +28,9 @@ class Data(Section):
     # Hold out samples of each class instead, at least one: its share `held_out`, or so many.
     stratified: bool = False
     held_out_per_class: int | None = Field(None, ge=1, le=1_000_000)
+    # Hold out exactly the samples of a list instead, one name a line, as the `val200.txt` of `transfer
+    # layout`.
+    held_out_names: Annotated[Place | None, MAY_CHANGE] = None
     # Key of what is held out: change it to hold out other samples.
     split_seed: Seed = 0
     # Read the data in blocks of so many consecutive samples, for file systems that are slow at places far
@@ -44,7 +47,16 @@ class Data(Section):
             raise ValueError("'stratified' needs 'held_out', the share of each class")
         if self.held_out_per_class is not None and (self.held_out or self.stratified):
             raise ValueError("'held_out_per_class' stands instead of 'held_out' and 'stratified'")
+        if self.held_out_names is not None and (self.held_out or self.held_out_per_class is not None):
+            raise ValueError(
+                "'held_out_names' stands instead of 'held_out', 'stratified' and 'held_out_per_class'"
+            )
         return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of `train` is held out."""
+        return bool(self.held_out) or self.held_out_per_class is not None or self.held_out_names is not None
 
 
 class Selection(Section):

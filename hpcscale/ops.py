@@ -16,7 +16,7 @@ from hpcscale import _ops
 
 Offsets = NDArray[np.int64]
 Ids = NDArray[np.int32]
-Numbers = NDArray[Any]  # of an integer type that is named where it is taken
+Numbers = NDArray[Any]  # of a type that is named where it is taken
 
 
 # --- labels: cpp/include/hpcscale/hierarchy.hpp and targets.hpp
@@ -262,3 +262,28 @@ def permute(
     `samples`. ValueError for an index outside its range.
     """
     return _ops.permute(indices, samples, keys, ends, back)
+
+
+# --- boxes, all float32 or all float64: cpp/include/hpcscale/nms.hpp and roi_align.hpp
+
+How = tuple[float, int, bool]  # scale (1 / stride), points of a bin along a side (<= 0: enough), aligned
+
+
+def nms(boxes: Numbers, scores: Numbers, threshold: float) -> NDArray[np.int64]:
+    """Boxes left by non-maximum suppression, best first: not IoU > threshold  # (n, 4), (n,) -> (kept,)"""
+    return (_ops.nms_32 if boxes.dtype == np.float32 else _ops.nms_64)(boxes, scores, threshold)
+
+
+def roi_align(maps: Numbers, rois: Numbers, how: How, threads: int, out: Numbers) -> None:
+    """Maps (n, h, w, channels) below rois (k, 5), in bins: out (k, rows, columns, channels).
+
+    ValueError, IndexError name a box that is not finite, or of maps that are not there.
+    """
+    (_ops.roi_align_32 if maps.dtype == np.float32 else _ops.roi_align_64)(maps, rois, how, threads, out)
+
+
+def roi_align_gradient(gradient: Numbers, rois: Numbers, how: How, threads: int, maps: Numbers) -> None:
+    """Add to `maps` the gradient by them, of `gradient` by `out` of `roi_align`; errors as there."""
+    single = gradient.dtype == np.float32
+    add = _ops.roi_align_gradient_32 if single else _ops.roi_align_gradient_64
+    add(gradient, rois, how, threads, maps)

@@ -25,10 +25,11 @@ ROWS = (
     ("report", "cluster"),
     ("evaluate",),
     ("inputs", "ingest"),
-    ("samples",),
+    ("samples", "annotations"),
     ("models", "data"),
     ("labels",),
     ("ops", "ranks"),
+    ("tasks",),
     ("config", "pairs", "origin"),
     ("catalogue",),
     ("choice", "guards", "view"),
@@ -50,6 +51,7 @@ ONLY = {
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "onnxruntime": "hpcscale/export.py",
+    "hotcoco": "hpcscale/evaluate/coco.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 

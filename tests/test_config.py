@@ -178,7 +178,7 @@ def test_what_may_change_is_marked_where_it_is_defined() -> None:
     """How a run reports, where things lie, how fast it is and on which ranks, what it does about trouble;
     nothing that it computes."""
     sections = {
-        "data": {"train", "vocabulary", "validation", "drop", "index"},
+        "data": {"train", "vocabulary", "validation", "drop", "index", "held_out_names"},
         "selection": {"classes", "names"},
         "validation": {"classes", "names"},
         "input": {"threads", "prefetch"},

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -18,9 +19,11 @@
 #include "hpcscale/grouping.hpp"
 #include "hpcscale/hamming.hpp"
 #include "hpcscale/hierarchy.hpp"
+#include "hpcscale/nms.hpp"
 #include "hpcscale/permute.hpp"
 #include "hpcscale/phash.hpp"
 #include "hpcscale/pixels.hpp"
+#include "hpcscale/roi_align.hpp"
 #include "hpcscale/targets.hpp"
 
 namespace py = pybind11;
@@ -377,6 +380,79 @@ py::array permute(const py::array& indices, std::int64_t samples, const py::arra
 
 void bind_order(py::module_& m) { m.def("permute", &permute); }
 
+// --- boxes
+
+template <typename T>
+void bind_nms(py::module_& m, const char* name) {
+    m.def(name, [](const py::array& boxes, const py::array& scores, double threshold) {
+        expect<T>(boxes, "boxes", 2);
+        if (boxes.shape(1) != 4)
+            throw py::value_error("boxes: needs 4 numbers a row, found " + describe(boxes));
+        const auto from = values<T>(boxes), by = read<T>(scores, "scores");
+        std::vector<std::int64_t> kept;
+        {
+            const py::gil_scoped_release release;
+            kept = hpcscale::nms<T>(from, by, threshold);
+        }
+        return give(std::move(kept));
+    });
+}
+
+hpcscale::Maps maps_of(const py::array& maps) {
+    const auto side = [&](py::ssize_t i) { return static_cast<std::size_t>(maps.shape(i)); };
+    return {side(0), side(1), side(2), side(3)};
+}
+
+// `maps` (n, height, width, channels) and `regions` (boxes, rows, columns, channels): one is read, the other
+// written.
+template <typename T>
+hpcscale::Bins bins(const py::array& maps, const py::array& rois, const py::array& regions,
+                    std::tuple<double, int, bool> how) {
+    expect<T>(maps, "maps", 4);
+    expect<T>(rois, "rois", 2);
+    expect<T>(regions, "regions", 4);
+    if (rois.shape(1) != 5 || regions.shape(0) != rois.shape(0) || regions.shape(3) != maps.shape(3)) {
+        throw py::value_error(
+            "roi_align: needs maps (n, height, width, channels), rois (boxes, 5) and "
+            "regions (boxes, rows, columns, channels), found " +
+            describe(maps) + ", " + describe(rois) + " and " + describe(regions));
+    }
+    const auto [scale, sampling, aligned] = how;
+    return {static_cast<std::size_t>(regions.shape(1)), static_cast<std::size_t>(regions.shape(2)), scale,
+            sampling, aligned};
+}
+
+template <typename T>
+void bind_roi_align(py::module_& m, const char* forward, const char* backward) {
+    using How = std::tuple<double, int, bool>;
+    m.def(forward,
+          [](const py::array& maps, const py::array& rois, const How& how, int threads, py::array out) {
+              const auto grid = bins<T>(maps, rois, out, how);
+              // mutable_data() throws ValueError if the array is read-only.
+              const std::span to(static_cast<T*>(out.mutable_data()), static_cast<std::size_t>(out.size()));
+              const auto from = values<T>(maps), boxes = values<T>(rois);
+              const auto shape = maps_of(maps);
+              const py::gil_scoped_release release;
+              hpcscale::roi_align<T>(from, shape, boxes, grid, threads, to);
+          });
+    m.def(backward,
+          [](const py::array& gradient, const py::array& rois, const How& how, int threads, py::array maps) {
+              const auto grid = bins<T>(maps, rois, gradient, how);
+              const std::span to(static_cast<T*>(maps.mutable_data()), static_cast<std::size_t>(maps.size()));
+              const auto from = values<T>(gradient), boxes = values<T>(rois);
+              const auto shape = maps_of(maps);
+              const py::gil_scoped_release release;
+              hpcscale::roi_align_gradient<T>(from, shape, boxes, grid, threads, to);
+          });
+}
+
+void bind_boxes(py::module_& m) {
+    bind_nms<float>(m, "nms_32");
+    bind_nms<double>(m, "nms_64");
+    bind_roi_align<float>(m, "roi_align_32", "roi_align_gradient_32");
+    bind_roi_align<double>(m, "roi_align_64", "roi_align_gradient_64");
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_ops, m) {
@@ -388,4 +464,5 @@ PYBIND11_MODULE(_ops, m) {
     bind_hashes(m);
     bind_search(m);
     bind_order(m);
+    bind_boxes(m);
 }

@@ -16,10 +16,12 @@ import hpcscale
 from hpcscale import text
 from hpcscale.cli.outcome import told
 
-COMMANDS = ("data", "labels", "train", "evaluate", "transfer", "models", "export", "bench", "dedup", "report",
-            "image", "submit", "status", "logs", "cancel", "resubmit", "doctor")  # fmt: skip
+COMMANDS = ("data", "labels", "train", "evaluate", "evaluate-results", "transfer", "models", "export",
+            "bench", "dedup", "report", "image", "submit", "status", "logs", "cancel", "resubmit",
+            "doctor")  # fmt: skip
 # The module of a command, where it has another name than the command.
 MODULES = dict.fromkeys(("status", "logs", "cancel", "resubmit"), "jobs")
+MODULES["evaluate-results"] = "results"
 
 
 class LateGroup(click.Group):
@@ -32,7 +34,7 @@ class LateGroup(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"hpcscale.cli.{MODULES.get(name, name)}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, name.replace("-", "_"))
         return command
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:

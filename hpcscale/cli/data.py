@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,6 +51,8 @@ def info(out: Path, selection: str | None, vocabulary: Path | None, as_json: boo
     """Show how much is in the data set OUT.
 
     With a vocabulary, samples that it gives no class are left out, as training leaves them out, and counted.
+    Of annotations, objects of each class, flags, and what went to the quarantine and why are counted, always
+    of the whole data set.
     """
     from hpcscale.data.verify import info as read_info
 
@@ -60,11 +62,26 @@ def info(out: Path, selection: str | None, vocabulary: Path | None, as_json: boo
 
         with _selected(out, selection, vocabulary) as (opened, selected):
             found |= of_selection(opened, selected)
+    annotated = _annotated(out)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(found | ({"annotations": annotated} if annotated else {})))
         return
     for key, value in found.items():
         click.echo(f"{key:<16}{value}")
+    for key, value in annotated.items():
+        if isinstance(value, dict):
+            click.echo("\n".join([f"{key}:", *(f"  {shown_name(name)}: {n}" for name, n in value.items())]))
+        else:
+            click.echo(f"{key:<20}{value}")
+
+
+def _annotated(out: Path) -> dict[str, Any]:
+    """Counts of the annotations; empty where the data set has none."""
+    from hpcscale.annotations.counts import count
+    from hpcscale.data.manifest import read_plan
+    from hpcscale.data.store import open_data
+
+    return count(open_data(out, unfinished=True)) if read_plan(out).annotation_table else {}
 
 
 @data.command()
@@ -121,7 +138,12 @@ def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem
 def show(
     out: Path, sheet: Path, count: int, selection: str | None, vocabulary: Path | None, as_json: bool
 ) -> None:
-    """Draw a contact sheet of the data set OUT: pictures and tags."""
+    """Draw a contact sheet of the data set OUT: pictures and tags, and annotations where it has some.
+
+    Masks and class maps have the colours of their classes, boxes too; those of crowds and of difficult or
+    ignored objects are thin. Key points are red, hidden ones white.
+    """
+    from hpcscale.annotations.drawing import Drawer
     from hpcscale.data import sheet as sheets
     from hpcscale.files import PNG, check_output, marked
     from hpcscale.samples.selection import spread
@@ -129,13 +151,15 @@ def show(
     check_output(sheet, [out], marked(PNG))
     with _selected(out, selection, vocabulary) as (opened, selected):
         samples = spread(selected, count)
-    picture, shown = sheets.contact_sheet(opened, samples)
+    drawer = Drawer(opened, samples) if opened.plan.annotation_table else None
+    tile = sheets.TILE * (2 if drawer else 1)
+    picture, shown = sheets.contact_sheet(opened, samples, tile, drawer)
     sheets.save(picture, sheet)
     if as_json:
         click.echo(json.dumps({"sheet": str(sheet), "samples": [tile._asdict() for tile in shown]}))
         return
-    for tile in shown:
-        line = f"{tile.sample:>8}  {tile.width} x {tile.height}  {tile.name}  {sheets.start(tile.tags)}"
+    for one in shown:
+        line = f"{one.sample:>8}  {one.width} x {one.height}  {one.name}  {sheets.start(one.tags)}"
         click.echo(shown_name(line))
     click.echo(sheet)
 

@@ -18,7 +18,7 @@ SHOWN = 20  # unreadable pictures that are listed on stderr; the file lists all
 
 @click.group()
 def dedup() -> None:
-    """Find near-duplicates, and measure what they do to results."""
+    """Find near-duplicates, and what they do to results."""
 
 
 for command in (review.gallery, review.decisions, review.audit):

@@ -16,7 +16,7 @@ from hpcscale.cli.terminal import AS_JSON, FOLDER
 )
 @AS_JSON
 def doctor(folder: Path, name: str | None, as_json: bool) -> None:
-    """Find what would stop a job here, and say what to do about it.
+    """Find what would stop a job here, and how to mend it.
 
     Checks for jobs that are submitted from this machine and write into FOLDER. Run it on a login node, on a
     compute node (`srun hpcscale doctor`), and in an image (`apptainer exec IMAGE hpcscale doctor`). The exit

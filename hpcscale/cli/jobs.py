@@ -162,7 +162,7 @@ def cancel(run: Path, job: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the job script and do nothing.")
 @settled
 def resubmit(run: Path, job: str | None, dry_run: bool) -> None:
-    """Submit the newest job of RUN once more, with the same options.
+    """Submit the newest job of RUN again, with its options.
 
     Prints the id of the new job. A training goes on from its newest checkpoint, with all its retries. The
     site file and the image are read anew.

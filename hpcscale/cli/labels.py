@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def labels() -> None:
-    """Build and inspect vocabularies: which tag means which class.
+    """Build and inspect vocabularies: from tags to classes.
 
     A vocabulary also says which class is a parent of which.
     """

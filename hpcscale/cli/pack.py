@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcscale.cli.terminal import FILE, OUT_FOLDER, PART, SOURCE, progress_bar, stop
+from hpcscale.cli.terminal import ANNOTATIONS, FILE, OUT_FOLDER, PART, SOURCE, progress_bar, stop
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,6 +23,7 @@ def _packing(command: "Callable[..., None]") -> "Callable[..., None]":
         click.option("--shard-samples", type=click.IntRange(1, 1 << 31), metavar="N",
                      help="Records per shard.  [default: for about 2 GB, by what some pictures take]"),
         click.option("--workers", type=processes, metavar="N", help="Processes.  [default: one a core]"),
+        ANNOTATIONS,
         click.option("--resize", type=resize, metavar="N", help="Store every picture as N x N pixels."),
         click.option("--manifest", type=FILE,
                      help="Pictures and tags: .jsonl, .csv or .tsv.  [default: SOURCE/manifest.*]"),
@@ -41,6 +42,7 @@ def ingest(
     out: Path,
     manifest: Path | None,
     workers: int | None,
+    annotations: tuple[Path, ...],
     part: tuple[int, int] | None,
     **packing: Any,
 ) -> None:
@@ -55,15 +57,22 @@ def ingest(
     in OUT/quarantine.jsonl, with the reason. Without --resize, ordinary JPEGs are stored as they are. If an
     archive is cut, not sorted, or holds links or sparse files, the exit code is 1.
 
+    --annotations stores what is known of the pictures beside them: boxes, masks and key points of a COCO
+    JSON, boxes of a folder of VOC's XML, class maps of a folder of PNGs. It may be given twice, for objects
+    and for maps. Pictures are found by their names (VOC and maps: without the ending); if they lie directly
+    in SOURCE, neither manifest nor class folders are needed. What cannot be used is listed in
+    OUT/quarantined-annotations.jsonl.
+
     On a cluster, N array tasks with --part 0/N to (N-1)/N share the work. When they have ended, the command
     without --part packs what is left, and finishes OUT. Each task reads all names and tags of SOURCE first;
     with millions of pictures, run `data survey` with the same arguments before, and none has to.
     """
+    from hpcscale.data.manifest import FAULTS
     from hpcscale.ingest import packing as packer
     from hpcscale.ingest.listing import losses
 
     with progress_bar() as progress:
-        how = packer.Packing(**packing)  # --resize, --quality and --shard-samples
+        how = packer.Packing(**packing, annotations=annotations)  # --resize, --quality and --shard-samples
         entries = packer.ingest(source, out, manifest, how, workers, progress, part)
     samples = sum(entry.samples for entry in entries)
     quarantined = sum(entry.quarantined for entry in entries)
@@ -75,8 +84,9 @@ def ingest(
     click.echo(f"{out}: {samples} samples in {len(entries)} shards, {size}")
     if quarantined:
         click.echo(f"{quarantined} records could not be stored: {out / 'quarantine.jsonl'}", err=True)
-    if untagged:
+    if untagged and not (annotations and untagged == samples):  # annotated pictures need no tags
         click.echo(f"{untagged} samples have no tag", err=True)
+    _name_faults(out / FAULTS)
     _name_losses(losses(out))
     if not samples:
         stop(f"{out}: no picture could be stored", 1)
@@ -96,6 +106,12 @@ def survey(source: Path, out: Path, manifest: Path | None, workers: int | None, 
     with progress_bar() as progress:
         plan = packer.survey(source, out, manifest, packer.Packing(**packing), workers, progress)
     click.echo(f"{out}: {plan.records} records, {plan.tags} tags, {plan.shards} shards to pack")
+
+
+def _name_faults(file: Path) -> None:
+    """On stderr: how many annotations are in the quarantine."""
+    if file.exists() and (faults := file.read_bytes().count(b"\n")):
+        click.echo(f"{faults} annotations could not be stored: {file}", err=True)
 
 
 def _name_losses(lost: "Counter[str]") -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from hpcscale.cli.terminal import ANY, AS_JSON, FILE, RANKS, SETTINGS, Number, progress_bar, stop
 from hpcscale.cli.transferring import run
 
 if TYPE_CHECKING:
     from hpcscale.transfer.arrays import Arrays
-    from hpcscale.transfer.path import Chosen
     from hpcscale.transfer.probe import Fit
 
 POSITIVE = Number(0, min_open=True)
@@ -53,8 +53,9 @@ def probe(
     """Fit a linear probe to its global optimum.
 
     SOURCE with --config: to what a run, a file of weights or a network of random weights (random) sees in a
-    target's training set; then it is evaluated on the test set, as `transfer finetune` does. Or --features,
-    with features from anywhere.
+    target's training set; then it is evaluated on the test set, as `transfer finetune` does. [probe] of the
+    file says how: l2, solver, tolerance, knn, weighting. Or --features, with those that it keeps in
+    OUT/features, or with features from anywhere.
 
     The objective is the mean cross-entropy + LAMBDA / 2 ||W||^2; the bias is free. What it is above its
     minimum is at most `gap`. Accuracy is on the test data; without these, on the training data, where a row
@@ -68,9 +69,14 @@ def probe(
     elif source is None or target["file"] is None:
         raise click.UsageError("name a SOURCE with --config, or --features F.npz")
     else:
-        if given := [key for key in ("test", "l2s", "knn") if options[key]]:
+        context = click.get_current_context()
+        typed = [
+            name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ]
+        if typed:
+            name = {"l2s": "l2", "share": "held-out"}.get(typed[0], typed[0])
             raise click.UsageError(
-                f"--{given[0].rstrip('s')} goes with --features; [probe] of --config has l2"
+                f"--{name} goes with --features; [probe] of --config says how SOURCE is probed"
             )
         run("probe", {"source": source, "out": out, "as_json": as_json, **target})
 
@@ -83,8 +89,6 @@ def _check(source: str | None, file: Path | None, options: dict[str, Any]) -> No
         raise click.UsageError("--config goes with a SOURCE")
     if not options["l2s"]:
         raise click.UsageError("--features needs --l2, the strength of the regularisation")
-    if options["solver"] == "sgd" and len(options["l2s"]) > 1:
-        raise click.UsageError("--solver sgd takes one --l2")
 
 
 def _of_features(
@@ -95,12 +99,14 @@ def _of_features(
     test: Path | None,
     knn: int | None,
     weighting: Any,
-    **choices: Any,
+    l2s: tuple[float, ...],
+    **way: Any,
 ) -> None:
     from hpcscale.files import check_output
     from hpcscale.transfer import neighbours
     from hpcscale.transfer.arrays import read_arrays
     from hpcscale.transfer.keep import keep, kept
+    from hpcscale.transfer.path import Way, fit_best
     from hpcscale.transfer.probe import accuracy
 
     if out is not None:
@@ -111,7 +117,7 @@ def _of_features(
     tested = data if test is None else read_arrays(test, data.x.shape[1])
     with progress_bar() as progress:
         start = time.monotonic()
-        chosen = _fitted(data, progress, **choices)
+        chosen = fit_best(data.x, data.y, l2s, Way(**way), progress)
         seconds = time.monotonic() - start
         fitted = chosen.probe
         found = _described(fitted) | {"seconds": seconds, "train_accuracy": accuracy(fitted, data.x, data.y)}
@@ -131,30 +137,8 @@ def _of_features(
         keep(fitted, out)
     click.echo(json.dumps(found, indent=2) if as_json else _lines(found))
     if not (fitted.converged and all(one.converged for one, _ in chosen.tried)):
-        norm, wanted = fitted.gradient_norm, choices["tolerance"]
+        norm, wanted = fitted.gradient_norm, way["tolerance"]
         stop(f"not converged: the gradient's norm is {norm:.3g}, wanted {wanted:g}; see the gap", 1)
-
-
-def _fitted(
-    data: "Arrays",
-    progress: Any,
-    *,
-    l2s: tuple[float, ...],
-    share: float,
-    seed: int,
-    solver: str,
-    tolerance: float,
-) -> "Chosen":
-    from hpcscale.transfer.path import Chosen, choose, held_out
-    from hpcscale.transfer.probe import Goal, fit
-    from hpcscale.transfer.sgd import USUAL, fit_sgd
-
-    if solver == "sgd":
-        return Chosen(fit_sgd(data.x, data.y, l2s[0], seed, USUAL._replace(norm=tolerance), progress), [])
-    goal = Goal(tolerance)
-    if len(set(l2s)) == 1:
-        return Chosen(fit(data.x, data.y, l2s[0], goal=goal, progress=progress), [])
-    return choose(data.x, data.y, l2s, held_out(data.y, share, seed), goal, progress)
 
 
 def _among(data: "Arrays", fitted: "Fit") -> Any:

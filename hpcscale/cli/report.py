@@ -15,10 +15,10 @@ from hpcscale.cli.terminal import FOLDER, OUT
     help="File for the comparison of several.  [default: comparison.md or transfers.md beside the first]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write RUN/report.md with figures; of several RUNS, compare them.
+    """Write RUN/report.md with figures, or compare RUNS.
 
     Folders of `hpcscale transfer` instead of runs: a table of pretraining by target, with and without
-    near-duplicates.
+    near-duplicates; of searches, also the best score by number of trials, over all targets, as a figure.
 
     Prints the results and the path of the report. Runs that have not finished get a report too, which says
     so.

@@ -37,7 +37,7 @@ def submit(  # an argument an option, as click calls it
     dry_run: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Run COMMAND as a job in the site's image; print the job's id.
+    """Run COMMAND as a job in the site's image; print its id.
 
     Example: hpcscale submit --nodes 4 -- train runs/a --config recipe.toml
 

@@ -56,6 +56,10 @@ OUT_FOLDER = PlainPath(file_okay=False, path_type=Path)
 ANY = PlainPath(path_type=Path)
 RANKS = click.option("--ranks", "count", type=click.IntRange(1, 1024), default=1, show_default=True,
                      help="Ranks to start on this machine.")  # fmt: skip
+ANNOTATIONS = click.option(
+    "--annotations", type=SOURCE, multiple=True, metavar="PATH",
+    help="A COCO .json, a folder of VOC .xml, or of class-map .png; may be repeated.",
+)  # fmt: skip
 SETTINGS = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hpcscale.cli.terminal import start_ranks
+from hpcscale.cli.terminal import start_ranks, stop
 
 
 def run(method: str, options: dict[str, Any]) -> None:
@@ -21,6 +21,7 @@ def run(method: str, options: dict[str, Any]) -> None:
     source = find(options["source"])
     plan = settings.load(file, overrides, source, method)
     out = options["out"] or Path("transfers") / f"{file.stem}-{method}-{source.name}"
+    settings.check_out(plan, out)
     words: list[str | Path] = [word for override in overrides for word in ("--set", override)]
     words += [
         "--out",
@@ -47,3 +48,7 @@ def run(method: str, options: dict[str, Any]) -> None:
     if ranks.rank() == 0 and said is not None:
         text = json.dumps(said, indent=2, default=str)
         click.echo(text if options["as_json"] else f"{summary([said])}\n\n{out}")
+        for one in said["results"]:
+            if "probe" in one and not one["probe"]["converged"]:
+                norm, wanted = one["probe"]["gradient_norm"], plan.own.probe.tolerance
+                stop(f"not converged: the gradient's norm is {norm:.3g}, wanted {wanted:g}; see the gap", 1)

@@ -19,6 +19,7 @@ from hpcscale import catalogue, config
 from hpcscale.cluster import jobs, records, script, site, slurm, source
 from hpcscale.files import Usage
 from hpcscale.progress import Say
+from hpcscale.sections import Section
 
 RANKED = ("train", "evaluate")  # these share their work among ranks; of others, each rank would do all
 
@@ -35,7 +36,7 @@ class Command:
     folder: Path  # of the job: the run, or OUT.job beside what the command writes
     paths: tuple[Path, ...]  # all that it names
     parts: bool = False  # whether it has --part
-    recipe: config.Config | None = None  # of commands that read one
+    recipe: config.Training | None = None  # of commands that read one
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,11 @@ FORMATS = (1, 2)  # that are read
 FORMAT: Literal[2] = 2  # that is written
 MOST = 16 << 30  # bytes of a tag table
 PRIME, BASE = (1 << 127) - 1, 0x5851F42D4C957F2D14057B7EF767814F  # of `chain`
-FILES = r"plan\.json|tags\.jsonl|manifest\.jsonl|quarantine\.jsonl|survey\.jsonl|shard-\d{5,}\.(h5|json)"
+FAULTS = "quarantined-annotations.jsonl"
+FILES = (
+    r"plan\.json|tags\.jsonl|manifest\.jsonl|(quarantine|quarantined-annotations)\.jsonl|survey\.jsonl"
+    r"|shard-\d{5,}\.(h5|json)"
+)
 
 
 Dtype = Literal["u1", "<i4", "<i8", "<f4", "<f8"]
@@ -31,6 +35,29 @@ AnnotationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 class DataError(FileError):
     """A data set that cannot be used; the message names the file."""
+
+
+class Category(BaseModel):
+    """A class of annotated objects; its index in the table is what shards hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    id: int | None  # the source's; VOC has none
+    keypoints: list[str] = []  # their names
+    skeleton: list[list[int]] = []  # pairs of key points that a line joins, counted from 1 as in COCO
+
+
+class AnnotationTable(BaseModel):
+    """What the annotations of a data set need that is not of one picture (annotations/objects.py)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sources: list[Literal["coco", "voc", "maps"]]
+    categories: list[Category]
+    values: list[str]  # what the values of class maps are called, from 0; empty where nobody has said
+    lost: int = Field(ge=0)  # lines of the annotations' quarantine that are of no record of the source
+    lost_digest: str  # of these lines
 
 
 class Plan(BaseModel):
@@ -49,6 +76,8 @@ class Plan(BaseModel):
     shard_samples: int = Field(ge=1)  # records of the source in one shard
     encoder: str  # versions of the libraries that turn pictures into JPEG bytes
     annotations: dict[AnnotationName, Dtype] = {}  # what else the shards hold of every sample
+    annotation_digest: str = ""  # of the files that say it
+    annotation_table: AnnotationTable | None = None
 
     @property
     def shards(self) -> int:
@@ -61,7 +90,10 @@ class Plan(BaseModel):
 
     def json_text(self, indent: int | None = None) -> str:
         """Without annotations where there are none, as before there could be any."""
-        return self.model_dump_json(indent=indent, exclude=None if self.annotations else {"annotations"})
+        absent = {
+            key for key in ("annotations", "annotation_digest", "annotation_table") if not getattr(self, key)
+        }
+        return self.model_dump_json(indent=indent, exclude=absent or None)
 
     @model_validator(mode="after")
     def _check_annotations(self) -> "Plan":

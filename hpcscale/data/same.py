@@ -21,7 +21,7 @@ from hpcscale.labels.vocabulary import Vocabulary
 PLACES = {
     "data": "data.train",
     "classes": "data.vocabulary",
-    "dropped": "data.drop, selection, noise or data.unlabelled",
+    "dropped": "data.drop, data.held_out_names, selection, noise or data.unlabelled",
 }
 
 T = TypeVar("T", bound=Training)

@@ -21,7 +21,8 @@ n samples, format 2:
     sizes           int32 (n, 2)      height and width of the stored picture, in pixels
     jpeg_digests    uint8 (n, 16)     BLAKE2b-128 of the stored JPEG bytes
 
-and for every name in `Plan.annotations`, with the dtype that stands there:
+and for every name in `Plan.annotations`, with the dtype that stands there (annotations/objects.py has the
+names that `data ingest --annotations` writes):
 
     annotations/NAME          (values)         of all samples, end to end: a box is four values, say
     annotations/NAME_offsets  int64 (n + 1)

@@ -16,6 +16,10 @@ A data-set folder:
     quarantine.jsonl  written last, which ends the ingest: {"record": number in the source, "name": source id,
                       "reason": why} a line, for every record that is in no shard.
 
+    quarantined-annotations.jsonl  if annotations are packed: {"record", "name", "source", "id": of the
+                      source, "reason", "found"} a line, for every annotation that is in no shard; behind
+                      those of the records, without "record", what is of none.
+
 and until then, where `data survey` was called, survey.jsonl (ingest/survey.py).
 
 A plan of format 2 has shards of format 2. Under a plan of format 1 they may be of both: `data upgrade` writes

@@ -13,6 +13,8 @@ import numpy as np
 
 from hpcscale.data.jpeg import BadPicture, dimensions
 from hpcscale.data.manifest import (
+    FAULTS,
+    MOST,
     DataError,
     Entry,
     Plan,
@@ -83,7 +85,7 @@ def verify(folder: Path, progress: Progress = none) -> list[Problem]:
         read_tags(folder, plan)
     except DataError as error:
         problems.append(Problem("tags.jsonl", None, "", str(error)))
-    quarantine = hashlib.sha256()
+    quarantine, faults = hashlib.sha256(), bytearray()
     for index, entry in enumerate(entries):
         progress("verify", index, len(entries))
         file = folder / entry.file
@@ -94,6 +96,8 @@ def verify(folder: Path, progress: Progress = none) -> list[Problem]:
             if not found:
                 found += check_entry(entry, entry_of(file, file, shard))
             quarantine.update(shard.quarantine.tobytes())
+            if "faults" in shard.annotations:
+                faults += shard.annotations["faults"][1].tobytes()
         except (DataError, OSError, FileError) as error:
             found.append(Problem(entry.file, None, "", str(error)))
         problems += found
@@ -102,18 +106,30 @@ def verify(folder: Path, progress: Progress = none) -> list[Problem]:
     elif entries and not read_bytes(folder / "manifest.jsonl").endswith(b"\n"):
         problems.append(Problem("manifest.jsonl", None, "", "its last line is cut, and names no shard"))
     elif not problems:
-        problem = ""
-        try:
-            if file_digest(folder / "quarantine.jsonl") != quarantine.hexdigest():
-                problem = "does not list what the shards' quarantines list"
-        except FileNotFoundError:
-            problem = "is missing: the ingest has not ended"
-        except (OSError, FileError) as error:
-            problem = f"cannot be read: {error}"
-        if problem:
-            problems.append(Problem("quarantine.jsonl", None, "", problem))
+        problems += _check_lists(folder, plan, quarantine.hexdigest(), bytes(faults))
     progress("verify", len(entries), len(entries))
     return problems
+
+
+def _check_lists(folder: Path, plan: Plan, quarantine: str, faults: bytes) -> Iterator[Problem]:
+    """Compare the files of quarantines with those of the shards. quarantine: their SHA-256; faults: the lines
+    of the annotations', behind which the file has as many as the plan says, of no record."""
+    table = plan.annotation_table
+    for name in ("quarantine.jsonl", *([FAULTS] if table else [])):
+        try:
+            whole = True
+            if name != FAULTS:
+                whole = file_digest(folder / name) == quarantine
+            elif table:
+                content = read_bytes(folder / name, MOST)
+                lost = content[len(faults) :]
+                whole = content.startswith(faults) and digest(lost).hex() == table.lost_digest
+            if not whole:
+                yield Problem(name, None, "", "does not list what the shards' quarantines list")
+        except FileNotFoundError:
+            yield Problem(name, None, "", "is missing: the ingest has not ended")
+        except (OSError, FileError) as error:
+            yield Problem(name, None, "", f"cannot be read: {error}")
 
 
 def check_entry(stated: Entry, found: Entry) -> Iterator[Problem]:

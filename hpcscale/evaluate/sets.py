@@ -12,7 +12,6 @@ from hpcscale.config import Config, Selection, Which
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.files import Told
 from hpcscale.labels.vocabulary import Vocabulary
-from hpcscale.samples.candidates import by_class
 from hpcscale.samples.chosen import Chosen, choose
 from hpcscale.samples.selection import Selected
 
@@ -78,4 +77,4 @@ def default_set(settings: Config) -> Which:
     """What a run is judged by: other data if there is some, else the held-out part, else train."""
     if settings.data.validation is not None:
         return "validation"
-    return "held_out" if settings.data.held_out or by_class(settings) else "train"
+    return "held_out" if settings.data.holds_out else "train"

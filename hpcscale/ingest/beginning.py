@@ -27,6 +27,7 @@ class Packing(NamedTuple):
     resize: int | None = None  # every picture is stored as this many pixels squared; None: as large as it is
     quality: int = 90  # of JPEGs that are written anew
     shard_samples: int | None = None  # records of the source in a shard; None: for shards of 1 to 4 GB
+    annotations: tuple[Path, ...] = ()  # files and folders that say what is stored beside the pictures
 
 
 def check_options(packing: Packing, workers: int, part: Part | None) -> None:
@@ -85,7 +86,9 @@ def refuse_others(out: Path, options: dict[str, Any]) -> None:
 
 def _refuse_difference(out: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
     differences = [
-        f"{key} was {begun[key]}, now is {wanted[key]}" for key in wanted if begun[key] != wanted[key]
+        f"{key} was {begun[key]!s:.200}, now is {wanted[key]!s:.200}"
+        for key in wanted
+        if begun[key] != wanted[key]
     ]
     if differences:
         raise OptionError(

@@ -4,21 +4,24 @@ import json
 import os
 import tempfile
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcscale.data.shard import DTYPES, WIDTHS, record_digest
+from hpcscale.annotations.sources import Annotations
+from hpcscale.data.shard import DTYPES, WIDTHS, annotation, record_digest
 from hpcscale.ingest.record import Record, SourceError
 from hpcscale.ingest.transcode import Stored
 
 
 class Columns:
-    """One shard while it is filled: JPEG bytes in a nameless file, the rest in memory (175 B a sample)."""
+    """One shard while it is filled: JPEG bytes in a nameless file, the rest in memory (175 B a sample, and
+    the annotations)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, annotations: Annotations | None = None) -> None:
         self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self.jpeg_offsets = array("q", [0])
         self.tag_ids = array("i")
@@ -31,10 +34,15 @@ class Columns:
         self.quarantine = bytearray()
         self.sizes = array("i")
         self.jpeg_digests = bytearray()
+        self.annotations = annotations
+        names: Iterable[str] = annotations.columns if annotations else ()
+        self.annotated = {name: (array("q", [0]), bytearray()) for name in names}  # offsets, values
 
     def add(self, number: int, record: Record, stored: Stored, tag_ids: dict[str, int]) -> None:
         if stored.reason:
             line = {"record": number, "name": record.name, "reason": stored.reason}
+            if self.annotations and (objects := self.annotations.count(record.name)):
+                line |= {"objects": objects}
             self.quarantine += json.dumps(line).encode() + b"\n"
             return
         name = os.fsencode(record.name)
@@ -53,9 +61,12 @@ class Columns:
         self.sizes.extend(stored.size)
         self.jpeg_digests += stored.jpeg_digest
         numbers = np.frombuffer(ids, np.int32)
-        self.digests += record_digest(
-            stored.jpeg_digest, numbers, stored.source_size, stored.source_digest, name
-        )
+        original = stored.source_size, stored.source_digest
+        rows = self.annotations.rows(number, record.name, stored.original) if self.annotations else []
+        for (offsets, values), row in zip(self.annotated.values(), rows, strict=True):
+            offsets.append(offsets[-1] + len(row))
+            values += row.tobytes()
+        self.digests += record_digest(stored.jpeg_digest, numbers, *original, name, rows)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         columns: dict[str, NDArray[Any]] = {}
@@ -64,4 +75,8 @@ class Columns:
                 columns[name] = np.frombuffer(getattr(self, name), dtype)
         for name, width in WIDTHS.items():
             columns[name] = columns[name].reshape(-1, width)
+        for name, dtype in self.annotations.columns.items() if self.annotations else ():
+            offsets, values = self.annotated[name]
+            columns[annotation(name)] = np.frombuffer(values, dtype)
+            columns[f"{annotation(name)}_offsets"] = np.frombuffer(offsets, "<i8")
         return columns

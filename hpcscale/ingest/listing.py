@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcscale.annotations.sources import Annotations, Met
 from hpcscale.data.manifest import (
+    FAULTS,
     DataError,
     Entry,
     Plan,
@@ -86,14 +88,31 @@ def _append(out: Path, entries: dict[int, Entry], listed: int) -> int:
     return upto
 
 
-def finish(out: Path, plan: Plan) -> None:
-    """Write the quarantine of all shards, which is the last file of an ingest; remove what tasks left."""
+def finish(out: Path, plan: Plan, annotations: Annotations | None = None) -> None:
+    """Write the quarantines of all shards: of annotations, if there are some, then of pictures, which is the
+    last file of an ingest. Remove what tasks left."""
+    if annotations is not None:
+        _gather_faults(out, plan, annotations)
     with replacing(out / "quarantine.jsonl") as gathered, gathered.open("wb") as stream:
         for index in range(plan.shards):
             stream.write(open_shard(out / shard_name(index), plan, index).quarantine.tobytes())
     for index in range(plan.shards):
         (out / entry_name(index)).unlink(missing_ok=True)
     (out / SURVEY).unlink(missing_ok=True)
+
+
+def _gather_faults(out: Path, plan: Plan, annotations: Annotations) -> None:
+    """Write the quarantine of annotations: of samples, in their order, then what is of no record."""
+    met = Met(annotations)
+    with replacing(out / FAULTS) as gathered, gathered.open("wb") as stream:
+        for index in range(plan.shards):
+            shard = open_shard(out / shard_name(index), plan, index)
+            stream.write(shard.annotations["faults"][1].tobytes())
+            for row in range(len(shard.source_sizes)):
+                met.add(shard.name_of(row))
+            for line in shard.quarantine.tobytes().splitlines():
+                met.add(json.loads(line)["name"])
+        stream.write(annotations.lost(met))
 
 
 def losses(out: Path) -> Counter[str]:

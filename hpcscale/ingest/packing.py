@@ -31,6 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcscale.annotations.sources import Annotations, Met
 from hpcscale.data.manifest import Entry, Plan, entry_name, read_plan, shard_name
 from hpcscale.data.parts import Part, part_of
 from hpcscale.data.shard import write_shard
@@ -44,7 +45,7 @@ from hpcscale.ingest.exchanged import CHANGED, exchanged_since
 from hpcscale.ingest.listing import finish, finished, leave, lister
 from hpcscale.ingest.record import SourceError
 from hpcscale.ingest.sizing import choose_shard_samples
-from hpcscale.ingest.sources import Source, find_source
+from hpcscale.ingest.sources import Source, find_source, noted, without_folders
 from hpcscale.ingest.survey import Survey, read_survey, records_of, survey_source, write_survey
 from hpcscale.ingest.transcode import Stored, encoder, store_picture
 from hpcscale.ingest.workers import answers
@@ -62,6 +63,7 @@ class Work(NamedTuple):
     survey: Survey
     workers: int
     progress: Progress
+    annotations: Annotations | None
 
 
 def ingest(
@@ -84,18 +86,18 @@ def ingest(
     """
     out, workers = Path(out), workers or len(os.sched_getaffinity(0))
     check_options(packing, workers, part)
-    found, options = _found(source, out, manifest, packing)
+    found, options, annotations = _found(source, out, manifest, packing)
     with begun(out, part) as alone:
         refuse_others(out, options)
-        survey, plan = _surveyed(found, out, options, workers, progress)
-        work = Work(found, out, plan, survey, workers, progress)
+        survey, plan = _surveyed(found, out, options, annotations, workers, progress)
+        work = Work(found, out, plan, survey, workers, progress, annotations)
         mine = part_of(plan.shards, part)
         entries = finished(out, plan, mine)
         _refuse_exchanged(work, set(entries), part)
         missing = [index for index in mine if index not in entries]
         if part is None:
             _pack(work, missing, entries, lister(out, entries))
-            finish(out, plan)
+            finish(out, plan, annotations)
         else:
             for index in mine if alone else []:
                 remove_asides(out / shard_name(index))
@@ -117,45 +119,63 @@ def survey(
     the ingest has ended."""
     out, workers = Path(out), workers or len(os.sched_getaffinity(0))
     check_options(packing, workers, None)
-    found, options = _found(source, out, manifest, packing)
+    found, options, annotations = _found(source, out, manifest, packing)
     with begun(out, None):
         refuse_others(out, options)
         if (out / "quarantine.jsonl").exists():
             raise OptionError(f"{out}: the ingest has ended, and needs no survey")
         stamp = found.stamp()
-        surveyed, plan = _surveyed(found, out, options, workers, progress)
+        surveyed, plan = _surveyed(found, out, options, annotations, workers, progress)
         write_survey(out, plan, surveyed, stamp)
     return plan
 
 
-def _found(source: Path, out: Path, manifest: Path | None, packing: Packing) -> tuple[Source, dict[str, Any]]:
-    """The source, and what plan.json says of the options, which must be those of an earlier call in `out`."""
-    found = find_source(Path(source), manifest)
-    if found.kind == "folders" and out.resolve().is_relative_to(Path(source).resolve()):
+def _found(
+    source: Path, out: Path, manifest: Path | None, packing: Packing
+) -> tuple[Source, dict[str, Any], Annotations | None]:
+    """The source, what plan.json says of the options, which must be those of an earlier call in `out`, and
+    the annotations. Annotated pictures need no tags, and so no folders of classes."""
+    untagged = bool(packing.annotations) and without_folders(Path(source))
+    found = find_source(Path(source), manifest, untagged)
+    if found.kind in ("folders", "pictures") and out.resolve().is_relative_to(Path(source).resolve()):
         raise OptionError(f"{out} lies inside {source} and would be taken for a class; choose another folder")
-    options = {"source": found.kind, "resize": packing.resize, "quality": packing.quality,
+    options: dict[str, Any] = {"source": found.kind, "resize": packing.resize, "quality": packing.quality,
                "encoder": encoder()}  # fmt: skip
     if packing.shard_samples is not None:
         options["shard_samples"] = packing.shard_samples
     refuse_others(out, options)
-    return found, options
+    annotations = Annotations(packing.annotations) if packing.annotations else None
+    options["annotations"] = annotations.columns if annotations else {}
+    options["annotation_digest"] = annotations.digest if annotations else ""
+    refuse_others(out, options)
+    return found, options, annotations
 
 
 def _surveyed(
-    found: Source, out: Path, options: dict[str, Any], workers: int, progress: Progress
+    found: Source,
+    out: Path,
+    options: dict[str, Any],
+    annotations: Annotations | None,
+    workers: int,
+    progress: Progress,
 ) -> tuple[Survey, Plan]:
     """The survey that lies in the folder, or of a walk; and the plan that stands there now. Where no number
     of records in a shard is asked for, that of the plan counts, if there is one."""
     surveyed = read_survey(out, found)
+    table = None
     if surveyed is not None:
+        table = read_plan(out).annotation_table
         progress("surveyed before", surveyed.facts["records"], surveyed.facts["records"])
     else:
         begun_with = read_plan(out).shard_samples if (out / "plan.json").exists() else None
         choose = partial(
             choose_shard_samples, resize=options["resize"], quality=options["quality"], workers=workers
         )
-        surveyed = survey_source(found, options.get("shard_samples", begun_with), choose, progress)
-    stated = options | {"shard_samples": surveyed.shard_samples} | surveyed.facts
+        met = Met(annotations) if annotations else None
+        walked = found if met is None else noted(found, met.add)
+        surveyed = survey_source(walked, options.get("shard_samples", begun_with), choose, progress)
+        table = annotations.table(met) if annotations and met else None
+    stated = options | {"shard_samples": surveyed.shard_samples, "annotation_table": table} | surveyed.facts
     return surveyed, begin(out, Plan.model_validate(stated), surveyed.tags)
 
 
@@ -198,7 +218,7 @@ def _pack(work: Work, missing: list[int], entries: dict[int, Entry], keep: Calla
         closing(answers(wanted, work.workers, store_picture, plan.resize, plan.quality)) as pictures,
     ):
         for index in missing:
-            rows = Columns(out)
+            rows = Columns(out, work.annotations)
             try:
                 number = starts[index]
                 for record, stored in islice(pictures, stops[index] - number):

@@ -101,6 +101,24 @@ def find_source(source: Path, manifest: Path | None = None, untagged: bool = Fal
     )
 
 
+def noted(source: Source, note: Callable[[str], None]) -> Source:
+    """The same source; `note` is told the name of each record as it passes."""
+
+    def walk(start: Start) -> Iterator[tuple[Start, Record]]:
+        for place, record in source.walk(start):
+            note(record.name)
+            yield place, record
+
+    return source._replace(walk=walk)
+
+
+def without_folders(source: Path) -> bool:
+    """Whether pictures lie directly in a folder, and so in no folder of a class."""
+    return source.is_dir() and any(
+        entry.name.rpartition(".")[2].lower() in PICTURES and not _is_dir(entry) for entry in _entries(source)
+    )
+
+
 def _stamp(files: Iterable[Path | os.DirEntry[str]]) -> str:
     """Of names, sizes and times. Of folders it tells only what was changed in themselves, not below."""
     values = []

@@ -52,6 +52,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ON_ITS_SIDE = tuple(UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 
 Result = TypeVar("Result")
@@ -66,6 +67,7 @@ class Stored(NamedTuple):
     source_size: int = 0
     source_digest: bytes = b""
     size: tuple[int, int] = (0, 0)  # height and width of what is stored, in pixels
+    original: tuple[int, int] = (0, 0)  # of the picture before a resize, upright
 
 
 def encoder() -> str:
@@ -77,6 +79,11 @@ def encoder() -> str:
 
 def transcode(picture: bytes, resize: int | None, quality: int) -> bytes:
     """The JPEG bytes to store for a picture file, by the rules above. Raises BadPicture."""
+    return transcode_sized(picture, resize, quality)[0]
+
+
+def transcode_sized(picture: bytes, resize: int | None, quality: int) -> tuple[bytes, tuple[int, int]]:
+    """As `transcode`; and height and width of the picture before the resize, upright. Raises BadPicture."""
     return _opened(picture, lambda image, jpeg: _transcode(image, jpeg, resize, quality))
 
 
@@ -114,7 +121,9 @@ def _opened(picture: bytes, work: Callable[[Image.Image, Tidy | None], Result]) 
         raise BadPicture(f"cannot be decoded: {message or type(error).__name__}") from None
 
 
-def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, quality: int) -> bytes:
+def _transcode(
+    image: Image.Image, jpeg: Tidy | None, resize: int | None, quality: int
+) -> tuple[bytes, tuple[int, int]]:
     whole = width, height = image.size
     if resize is not None:
         image.draft(None, (2 * resize, 2 * resize))
@@ -124,9 +133,11 @@ def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, qualit
         raise BadPicture(f"{width} x {height} pixels to decode are more than {MAX_PIXELS:,}")
     if jpeg and jpeg.huffman and resize is None and image.mode in ("RGB", "L") and turn_of(image) is None:
         decode(jpeg.jpeg, "L")  # decoding to grey reads all of it, too
-        return jpeg.jpeg
+        return jpeg.jpeg, (height, width)
     loaded = _loaded(image, jpeg, whole)
     turn = turn_of(image)
+    width, height = whole if jpeg else loaded.size  # TIFFs are turned when they are loaded
+    original = (width, height) if turn in ON_ITS_SIDE else (height, width)
     image = _plain(loaded)
     if resize is not None:
         image = image.resize((resize, resize), Image.Resampling.BILINEAR, reducing_gap=3.0)
@@ -137,7 +148,7 @@ def _transcode(image: Image.Image, jpeg: Tidy | None, resize: int | None, qualit
     image.info = {}  # else comments would be written too
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling="4:2:0")
-    return out.getvalue()
+    return out.getvalue(), original
 
 
 def _upright(image: Image.Image, jpeg: Tidy | None) -> Image.Image:
@@ -196,13 +207,13 @@ def store_picture(file: str, offset: int, size: int, resize: int | None, quality
     """Read and transcode one picture: `size` bytes at `offset` of `file`; -1: the whole file."""
     try:
         picture = read_picture(file, offset, size)
-        jpeg = transcode(picture, resize, quality)
+        jpeg, original = transcode_sized(picture, resize, quality)
         stored_size = dimensions(jpeg)
     except BadPicture as error:
         return Stored(str(error))
     source_digest = digest(picture)
     jpeg_digest = source_digest if jpeg is picture else digest(jpeg)
-    return Stored("", jpeg, jpeg_digest, len(picture), source_digest, stored_size)
+    return Stored("", jpeg, jpeg_digest, len(picture), source_digest, stored_size, original)
 
 
 def why_not(file: str, offset: int, size: int, resize: int | None, quality: int) -> str:

@@ -5,7 +5,7 @@ If `RUN/pairs/<set>.tsv` lists near-duplicates of a set (from `dedup search`), t
 the set with and without them, unless `<set>.tsv.json` says that they are of other pictures. Decisions of
 reviewers are read from `RUN/pairs/<set>.jsonl`.
 
-Folders of `hpcscale transfer` get tables of their own (transfers.py).
+Folders of `hpcscale transfer` get tables of their own (transfers.py), and searches a curve (saturation.py).
 
 A run that is still training, was killed or was never evaluated gets a report too, which says what is missing.
 """
@@ -53,7 +53,7 @@ def summary(runs: Sequence[Path]) -> str:
     """The newest metrics of one run, or of several side by side, and what is missing, as Markdown tables; or
     the tables of transfers."""
     if any(map(transfers.is_transfer, runs)):
-        return transfers.summary([*map(transfers.read, runs)])
+        return transfers.overview(runs)
     found = [read(run) for run in runs]
     return tables.summary(found[0]) if len(found) == 1 else tables.comparison(found, None)
 

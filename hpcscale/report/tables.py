@@ -261,7 +261,9 @@ def _data(run: Run) -> str:
     rows: list[tuple[str, Any]] = []
     if run.config:
         data = run.config.data
-        rows += [("training data", markdown(data.train)), ("held out", f"{100 * data.held_out:.4g} %")]
+        share = f"{100 * data.held_out:.4g} %"
+        listed = data.held_out_names and markdown(data.held_out_names)
+        rows += [("training data", markdown(data.train)), ("held out", listed or share)]
         rows += [("validation data", data.validation and markdown(data.validation))]
         rows += [("vocabulary", markdown(data.vocabulary))]
     counts = run.start.get("data")

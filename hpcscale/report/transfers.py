@@ -3,24 +3,30 @@
 A row for each pretraining, a column for each target (Kolesnikov et al. 2020, table 1): the metric on all test
 pictures / on those without a near-duplicate in the pretraining data / number of near-duplicates. Where a
 transfer was trained with several seeds, the numbers are means, with the standard deviation of a seed behind.
+Of searches, how much more trials bring (saturation.py): a curve for each pretraining, over its targets.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from hpcscale.files import FileError, check_output, marked, read_json, write_file
+from hpcscale.files import PNG, FileError, check_output, marked, read_json, write_file
+from hpcscale.report import saturation
 from hpcscale.report.tables import METRICS, listing, table
 from hpcscale.text import markdown
 
 FILE, FORMAT = "transfer.json", "hpcscale transfer"
 TITLE = "# What pretraining brought to other tasks"
-LR = "schedule.lr"
+LR, SEARCH = "schedule.lr", "search"
 MEANING = """\
 Each cell: on all test pictures / without those that have a near-duplicate among the pretraining pictures /
 number of near-duplicates. –: not audited; the reason stands below. ±: standard deviation over seeds of the
 last training."""
+SATURATION = """\
+The best score on what was held out after so many random trials: mean over random orderings of the trials, ±
+its standard error. Of several targets: the mean of theirs."""
 
 Said = Mapping[str, Any]  # what a transfer.json says
 
@@ -31,14 +37,49 @@ def is_transfer(folder: Path) -> bool:
 
 def report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write the tables of one transfer to `report.md` in its folder, those of several to `out`, by default
-    `transfers.md` beside the first. Raises FileError, also where a folder is no transfer, and OutputError."""
+    `transfers.md` beside the first; beside it, if there are searches, their figure, `report-curve.png` or
+    `transfers-curve.png`. Raises FileError, also where a folder is no transfer, and OutputError."""
     if others := [folder for folder in folders if not is_transfer(folder)]:
         raise FileError(f"{others[0]}: no {FILE}; transfers are not compared with runs")
     first = folders[0]
     file = out or (first / "report.md" if len(folders) == 1 else first.parent / "transfers.md")
     check_output(file, ours=marked(TITLE.encode()))
-    write_file(file, f"{TITLE}\n\n{summary([*map(read, folders)])}\n".encode())
+    found = [*map(read, folders)]
+    parts = [TITLE, summary(found)]
+    if curves := _curves(folders, found):
+        figure = file.with_name(f"{file.stem}-curve.png")
+        check_output(figure, ours=marked(PNG))
+        saturation.draw(curves, dict.fromkeys(METRICS[said["metric"]] for said in found), figure)
+        parts += [searched(curves), f"![Best score by number of trials]({quote(figure.name)})"]
+    write_file(file, ("\n\n".join(parts) + "\n").encode())
     return file
+
+
+def overview(folders: Sequence[Path]) -> str:
+    """The tables of a report. Raises FileError and OSError."""
+    found = [*map(read, folders)]
+    curves = _curves(folders, found)
+    return "\n\n".join([summary(found), *([searched(curves)] if curves else [])])
+
+
+def searched(curves: Mapping[str, saturation.Curve]) -> str:
+    """A table of named curves of searches, and what it says."""
+    escaped = {markdown(name): curve for name, curve in curves.items()}
+    return f"{SATURATION}\n\n{saturation.text(escaped)}"
+
+
+def _curves(folders: Sequence[Path], transfers: Sequence[Said]) -> dict[str, saturation.Curve]:
+    """By name, the mean over targets of each pretraining's searches."""
+    found: dict[str, dict[str, saturation.Curve]] = {}
+    for folder, said in zip(folders, transfers, strict=True):
+        if said.get("method") == SEARCH:
+            found.setdefault(str(said["source"]), {})[str(said["target"])] = saturation.read(folder)
+    return {
+        f"{source}, {next(iter(curves)) if len(curves) == 1 else f'{len(curves)} targets'}": saturation.mean(
+            [*curves.values()]
+        )
+        for source, curves in found.items()
+    }
 
 
 def read(folder: Path) -> Said:
@@ -52,6 +93,8 @@ def read(folder: Path) -> Said:
             METRICS[said["metric"]], result["metrics"][said["metric"]]
             if result["audit"] is not None:
                 result["audit"]["dedup"][said["metric"]], int(result["audit"]["duplicates"])
+            if "probe" in result:
+                _probe(result["probe"])
         str(said["source"]), str(said["target"]), said["keys"].get(LR)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise FileError(f"{file}: not what `hpcscale transfer` writes") from None
@@ -74,17 +117,27 @@ def summary(transfers: Sequence[Said]) -> str:
             "Learning rates that were chosen, in brackets as multiples of the first row's:",
             table(["learning rate", *map(markdown, targets)], _scaled(rates)),
         ]
+    results = [(said, one) for said in transfers for one in said["results"]]
+    if probes := [(_seed(said, one), _probe(one["probe"])) for said, one in results if "probe" in one]:
+        parts += ["Linear probes:", listing(probes)]
     if reasons := [
-        (
-            f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}",
-            markdown(one["unaudited"]),
-        )
-        for said in transfers
-        for one in said["results"]
-        if one.get("unaudited")
+        (_seed(said, one), markdown(one["unaudited"])) for said, one in results if one.get("unaudited")
     ]:
         parts += ["Not audited:", listing(reasons)]
     return "\n\n".join(parts)
+
+
+def _seed(said: Said, one: Said) -> str:
+    return f"{markdown(said['source'])}, {markdown(said['target'])}, seed {one['seed']}"
+
+
+def _probe(said: Said) -> str:
+    """How near the optimum a probe is, and what neighbours find."""
+    text = f"l2 {said['l2']:g}, objective {said['objective']:.6g}, gap at most {said['gap']:.2g}"
+    text += "" if said["converged"] else " (not converged)"
+    if knn := said.get("knn"):
+        text += f"; accuracy of {int(knn['k'])} nearest training pictures {knn['top1']:.4f}"
+    return text
 
 
 def _name(source: str, method: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale.config import Config, ConfigError
+from hpcscale.data.manifest import DataError
 from hpcscale.data.named import NameList
 from hpcscale.data.order import Whole, identities
 from hpcscale.data.store import DataSet
@@ -29,7 +30,8 @@ class Candidates(NamedTuple):
     pictures: NDArray[np.uint64]  # (n,) `order.identities`
     offsets: NDArray[np.int64]  # (n + 1,) of `classes`
     classes: NDArray[np.int32]  # the classes that the tags of a sample select, rising, without ancestors
-    held_out: NDArray[np.bool_]  # (n,) by `data.held_out`, where it is a share of all samples
+    # (n,) by `data.held_out`, where it is a share of all samples, or by `data.held_out_names`
+    held_out: NDArray[np.bool_]
     named: NDArray[np.bool_]  # (n,) by `selection.names`; all, where there is no such list
 
     def keep(self, rows: NDArray[np.bool_]) -> "Candidates":
@@ -65,6 +67,7 @@ class NameLists(NamedTuple):
 
     drop: NameList | None
     names: NameList | None
+    held_out: NameList | None = None
 
     def refuse_unknown(self, data: DataSet) -> None:
         """After all shards. Raises DataError if a list names what is not there."""
@@ -73,9 +76,12 @@ class NameLists(NamedTuple):
 
 
 def name_lists(settings: Config) -> NameLists:
-    """Raises DataError where a list cannot be read."""
-    files = (settings.data.drop, settings.selection.names)
-    return NameLists(*(NameList(file) if file else None for file in files))
+    """Raises DataError where a list cannot be read, or should be held out and is empty."""
+    files = (settings.data.drop, settings.selection.names, settings.data.held_out_names)
+    found = NameLists(*(NameList(file) if file else None for file in files))
+    if found.held_out and not found.held_out.numbers:
+        raise DataError(f"{found.held_out.file}: names no sample; data.held_out_names needs one at least")
+    return found
 
 
 class Walk:
@@ -84,7 +90,7 @@ class Walk:
     def __init__(self, settings: Config, data: DataSet, vocabulary: Vocabulary, lists: NameLists) -> None:
         self.settings, self.data = settings, data
         self.own = OwnClasses(vocabulary, data.tags)
-        self.drop, self.names = lists
+        self.lists = lists
         self.whole = whole_of(settings, data)
         self.tally = Tally()
 
@@ -94,22 +100,31 @@ class Walk:
         total, done = sum(int(starts[index + 1] - starts[index]) for index in shards), 0
         for index in shards:
             everything = np.ones(int(starts[index + 1] - starts[index]), np.bool_)
-            dropped = self.drop.rows(self.data, index) if self.drop else ~everything
-            named = self.names.rows(self.data, index) if self.names else everything
+            drop, names, held = self.lists
+            dropped = drop.rows(self.data, index) if drop else ~everything
+            named = names.rows(self.data, index) if names else everything
+            kept = held.rows(self.data, index) if held else None  # else `whole` says
             for begin in range(0, len(everything), CHUNK):
-                rows = slice(begin, begin + CHUNK)
-                yield self._chunk(int(starts[index]) + begin, dropped[rows], named[rows])
+                rows, start = slice(begin, begin + CHUNK), int(starts[index]) + begin
+                yield self._chunk(start, dropped[rows], named[rows], None if kept is None else kept[rows])
             done += len(everything)
             progress("samples", done, total)
 
-    def _chunk(self, start: int, dropped: NDArray[np.bool_], named: NDArray[np.bool_]) -> Candidates:
+    def _chunk(
+        self,
+        start: int,
+        dropped: NDArray[np.bool_],
+        named: NDArray[np.bool_],
+        held: NDArray[np.bool_] | None,
+    ) -> Candidates:
         samples = np.arange(start, start + len(dropped), dtype=np.int64)
         offsets, classes = self.own.classes(*self.data.tag_rows(samples))
         labelled = np.diff(offsets) > 0
         bare = np.count_nonzero(~dropped & ~labelled)
         self.tally = self.tally.plus(Tally(len(samples), int(np.count_nonzero(dropped)), int(bare)))
         pictures = identities(self.data.source_digests(samples))
-        found = Candidates(samples, pictures, offsets, classes, self.whole.holds_out(samples), named)
+        held = self.whole.holds_out(samples) if held is None else held
+        found = Candidates(samples, pictures, offsets, classes, held, named)
         return found.keep(~dropped if self.settings.data.unlabelled == "keep" else ~dropped & labelled)
 
 

@@ -99,7 +99,8 @@ def describe(settings: Config, data: DataSet, vocabulary: Vocabulary, lists: Nam
         "drop": lists.drop and lists.drop.digest,
         "selection": chosen.model_dump(include={"size", "share", "seed", "complement"}),
         "names": lists.names and lists.names.digest,
-        "held_out": [settings.data.held_out, settings.data.stratified, settings.data.held_out_per_class],
+        "held_out": [settings.data.held_out, settings.data.stratified, settings.data.held_out_per_class]
+        + ([lists.held_out.digest] if lists.held_out else []),  # else as before there were such lists
         "split_seed": settings.data.split_seed,
         "noise": settings.noise.model_dump() if settings.noise.share else None,
     }
@@ -135,6 +136,7 @@ def is_whole(settings: Config, candidates: int, tally: Tally) -> bool:
         candidates == tally.samples
         and settings.selection == Selection(classes=settings.selection.classes)
         and not by_class(settings)
+        and settings.data.held_out_names is None
     )
 
 
@@ -153,23 +155,26 @@ def _opened(file: Path, about: str, samples: int) -> Index:
 def _by_itself(settings: Config) -> bool:
     """Whether no sample has to be looked at."""
     everything = settings.data.unlabelled == "keep" and settings.data.drop is None
+    listed = settings.data.held_out_names is not None
     selected = settings.selection == Selection(classes=settings.selection.classes)
     natural = settings.sampling.name == "natural" and not settings.noise.share
     in_place = settings.data.block is None or not settings.data.held_out
-    return everything and selected and natural and in_place and not by_class(settings)
+    return everything and selected and natural and in_place and not (listed or by_class(settings))
 
 
 def _refuse_nothing(settings: Config, data: DataSet, index: Index) -> None:
     """Raises DataError if nothing is left to train on, or to hold out though something should be."""
     if not index.samples.length:
         missing = "to train on"
-    elif (settings.data.held_out or by_class(settings)) and not index.held_out.length:
+    elif settings.data.holds_out and not index.held_out.length:
         missing = "that is held out"
     else:
         return
     why = [f"{index.tally.unlabelled} have no class in {settings.data.vocabulary}"]
     if settings.data.drop:
         why.append(f"{settings.data.drop} drops {index.tally.dropped}")
+    if settings.data.held_out_names:
+        why.append(f"data.held_out_names, {settings.data.held_out_names}, holds out {index.held_out.length}")
     if settings.selection != Selection():
         why.append("[selection] chooses among the others")
     raise DataError(

@@ -3,9 +3,9 @@
 An index file holds the arrays of `index.build` under their names: samples, held_out, by_class and once,
 ids of samples, uint32 or int64; class_starts, once_starts and clean, int64. Attributes: format, kind
 ("index"), about (JSON: what it was made of) and tally (JSON). A part holds candidates: samples int64,
-pictures uint64, offsets int64, classes int32, held_out and named uint8, and drop_known and names_known,
-uint8, which names of the lists were met; each may be longer than what is in it, which the attribute
-`lengths` (JSON) says.
+pictures uint64, offsets int64, classes int32, held_out and named uint8, and drop_known, names_known and
+held_out_known, uint8, which names of the lists were met; each may be longer than what is in it, which the
+attribute `lengths` (JSON) says.
 """
 
 import json
@@ -22,7 +22,7 @@ from hpcscale.data.manifest import DataError
 from hpcscale.data.mapped import mapped_array, mapped_file
 from hpcscale.data.shard import WRITTEN, place
 from hpcscale.files import open_regular, replacing
-from hpcscale.samples.candidates import Candidates, Tally
+from hpcscale.samples.candidates import Candidates, NameLists, Tally
 from hpcscale.samples.index import Index, Make
 from hpcscale.samples.lists import Filed, Lists
 
@@ -30,7 +30,7 @@ FORMAT = 1
 LISTS = ("samples", "held_out", "by_class", "once")
 SMALL = ("class_starts", "once_starts", "clean")
 PART = {"samples": "<i8", "pictures": "<u8", "offsets": "<i8", "classes": "<i4", "held_out": "u1",
-        "named": "u1", "drop_known": "u1", "names_known": "u1"}  # fmt: skip
+        "named": "u1", "drop_known": "u1", "names_known": "u1", "held_out_known": "u1"}  # fmt: skip
 
 
 @contextmanager
@@ -125,7 +125,8 @@ def read_part(file: Path, rows: int) -> tuple[Iterator[Candidates], dict[str, An
                 arrays["named"][begin:end].view(np.bool_),
             )
 
-    met: dict[str, Any] = {name: arrays[name].view(np.bool_) for name in ("drop_known", "names_known")}
+    known = (f"{name}_known" for name in NameLists._fields)
+    met: dict[str, Any] = {name: arrays[name].view(np.bool_) for name in known}
     told = {"candidates": lengths["samples"], "tally": Tally(**json.loads(attributes["tally"]))}
     return chunks(), met | told, attributes["about"]
 

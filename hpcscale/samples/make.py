@@ -33,8 +33,8 @@ def make_index(
     check_part(part)
     data, vocabulary = open_data(settings.data.train), open_vocabulary(settings)
     lists = name_lists(settings)
-    sources = [settings.data.train, settings.data.vocabulary, settings.data.drop, settings.selection.names]
-    check_output(out, [*sources, settings.selection.classes], compared)
+    sources = [settings.data.train, settings.data.vocabulary, settings.selection.classes]
+    check_output(out, [*sources, *(names.file for names in lists if names)], compared)
     about = describe(settings, data, vocabulary, lists)
     if out.exists() and out.stat().st_size:
         return _finished(out, about, data.samples)
@@ -84,8 +84,8 @@ def _write_part(file: Path, about: str, walk: Walk, shards: range) -> None:
     entries = [walk.data.entries[index] for index in shards]
     samples, tags = sum(entry.samples for entry in entries), sum(entry.tags for entry in entries)
     lengths = dict.fromkeys(PART, samples) | {"offsets": samples + 1, "classes": tags}
-    lengths |= {"drop_known": len(walk.drop.known) if walk.drop else 0}
-    lengths |= {"names_known": len(walk.names.known) if walk.names else 0}
+    named = {f"{name}_known": names.known if names else [] for name, names in walk.lists._asdict().items()}
+    lengths |= {name: len(known) for name, known in named.items()}
     with written(file, "part", about) as (make, stated):
         arrays = make({name: (length, PART[name]) for name, length in lengths.items()})
         rows = labels = 0
@@ -97,8 +97,8 @@ def _write_part(file: Path, about: str, walk: Walk, shards: range) -> None:
             arrays["offsets"][rows + 1 : rows + n + 1] = found.offsets[1:] + labels
             arrays["classes"][labels : labels + m] = found.classes
             rows, labels = rows + n, labels + m
-        for name, names in (("drop_known", walk.drop), ("names_known", walk.names)):
-            arrays[name][:] = names.known if names else 0
+        for name, known in named.items():
+            arrays[name][:] = known
         used = dict.fromkeys(("samples", "pictures", "held_out", "named"), rows)
         stated["lengths"] = lengths | used | {"offsets": rows + 1, "classes": labels}
         stated["tally"] = walk.tally._asdict()
@@ -112,9 +112,9 @@ def _join(
     for file in files:
         _, met, _ = read_part(file, CHUNK)
         tally = tally.plus(met["tally"])
-        for names, known in ((lists.drop, "drop_known"), (lists.names, "names_known")):
+        for name, names in lists._asdict().items():
             if names:
-                names.known |= met[known]
+                names.known |= met[f"{name}_known"]
         candidates += met["candidates"]
     lists.refuse_unknown(data)
     walks = 0

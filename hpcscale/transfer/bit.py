@@ -1,11 +1,12 @@
 """`transfer hyperrule`: finetuning by BiT-HyperRule: the size of the task decides, nothing is searched.
 
-In: a Plan. The rule (hyperrule.py) gives what the file leaves open; what the file says stands, and is told.
+In: a Plan. The rule (hyperrule.py) gives what the file leaves open; what the file says, or target.task
+switches off, stands, and is told.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from hpcscale.transfer import result
 from hpcscale.transfer.hyperrule import BATCH, rule
 from hpcscale.transfer.settings import Plan
 
+T = TypeVar("T")
 LOOKED_AT = 1000  # pictures, for their typical size
 
 
@@ -31,31 +33,39 @@ def hyperrule(plan: Plan, out: Path, part: Part | None = None) -> dict[str, Any]
 
 
 def decided(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the rule decides, as `section.key`; and what the file says instead of it. All pictures of the
-    training set count, whatever is left out of them; their typical size is the median."""
+    """What the rule decides, as `section.key`; and what the file, or the task, says instead of it. All
+    pictures of the training set count, whatever is left out of them; their typical size is the median."""
     recipe = plan.recipe
     data = open_data(Path(recipe["data"]["train"]))
-    batch = recipe.get("train", {}).get("batch", BATCH)
-    network = recipe["model"].get("name", config.Model().name)
+    batch = _of(recipe, "train", "batch", BATCH)
+    network = _of(recipe, "model", "name", config.Model().name)
     values = rule(data.samples, typical_size(data), batch, plan.own.hyperrule.rule, network)
     _scale(values, recipe)
     keys = {f"{section}.{key}": value for section, found in values.items() for key, value in found.items()}
     said = _said(recipe, keys)
-    instead = {key: value for key, value in said.items() if value != keys[key]}
-    return {key: value for key, value in keys.items() if key not in said}, instead
+    whole = {section: {**found, **recipe.get(section, {})} for section, found in values.items()}
+    off = {key: value for key, value in plan.off(whole).items() if value != keys[key]}
+    instead = {key: value for key, value in (said | off).items() if value != keys[key]}
+    return {key: value for key, value in keys.items() if key not in said | off}, instead
 
 
 def _scale(values: dict[str, Mapping[str, Any]], recipe: Mapping[str, Any]) -> None:
     """Where the recipe has a crop or a number of steps of its own, the other sides, and the steps of the
     schedule, are in proportion to it."""
     view, schedule = values["input"], values["schedule"]
-    if crop := recipe["input"].get("crop"):
+    if crop := _of(recipe, "input", "crop", 0):
         values["input"] = {**view, "resize": round(view["resize"] * crop / view["crop"])}
         values["evaluate"] = {**values["evaluate"], "crop": crop, "resize": crop}
-    if steps := recipe.get("train", {}).get("steps"):
+    if steps := _of(recipe, "train", "steps", 0):
         share = steps / values["train"]["steps"]
         at = sorted({max(1, round(step * share)) for step in schedule["at"]})
         values["schedule"] = {**schedule, "at": at, "warmup": round(schedule["warmup"] * share)}
+
+
+def _of(recipe: Mapping[str, Any], section: str, key: str, usual: T) -> T:
+    """What a recipe says, if it is of the right type; else the check of the whole will tell."""
+    found = recipe.get(section, {}).get(key)
+    return found if type(found) is type(usual) else usual
 
 
 def _said(recipe: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The strength of a probe's regularisation, chosen on a part of the training data.
 
 In: features, labels, and the l2 to try. Out: their accuracies on the held-out part, and a probe of the best,
-fitted to all. The highest accuracy wins; of equal ones, the larger l2, which is the simpler probe.
+fitted to all. The highest accuracy wins; of equal ones, the larger l2, which is the simpler probe. Where one
+l2 is given nothing is held out.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from hpcscale.files import Usage
 from hpcscale.progress import Progress, none
 from hpcscale.transfer.probe import Features, Fit, Goal, Labels, accuracy, fit
+from hpcscale.transfer.sgd import USUAL, fit_sgd
+
+Solver = Literal["lbfgs", "sgd"]
+Held = float | NDArray[np.bool_]
 
 
 class Chosen(NamedTuple):
@@ -20,6 +25,29 @@ class Chosen(NamedTuple):
 
     probe: Fit  # fitted to all rows
     tried: list[tuple[Fit, float]]  # probes of the other part, l2 descending, and their held-out accuracies
+
+
+class Way(NamedTuple):
+    """How a probe is fitted."""
+
+    solver: Solver  # sgd takes one l2
+    tolerance: float  # the gradient's norm at which it ends
+    share: Held  # of each class, that is held out; or which rows (n,) are
+    seed: int  # of what is held out, and of SGD's order
+
+
+def fit_best(x: Features, y: Labels, l2s: Collection[float], way: Way, progress: Progress = none) -> Chosen:
+    """The probe of x (n, d) and y (n,) with the best of these l2, or the only one. Raises Usage."""
+    first, *others = sorted(set(l2s))
+    if way.solver == "sgd":
+        if others:
+            raise Usage(f"solver sgd takes one l2, found {len(others) + 1}")
+        return Chosen(fit_sgd(x, y, first, way.seed, USUAL._replace(norm=way.tolerance), progress), [])
+    goal = Goal(way.tolerance)
+    if not others:
+        return Chosen(fit(x, y, first, goal=goal, progress=progress), [])
+    out = held_out(y, way.share, way.seed) if isinstance(way.share, float) else way.share
+    return choose(x, y, l2s, out, goal, progress)
 
 
 def held_out(y: Labels, share: float, seed: int = 0) -> NDArray[np.bool_]:

@@ -6,9 +6,10 @@ shift. `fit` says how near it came: the gradient's norm, and a bound of the obje
 
 The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4). Its first matrix is the inverse of the blocks
 of the Hessian at W = 0, with b at the logarithms of the classes' shares s: s_c (1 - s_c) C + l2 I for class
-c, C the covariance of x, scaled as Shanno and Phua 1978 do. So neither the scales of features nor their
-correlations slow it down. First products are float32; where these say no more, and for all that is returned,
-float64.
+c, C the covariance of x, scaled as Shanno and Phua 1978 do. That takes away most of what scales and
+correlations of features cost; what it leaves of a thousandfold difference, or of fewer rows than columns, can
+still be thousands of evaluations. First products are float32; where these say no more, and for all that is
+returned, float64.
 """
 
 import math

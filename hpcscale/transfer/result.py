@@ -56,6 +56,7 @@ def write(
         "source": plan.source.name,
         "weights": weights_of(plan),
         "target": plan.target,
+        "task": plan.own.target.task,  # of VTAB, whose switches held
         "metric": plan.own.target.metric,
         "keys": {},
         **facts,

@@ -82,7 +82,7 @@ def draw(space: Search, trial: int) -> dict[str, Any]:
 
 
 def saturation(
-    scores: Sequence[float], orderings: int = ORDERINGS, seed: int = 0
+    scores: Sequence[float], orderings: int = ORDERINGS, seed: int | str = 0
 ) -> list[tuple[float, float]]:
     """After 1, 2, ... trials: the mean of the best score so far over random orderings, and its standard error
     (Kolesnikov et al. 2020, supplement, figure 1)."""
@@ -99,11 +99,12 @@ def saturation(
 
 
 def _write_curve(outcomes: Sequence[Outcome], plan: Plan, file: Path) -> None:
-    """A failed trial scores nothing."""
+    """A failed trial scores nothing. Each target has orderings of its own, so that errors of a mean over
+    targets follow from theirs."""
     scores = [float(outcome.metrics.get(plan.own.target.metric) or 0.0) for outcome in outcomes]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("trials", "mean", "standard_error"))
-    points = enumerate(saturation(scores, seed=plan.own.search.seed), 1)
+    points = enumerate(saturation(scores, seed=f"{plan.own.search.seed}/{plan.target}"), 1)
     writer.writerows((trial, f"{mean:.6f}", f"{error:.6f}") for trial, (mean, error) in points)
     files.write_file(file, text.getvalue().encode())

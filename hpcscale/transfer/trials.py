@@ -15,6 +15,7 @@ import torch
 
 from hpcscale import files, ranks
 from hpcscale.config import Config, ConfigError
+from hpcscale.data.named import NameList
 from hpcscale.data.parts import Part
 from hpcscale.evaluate import classify, evaluations
 from hpcscale.evaluate.sets import default_set
@@ -111,7 +112,10 @@ def _settings(trial: Trial) -> dict[str, Any]:
     """All that decides the outcome."""
     free = set(may_change(Config))
     values = run_folder.flat(trial.settings.model_dump(mode="json"))
-    return {key: value for key, value in values.items() if key not in free}
+    found = {key: value for key, value in values.items() if key not in free}
+    if (file := trial.settings.data.held_out_names) is not None:  # which may move, but not change
+        found["data.held_out_names"] = NameList(file).digest
+    return found
 
 
 def _train(trial: Trial, folder: Path) -> Outcome:

@@ -62,6 +62,21 @@ COMMANDS = {
     "classes": ("labels classes vocabulary.json --with classes.txt --most 1 --out OUT", [""]),
     "precision": ("labels precision data --vocabulary vocabulary.json --sample 4 --out OUT", [""]),
     "report": ("report run run2 --out OUT.md", [".md", "-curves.png"]),
+    "probe": ("transfer probe --features train.npz --l2 0.1 --out OUT.npz", [".npz"]),
+    "layout": (
+        "transfer layout task OUT",
+        [f"/{name}" for name in ("split.json", "manifest.jsonl", "classes.tsv", "test.txt", "val200.jsonl")],
+    ),
+    "split": (
+        "transfer layout data OUT --train 4 --val 2",
+        ["/split.json", "/train4.txt", "/val2.jsonl"],
+    ),
+    "sprites": (
+        "transfer sprites OUT --count 2",
+        ["/manifest.jsonl", "/dSpr-loc.tsv", "/dSpr-ori.tsv"],
+    ),
+    "mistakes": ("transfer mistakes run OUT", [""]),
+    "raters": ("transfer raters export run OUT", ["/votes.csv", "/page.html"]),
 }
 
 
@@ -101,6 +116,19 @@ def test_the_same_command_again_ends_with_the_same_bytes(name: str, place: Path)
         "dedup hash pictures pictures/0.jpg",
         "dedup hash data data/shard-00000.h5",
         "dedup hash data data/new.h5",
+        "transfer probe --features train.npz --l2 0.1 --out train.npz",
+        "transfer probe --features train.npz --test test.npz --l2 0.1 --out test.npz",
+        "transfer layout task task",
+        "transfer layout task task/new",
+        "transfer layout data data --train 4 --val 2",
+        "transfer sprites data",
+        "transfer mistakes run data/page.html",
+        "transfer mistakes run embeddings.h5 --embeddings embeddings.h5 --training embeddings.h5",
+        "transfer raters export run data/rating",
+        "transfer finetune run --config transfer.toml --out data",
+        "transfer search random --config transfer.toml --out data/new",
+        "transfer hyperrule run --config transfer.toml --out run",
+        "transfer probe random --config transfer.toml --out transfer.toml",
         "dedup search a.h5 b.h5 --out a.h5",
         "dedup search a.h5 b.h5 --out b.h5",
         "dedup search a.h5 --out link.h5",
@@ -264,6 +292,23 @@ def test_the_demo_makes_its_pictures_in_no_folder_of_others(tmp_path: Path) -> N
     )
     assert (done.returncode, "mine.jpg" in done.stderr) == (2, True), done.stderr
     assert os.listdir(tmp_path / "demo" / "pictures") == ["mine.jpg"]
+
+
+@pytest.mark.parametrize("method", ["finetune", "search", "hyperrule", "probe"])
+def test_a_transfer_is_refused_before_any_work_where_a_users_files_lie(method: str, place: Path) -> None:
+    """Its results come at the end, perhaps after days."""
+    command = f"transfer {method} run --config transfer.toml --set data.train=nowhere --out new"
+    for name in ("transfer.json", "trials.jsonl", "curve.csv", "last-0/config.json"):
+        victim = place / "new" / name
+        victim.parent.mkdir(parents=True, exist_ok=True)
+        victim.write_text("the work of a week\n")
+        before = snapshot(place)
+        result = run(command)
+        assert result.exit_code == 2, result.output
+        assert f"new/{name}" in result.output
+        assert snapshot(place) == before
+        victim.unlink()
+    assert "nowhere: not a data-set folder" in run(command).output  # now it would begin
 
 
 def test_an_image_replaces_images_only(tmp_path: Path) -> None:

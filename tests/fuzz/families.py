@@ -1,6 +1,6 @@
 """Every family of cases, and its weight among all."""
 
-from tests.fuzz import documents, options, pictures, places, runs, stores
+from tests.fuzz import documents, options, pictures, places, runs, stores, transfers
 from tests.fuzz.harness import Family
 
 FAMILIES: dict[str, tuple[Family, int]] = {
@@ -22,6 +22,10 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "checkpoints": (stores.checkpoints, 6),
     "runs": (runs.runs, 8),
     "jobs": (runs.jobs, 5),
+    "transfers": (transfers.transfers, 8),
+    "features": (transfers.features, 6),
+    "judgements": (transfers.judgements, 8),
+    "galleries": (transfers.galleries, 6),
     "kinds": (places.kinds, 9),
     "outputs": (places.outputs, 9),
     "names": (places.names, 6),

@@ -15,6 +15,7 @@ HOSTILE: tuple[Any, ...] = (
     "y" * 5000, "*", "[", "{", [], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, [1, "a"], "~", "~root/x",
     "file:///x", "\u202etxt.exe",
 )  # fmt: skip
+LONG = ("9" * 400, "9" * 5000, "z" * 200_000)
 # What an option or a key is given as text.
 WORDS = tuple(
     dict.fromkeys(
@@ -105,9 +106,10 @@ def text(random: Random, content: str) -> bytes:
     elif kind == 7:
         lines[at] = str(random.choice(HOSTILE)) * random.choice((1, 1, 200))
     elif kind == 8:
-        cells = lines[at].split("\t" if "\t" in lines[at] else ",")
-        cells[random.randrange(len(cells))] = str(random.choice((*HOSTILE, "9" * 400, "z" * 200_000)))
-        lines[at] = ("\t" if "\t" in lines[at] else ",").join(cells)
+        between = next((letter for letter in "\t, " if letter in lines[at]), ",")
+        cells = lines[at].split(between)
+        cells[random.randrange(len(cells))] = str(random.choice((*HOSTILE, *LONG)))
+        lines[at] = between.join(cells)
     else:
         return data(random, content.encode())
     return "\n".join(lines).encode("utf-8", "surrogatepass")

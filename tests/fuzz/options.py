@@ -38,6 +38,14 @@ CALLS = (
     "dedup decisions merge decisions.jsonl --out NEW.jsonl",
     "dedup audit run --pairs pairs.tsv",
     "dedup embed data NEW.h5 --checkpoint run",
+    "transfer probe --features train.npz --test test.npz --l2 0.1 --knn 2 --out NEW.npz",
+    "transfer tasks --scores scores.json --partial",
+    "transfer layout task NEW",
+    "transfer layout data NEW --train 2 --val 2",
+    "transfer sprites NEW --count 2",
+    "transfer mistakes run NEW.html --embeddings embeddings.h5 --training embeddings.h5",
+    "transfer raters export run NEW",
+    "transfer raters import run votes.csv",
     "report run",
     "image info image.sif",
     "image verify image.sif",
@@ -93,7 +101,7 @@ def _command(words: list[str]) -> click.Command:
 
 def _new(case: Case) -> list[str]:
     """Files that a command may have been told to write, and that were not there."""
-    return [f"NEW{ending}" for ending in (".png", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl")]
+    return [f"NEW{ending}" for ending in (".png", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")]
 
 
 def keys(settings: dict[str, Any], prefix: str = "") -> list[str]:
@@ -150,7 +158,7 @@ def recipes(case: Case) -> None:
     """A recipe or a config.json that is no good document."""
     case.copy("recipe.toml", "vocabulary.json")
     if case.random.random() < 0.5:
-        case.spoil("recipe.toml", _toml, binary=False)
+        case.spoil("recipe.toml", toml, binary=False)
         _round_trip(case, [])
         _train(case, [])
         return
@@ -170,14 +178,15 @@ def catalogues(case: Case) -> None:
             done.code != 0 or (case.place / "NEW.txt").read_text().startswith("# hpcscale"), "no list"
         )
     else:
-        case.spoil("catalogue.toml", _toml, binary=False)
+        case.spoil("catalogue.toml", toml, binary=False)
         _round_trip(case, [f"data.train={case.random.choice(('train-web-8-5', 'web-8-5', 'val-web-1.5k'))}"])
         _train(case, [])
     done = case.run("data", "list", "--json")
     case.expect(done.code != 0 or "entries" in json.loads(done.out), "not listed")
 
 
-def _toml(random: Any, text: str) -> bytes:
+def toml(random: Any, text: str) -> bytes:
+    """A TOML document with something wrong."""
     lines = text.splitlines()
     kind = random.randrange(6)
     if kind == 0:
@@ -214,4 +223,4 @@ def sites(case: Case) -> None:
 
 def _site(random: Any, text: str) -> bytes:
     example = Path(site.__file__).parents[2] / "slurm" / "sites" / "example.toml"
-    return _toml(random, random.choice((text, example.read_text())))
+    return toml(random, random.choice((text, example.read_text())))

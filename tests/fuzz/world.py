@@ -17,6 +17,7 @@ from hpcscale.data.store import open_data
 from hpcscale.evaluate import evaluations
 from hpcscale.evaluate.metrics import Results
 from hpcscale.models import checkpoint
+from tests.fuzz import world_of_transfers
 from tests.places import GOLDEN
 
 PICTURES = 8
@@ -100,6 +101,7 @@ def make(place: Path) -> None:
     (place / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command("dedup", "drop", place / "pairs.tsv", "--side", "b", "--out", place / "drop.txt")
     _run(place / "run")
+    world_of_transfers.make(place)
 
 
 def _pictures(place: Path) -> None:

@@ -96,8 +96,8 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all records that ingest walks over."""
     names: list[str] = []
 
-    def find(source: Path, manifest: Path | None) -> Source:
-        found = find_source(source, manifest)
+    def find(source: Path, manifest: Path | None, untagged: bool) -> Source:
+        found = find_source(source, manifest, untagged)
 
         def walk(start: Start) -> Iterator[tuple[Start, Record]]:
             for place, record in found.walk(start):

@@ -68,3 +68,20 @@ def test_targets_are_those_of_the_replaced_classes_and_their_ancestors(recipe: P
     np.testing.assert_array_equal(rows.numpy(), expected)
     changed = int((own != [leaves[tiny.TAGS[sample % 3]] for sample in samples]).sum())
     assert changed == 0 if share == 0 else changed == len(samples) if share == 1 else 4 < changed < 22
+
+
+def test_a_run_with_a_named_split_goes_on_with_the_same_names_wherever_they_lie(
+    recipe: Path, tmp_path: Path
+) -> None:
+    def named(file: str, *samples: int) -> dict[str, Any]:
+        (tmp_path / file).write_text("".join(f"{sample:02}.jpg\n" for sample in samples))
+        return {"data__held_out_names": str(tmp_path / file)}
+
+    train(tiny.settings(recipe, **named("one.txt", 1, 2, 3), train__steps=3), tmp_path / "run")
+    train(tiny.settings(recipe, **named("moved.txt", 3, 2, 1)), tmp_path / "run")
+    (evaluation,) = tiny.events(tmp_path / "run", "evaluation")[-1:]
+    assert (evaluation["set"], evaluation["step"]) == ("held_out", 6)
+    assert {event["data"]["held_out"] for event in tiny.events(tmp_path / "run", "start")} == {3}
+    for keys in (named("other.txt", 1, 2, 4), {}):
+        with pytest.raises(ConfigError, match=r"data\.held_out_names.*: not the contents that"):
+            train(tiny.settings(recipe, **keys, train__steps=8), tmp_path / "run")

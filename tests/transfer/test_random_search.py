@@ -14,8 +14,9 @@ from grounds import Grounds, plan
 
 from hpcscale import config
 from hpcscale.config import ConfigError
-from hpcscale.transfer.search import draw, saturation, search
+from hpcscale.transfer.search import _write_curve, draw, saturation, search
 from hpcscale.transfer.settings import Search
+from hpcscale.transfer.trials import Outcome
 
 DRAWS = [draw(Search(seed=5), trial) for trial in range(2000)]
 
@@ -78,6 +79,16 @@ def test_row_42_the_curve_is_the_mean_of_the_best_so_far() -> None:
     assert means == sorted(means)
     assert saturation(scores)[-1] == (pytest.approx(max(scores)), pytest.approx(0))
     assert saturation(scores, seed=1) == saturation(scores, seed=1) != saturation(scores, seed=2)
+
+
+def test_row_42_each_target_has_orderings_of_its_own(grounds: Grounds, tmp_path: Path) -> None:
+    """Else errors of a mean over targets would not follow from theirs."""
+    outcomes = [Outcome(n, {}, {"top1": n / 8}) for n in range(7)] + [Outcome(7, {}, {}, "loss is NaN")]
+    for name in ("a", "b"):
+        _write_curve(outcomes, plan(grounds, f"target.name={name}", method="search"), tmp_path / name)
+    one, other = (list(csv.reader((tmp_path / name).open()))[1:] for name in ("a", "b"))
+    assert one[0][1:] != other[0][1:]
+    assert one[-1] == other[-1] == ["8", "0.750000", "0.000000"]
 
 
 def test_row_42_a_search_trains_what_it_draws(grounds: Grounds, tmp_path: Path) -> None:

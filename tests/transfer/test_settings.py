@@ -48,7 +48,7 @@ def test_a_source_that_is_none_is_refused(tmp_path: Path, source: str) -> None:
         (["grid.lr=[0.1, 0.01]"], r"'lr' must rise strictly, found \[0\.1, 0\.01\]: ties go to the first"),
         (["grid.lr=[0.1, 0.1]"], "must rise strictly"),
         (["target.metric=top5"], r"target\.metric"),
-        (["target.tets=x"], r"target\.tets: unknown key; known are test, name, metric"),
+        (["target.tets=x"], r"target\.tets: unknown key; known are test, name, task, metric"),
         (["target.seeds=[]"], r"target\.seeds"),
         (["ranks.backend=mpi"], "backend"),
     ],

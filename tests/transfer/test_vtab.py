@@ -123,7 +123,9 @@ def test_row_43_recipes_leave_out_what_a_task_switches_off(task: Task, tmp_path:
         '[data]\ntrain = "d"\nvocabulary = "v"\n[input]\nmethod = "square"\nresize = 40\ncrop = 32\n'
         "[schedule]\nlr = 0.1\n[train]\nsteps = 1\nbatch = 1\n"
     )
-    settings = config.load(recipe, overrides(task, 32))
+    settings = config.load(
+        recipe, [f"{key}={json.dumps(value)}" for key, value in overrides(task, 32, 32).items()]
+    )
     data, count = Pictures([], None), 64
     data.samples = count
 

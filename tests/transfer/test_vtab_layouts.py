@@ -86,6 +86,7 @@ def test_the_manifest_is_packed_and_the_names_are_found(task: Path, tmp_path: Pa
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("train800.txt", "images/train/0.jpg\n", "train800.txt:1: expected a path and a label, a number from 0"),
     ("train800.txt", "\nimages/train/0.jpg cat\n", "train800.txt:2: expected a path and a label"),
+    ("train800.txt", f"images/train/0.jpg {'9' * 5000}\n", "train800.txt:1: expected a path and a label"),
     ("train800.txt", "images/train/0.jpg -1\n", "train800.txt:1: expected a path and a label"),
     ("val200.txt", "images/val/0.jpg 2\nimages/val/9.jpg 1\n", "val200.txt:2: 'images/val/9.jpg': there"),
     ("val200.txt", "../x.jpg 2\n", "val200.txt:1: '../x.jpg' must stay inside the folder"),

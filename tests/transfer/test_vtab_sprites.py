@@ -109,7 +109,7 @@ def test_the_seed_alone_says_what_is_drawn(tmp_path: Path) -> None:
     one, other = ({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in "ab")
     assert one == other
     assert len(one) == 20 + 3
-    with pytest.raises(OutputError, match=r"manifest.jsonl: is there already and differs"):
+    with pytest.raises(OutputError, match=r"manifest.jsonl: is there already"):
         sprites.write(tmp_path / "a", 21, 3)
 
 

@@ -14,6 +14,7 @@ train800val200.txt". Labels of lists are written with leading zeros, so that cla
 names are in that of their numbers.
 """
 
+import re
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -84,7 +85,7 @@ def _lines(source: Path, file: Path) -> list[Sample]:
             continue
         path, _, label = line.strip().rpartition(" ")
         path = path.strip().removeprefix("./")
-        if not path or not (label.isascii() and label.isdigit()):
+        if not path or not re.fullmatch("[0-9]{1,9}", label):
             raise LayoutError(f"{where}: expected a path and a label, a number from 0, found {line!r:.80}")
         if path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise LayoutError(f"{where}: {path!r:.80} must stay inside the folder")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpcscale.data.order import permute
-from hpcscale.files import aside, check_output, compared, refuse_other, write_new
+from hpcscale.files import aside, check_output, compared, read_bytes, refuse_other, write_new
 from hpcscale.progress import Progress, none
 from hpcscale.transfer.vtab import splits
 from hpcscale.transfer.vtab.bins import dsprites_location, dsprites_orientation
@@ -101,26 +101,29 @@ def write(folder: Path, count: int, seed: int, progress: Progress = none) -> Pat
 
     A line has the tags "x-07" and "orientation-03", which are classes of dSpr-loc and dSpr-ori, and the
     factors. dSpr-loc.tsv and dSpr-ori.tsv list the classes, for `labels build --parents`. Raises OutputError
-    where another manifest is.
+    where another manifest is, before anything is drawn.
     """
-    manifest = folder / "manifest.jsonl"
-    check_output(manifest, ours=compared)
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for done, number in enumerate(sorted(numbers(count, seed).tolist()), 1):
-        of = factors(number)
-        name = f"{number:06d}.png"
+    manifest, lines = folder / "manifest.jsonl", []
+    chosen = {number: factors(number) for number in sorted(numbers(count, seed).tolist())}
+    for number, of in chosen.items():
         tags = [f"x-{dsprites_location(of.x):02d}", f"orientation-{dsprites_orientation(of.orientation):02d}"]
-        lines.append(json.dumps({"image": name, "tags": tags} | of._asdict()) + "\n")
-        _write_picture(folder / name, draw(of))
-        progress("pictures", done, count)
+        lines.append(json.dumps({"image": _name(number), "tags": tags} | of._asdict()) + "\n")
+    content = "".join(lines).encode()
+    check_output(manifest, ours=lambda file: read_bytes(file) == content)
     classes = {
         f"{task}.tsv": "".join(f"{tag}-{k:02d}\n" for k in range(16))
         for task, tag in (("dSpr-loc", "x"), ("dSpr-ori", "orientation"))
     }
     splits.write(folder, classes, ())
-    write_new(manifest, "".join(lines).encode())
+    for done, (number, of) in enumerate(chosen.items(), 1):
+        _write_picture(folder / _name(number), draw(of))
+        progress("pictures", done, count)
+    write_new(manifest, content)
     return manifest
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.png"
 
 
 def _write_picture(file: Path, pixels: NDArray[np.uint8]) -> None:

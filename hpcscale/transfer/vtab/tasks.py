@@ -98,14 +98,20 @@ def find(name: str) -> Task:
     raise Usage(f"no task {name!r:.80} of VTAB; there are {', '.join(task.name for task in TASKS)}")
 
 
-def overrides(task: Task, side: int) -> tuple[str, ...]:
-    """What `--set` must say so that a recipe does not augment what the task needs.
+def overrides(task: Task, side: int, judged: int) -> dict[str, Any]:
+    """The keys of a recipe, as `section.key`, by which it does not augment what the task needs.
 
-    side: of the square that the model sees, in pixels. Without crops a picture is squeezed to it, whole.
+    side, judged: of the square that the model sees in training and in evaluations, in pixels. Without crops a
+    picture is squeezed to it, whole.
     """
-    flip = () if task.flip else ("input.mirror=false",)
-    whole = ("input.method=square", f"input.crop={side}", f"input.resize={side}")
-    return flip if task.crop else (*flip, *whole)
+    flip = {} if task.flip else {"input.mirror": False}
+    sides = {} if task.crop else {"input": side, "evaluate": judged}
+    whole = {
+        f"{section}.{key}": value
+        for section, side in sides.items()
+        for key, value in (("method", "square"), ("resize", side), ("crop", side))
+    }
+    return flip | whole
 
 
 def as_json(task: Task) -> dict[str, Any]:
