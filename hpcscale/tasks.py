@@ -136,12 +136,12 @@ class Dense(Training):
 TASKS = ("detector", "segmenter")
 
 
-def load(file: Path, overrides: Iterable[str] = ()) -> Training:
+def load(file: Path, overrides: Iterable[str] = ()) -> Config | Dense:
     """`config.load`, whatever the task."""
     return load_from(file, overrides)[0]
 
 
-def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Training, list[Path]]:
+def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Config | Dense, list[Path]]:
     """`config.load_from`, whatever the task. Raises ConfigError."""
     found, overrides = sections.find(file, config.RECIPES), list(overrides)
     values: dict[str, Any] = sections.read_toml(found)
@@ -152,13 +152,13 @@ def load_from(file: Path, overrides: Iterable[str] = ()) -> tuple[Training, list
     return sections.check(Dense, values, str(file)), [file] if found == file else []
 
 
-def read(file: Path) -> Training:
+def read(file: Path) -> Config | Dense:
     """The resolved JSON of a run folder, whatever its task. Raises ConfigError."""
     try:
         values = files.read_json(file, sections.MOST)
     except (OSError, files.FileError):
         values = None  # `config.read` tells
-    return config.read_as(file, Dense if is_dense(values) else Config)
+    return config.read_as(file, Dense) if is_dense(values) else config.read(file)
 
 
 def is_dense(values: Any) -> bool:

@@ -32,7 +32,7 @@ ROWS = (
     ("tasks",),
     ("config", "pairs", "origin"),
     ("catalogue",),
-    ("choice", "guards", "view"),
+    ("choice", "descent", "guards", "view"),
     ("sections", "names"),
     ("files", "progress"),
     ("text",),

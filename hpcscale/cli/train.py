@@ -33,7 +33,10 @@ def train(run: Path, file: Path, overrides: tuple[str, ...], count: int) -> None
     with of_a_rank():
         process.keep_memory()
         if isinstance(settings, config.Config):
-            from hpcscale.train.pretrain import train as start
+            from hpcscale.train import pretrain
+
+            pretrain.train(settings, run)
         else:
-            from hpcscale.dense.training import train as start
-        start(settings, run)
+            from hpcscale.dense import training
+
+            training.train(settings, run)
