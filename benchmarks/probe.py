@@ -27,7 +27,7 @@ from hpcscale.transfer.probe import Goal, fit
 SIZE = (3000, 128, 30)
 L2, GAP = 1e-4, 1e-6
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-PATIENCE = 3
+PATIENCE = 2
 
 
 def run(size=SIZE) -> str:

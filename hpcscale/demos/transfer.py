@@ -32,8 +32,8 @@ SIDE = 32
 # BiT-HyperRule has a rate for its batches of 512, and half a thousand steps, which take too long here.
 METHODS = {
     "probe": "",
-    "finetune": 'steps = 60\n[grid]\nlr = [0.003, 0.01]\n[schedule]\nname = "cosine"\n',
-    "hyperrule": "steps = 150\n[schedule]\nlr = 0.003\n",
+    "finetune": 'steps = 50\n[grid]\nlr = [0.003, 0.01]\n[schedule]\nname = "cosine"\n',
+    "hyperrule": "steps = 100\n[schedule]\nlr = 0.003\n",
 }
 PRETRAIN = """\
 [data]
@@ -49,10 +49,10 @@ name = "cosine"
 lr = 0.015
 warmup = 20
 [train]
-steps = 250
+steps = 200
 batch = 64
 log_every = 50
-checkpoint_every = 125
+checkpoint_every = 100
 """
 TARGET = """\
 [target]
