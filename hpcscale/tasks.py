@@ -44,6 +44,9 @@ class View(Section):
     window: Side | None = None
     # Squeeze the picture to a square of this side, whatever its shape, instead of all this.
     square: Side | None = None
+    # How a picture is judged then: squeezed too, or with its longer side as long and its shape kept. Results
+    # are compared at the size of the picture in either case.
+    judged: Literal["squeezed", "aspect"] = "squeezed"
     # Mirror half of the training pictures.
     mirror: bool = True
     # What the model reads of channels, as [input] of a classification says; that of `model.init`, if any.

@@ -84,6 +84,15 @@ def unpack(rle: Rle) -> NDArray[np.uint8]:
     return np.repeat(inside, rle.counts).reshape(rle.size[::-1]).T.astype(np.uint8)
 
 
+def pack(pixels: NDArray[np.bool_]) -> dict[str, Any]:
+    """Pixels (height, width) as an RLE of COCO, with its counts as a list."""
+    line = np.ravel(pixels, order="F")
+    ends = np.flatnonzero(np.diff(line)) + 1
+    counts = np.diff(np.concatenate([[0], ends, [line.size]]))
+    first = [0] * bool(line.size and line[0])  # begins with the pixels outside
+    return {"size": list(pixels.shape), "counts": first + counts.tolist()}
+
+
 def resize_nearest(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Every pixel takes the value at its centre  # (h, w) -> size"""
     rows, columns = (

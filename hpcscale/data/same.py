@@ -44,13 +44,22 @@ def fingerprint(vocabulary: Vocabulary, data: DataSet, chosen: str | None) -> di
     found: dict[str, Any] = {
         "classes": hashlib.sha256(classes.encode()).hexdigest(),
         "names": names(vocabulary.classes),
-        "versions": {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")},
+        "versions": versions(),
     }
     if chosen is not None:
         found |= {"data": data.digest, "dropped": chosen}
+    return agreed(found)
+
+
+def agreed(found: dict[str, Any]) -> dict[str, Any]:
+    """What a rank found, if all ranks found the same (collective). Raises ConfigError elsewhere."""
     if place := _differing(ranks.broadcast_object(found), found):
         raise ConfigError(f"{place}: rank {ranks.rank()} reads other contents there than rank 0")
     return found
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("hpcscale", "torch", "numpy")}
 
 
 def names(classes: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ class Seen(NamedTuple):
     sample: int
     pixels: NDArray[np.uint8]  # (height, width, 3)
     view: View
+    original: tuple[int, int]  # height and width of the picture that was packed
     objects: Objects | None  # in pixels of the view; None: the task has none
     masks: NDArray[np.uint8] | None  # (k, height, width) of these objects
     class_map: NDArray[np.uint8] | None  # (height, width)
@@ -99,13 +100,17 @@ def training_batches(
 def whole_pictures(
     data: DataSet, samples: NDArray[np.int64], input: tasks.View, wanted: Wanted, tell: Tell
 ) -> Iterator[Seen]:
-    """The given samples in their order, whole; those that cannot be decoded are told and left out. Raises
-    DataError where these are too many."""
+    """The given samples in their order, whole, with their class maps as they were packed, if wanted; those
+    that cannot be decoded are told and left out. Raises DataError where these are too many."""
     bad = set[int]()
 
     def one(sample: int) -> Seen | None:
         try:
-            return see(data, sample, views.whole_view(_size(data, sample), input), wanted)
+            seen = see(data, sample, views.whole_view(_size(data, sample), input), Wanted())
+            if wanted.class_map:
+                (found,) = reader.class_maps(data, np.array([sample]), original=True)
+                seen = seen._replace(class_map=found)
+            return seen
         except UNREADABLE as error:
             _note(data, sample, str(error), bad, len(samples), tell)
             return None
@@ -127,7 +132,8 @@ def see(data: DataSet, sample: int, view: View, wanted: Wanted, swaps: list[list
     if wanted.class_map:
         (found,) = reader.class_maps(data, ids)
         class_map = None if found is None else views.class_map(found, view)
-    return Seen(sample, pixels, view, objects, masks, class_map)
+    _, (height, width, _) = data.annotations("original", ids)
+    return Seen(sample, pixels, view, (int(height), int(width)), objects, masks, class_map)
 
 
 def _swaps(data: DataSet) -> list[list[int]]:

@@ -48,14 +48,20 @@ def training_view(stored: tuple[int, int], input: tasks.View, draws: NDArray[np.
 
 def whole_view(stored: tuple[int, int], input: tasks.View) -> View:
     """Of an evaluation: all of the picture, not jittered, not mirrored."""
-    scaled = _scaled(stored, input, 1.0)
+    if input.square and input.judged == "aspect":
+        scaled = _times(stored, input.square / max(stored))
+    else:
+        scaled = _scaled(stored, input, 1.0)
     return View(stored, scaled, (0, 0), scaled, False)
 
 
 def _scaled(stored: tuple[int, int], input: tasks.View, jitter: float) -> tuple[int, int]:
     if input.square:
         return input.square, input.square
-    factor = min(input.shorter / min(stored), input.longer / max(stored)) * jitter
+    return _times(stored, min(input.shorter / min(stored), input.longer / max(stored)) * jitter)
+
+
+def _times(stored: tuple[int, int], factor: float) -> tuple[int, int]:
     height, width = (max(1, round(side * factor)) for side in stored)
     return height, width
 
@@ -91,12 +97,26 @@ def boxes(stored: NDArray[np.floating], view: View) -> NDArray[np.float64]:
 def boxes_back(seen: NDArray[np.floating], view: View, original: tuple[int, int]) -> NDArray[np.float64]:
     """Boxes (k, 4) of what the model sees -> of the original picture (height, width), clipped to it: the
     inverse of `boxes`, and of the scaling to the stored size."""
-    moved = seen.reshape(-1, 2, 2).astype(np.float64)
+    moved = points_back(seen.reshape(-1, 2, 2), view, original)
     if view.mirror:
-        moved[:, :, 0] = view.size[1] - moved[:, ::-1, 0]
+        moved[:, :, 0] = moved[:, ::-1, 0]
+    return moved.reshape(-1, 4)
+
+
+def points_back(seen: NDArray[np.floating], view: View, original: tuple[int, int]) -> NDArray[np.float64]:
+    """Points (..., 2) of what the model sees -> of the original picture (height, width), within it."""
+    moved = seen.astype(np.float64)
+    if view.mirror:
+        moved[..., 0] = view.size[1] - moved[..., 0]
     moved += [view.corner[1], view.corner[0]]
     moved *= [original[1] / view.scaled[1], original[0] / view.scaled[0]]
-    return moved.clip(0, [original[1], original[0]]).reshape(-1, 4)
+    return moved.clip(0, [original[1], original[0]])
+
+
+def resized(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Values (h, w) -> size, bilinear, as Pillow does"""
+    whole = Image.fromarray(values, "F").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(whole)
 
 
 def objects(

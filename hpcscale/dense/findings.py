@@ -1,0 +1,67 @@
+"""The folder of an evaluation of a dense task, `RUN/evaluations/validation-<step>/`.
+
+- `metrics.json`: set, step, data folder and its digest, pictures, metrics, and the number of each class.
+- `found.json`: what the model found, records in the format of COCO's server (`image_id` is the sample's id),
+  or the confusion matrix of each picture; so that a number can be computed again without a model.
+- `names.txt`: the source id of every picture, a line each.
+
+Written aside and renamed, so it is whole or not there.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcscale import ranks
+from hpcscale.data.store import DataSet
+from hpcscale.evaluate.measured import Measured
+from hpcscale.files import sync
+from hpcscale.pairs import escape
+
+
+def folder_of(run: Path, which: str, step: int) -> Path:
+    return run / "evaluations" / f"{which}-{step:08d}"
+
+
+def gather(mine: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of all ranks, by picture, on all of them (collective). A picture's keep their order."""
+    text = np.frombuffer(json.dumps(mine).encode(), np.uint8)
+    lengths = ranks.gather(np.array([len(text)]))
+    joined = ranks.gather(text).tobytes()
+    ends = np.cumsum(lengths)
+    parts = [json.loads(joined[a:b]) for a, b in zip(ends - lengths, ends, strict=True)]
+    return sorted((record for part in parts for record in part), key=lambda record: int(record["image_id"]))
+
+
+def save(
+    folder: Path, which: str, step: int, data: DataSet, measured: Measured, found: list[dict[str, Any]]
+) -> None:
+    """Write a folder, in place of the one that may be there."""
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    said = {
+        "set": which,
+        "step": step,
+        "data": str(data.folder),
+        "digest": data.digest,
+        "pictures": measured.pictures,
+        "metrics": measured.metrics,
+        "baseline": {},
+        "classes": measured.classes,
+    }
+    names = data.names(np.arange(data.samples, dtype=np.int64))
+    texts = {
+        "metrics.json": json.dumps(said, indent=2) + "\n",
+        "found.json": json.dumps(found) + "\n",
+        "names.txt": "".join(escape(name) + "\n" for name in names),
+    }
+    for name, text in texts.items():
+        (aside / name).write_text(text, "utf-8")
+        sync(aside / name)
+    sync(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
