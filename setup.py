@@ -58,7 +58,8 @@ DEV = [
     "mypy>=1.14",
     "clang-format>=18",
 ]
-DENSE = ["hotcoco>=1.3,<2"]
+# torchvision's wheel needs CUDA torch; beside another, hpcscale/dense/ops.py stands in for its operators.
+DENSE = ["hotcoco>=1.3,<2", "torchvision>=0.28,<0.29"]
 ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [

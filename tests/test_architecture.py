@@ -20,7 +20,7 @@ ROWS = (
     ("__main__", "demos", "selftest"),
     ("cli",),
     ("bench",),
-    ("transfer",),
+    ("transfer", "dense"),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),
@@ -52,6 +52,7 @@ ONLY = {
     "faiss": "hpcscale/dedup/cosine.py",
     "onnxruntime": "hpcscale/export.py",
     "hotcoco": "hpcscale/evaluate/coco.py",
+    "torchvision": "hpcscale/dense/ops.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 

@@ -55,6 +55,7 @@ class Backbone(nn.Module):
         extra = blocks.LastLevelP6P7(CHANNELS, CHANNELS) if self.first else blocks.LastLevelMaxPool()
         self.fpn = blocks.FeaturePyramidNetwork(channels[self.first :], CHANNELS, extra)
         freeze(body, frozen)
+        self.train()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = list(self.body.stages(images))[self.first :]

@@ -23,6 +23,7 @@ class Trunk(nn.Module):
     def __init__(self, body: Network, features: int) -> None:
         super().__init__()
         self.body, self.out_channels, self.head_channels = body, features // 2, features
+        self.train()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         stages = self.body.stages(images)

@@ -31,7 +31,8 @@ BACKWARD = (
     "SymInt pooled_width, SymInt batch_size, SymInt channels, SymInt height, SymInt width, "
     "int sampling_ratio, bool aligned) -> Tensor"
 )
-LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # what it registers ends with it  # type: ignore[no-untyped-call]
+# What it registers ends with it.
+LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 class NoTorchvision(Told, ImportError):
