@@ -38,10 +38,10 @@ class Drawer:
         values, found = self.maps[number], self.objects[number]
         pixels = np.array(picture.convert("RGB"))
         if values is not None:
-            _draw_map(pixels, values)
+            draw_map(pixels, values)
         if found is None:
             return Image.fromarray(pixels)
-        return _draw_objects(pixels, scale(found, pixels.shape[:2]), self.table)
+        return draw_objects(pixels, scale(found, pixels.shape[:2]), self.table)
 
     def words(self, number: int) -> str:
         """How many objects of which class, and which values of a class map."""
@@ -70,14 +70,15 @@ def colour(number: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _draw_map(pixels: NDArray[np.uint8], values: NDArray[np.uint8]) -> None:
-    """In place. Background (0) stays as it is; 255 is white."""
+def draw_map(pixels: NDArray[np.uint8], values: NDArray[np.uint8]) -> None:
+    """Values of a class map over pixels (h, w, 3), in place. Background (0) stays as it is; 255 is white."""
     values = resize_nearest(values, (pixels.shape[0], pixels.shape[1]))
     palette = np.array([*map(colour, range(IGNORE_VALUE)), (255, 255, 255)])
     pixels[values > 0] = ((1 - MAP) * pixels + MAP * palette[values])[values > 0]
 
 
-def _draw_objects(pixels: NDArray[np.uint8], found: Objects, table: AnnotationTable) -> Image.Image:
+def draw_objects(pixels: NDArray[np.uint8], found: Objects, table: AnnotationTable) -> Image.Image:
+    """Objects over pixels (h, w, 3) of the same size, which are written over."""
     colours = [colour(1 + one) for one in found.classes.tolist()]
     for mask, shade in zip(draw_masks(found), colours, strict=True):
         inside = mask > 0

@@ -18,7 +18,8 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write RUN/report.md with figures, or compare RUNS.
 
     Folders of `hpcscale transfer` instead of runs: a table of pretraining by target, with and without
-    near-duplicates; of searches, also the best score by number of trials, over all targets, as a figure.
+    near-duplicates; of searches, also the best score by number of trials, over all targets, as a figure. Runs
+    of detectors and segmenters: COCO's and VOC's numbers or mIoU, by class, and pictures.
 
     Prints the results and the path of the report. Runs that have not finished get a report too, which says
     so.

@@ -4,6 +4,7 @@
 - `found.json`: what the model found, records in the format of COCO's server (`image_id` is the sample's id),
   or the confusion matrix of each picture; so that a number can be computed again without a model.
 - `names.txt`: the source id of every picture, a line each.
+- `pictures.png`: the worst and the best pictures, the truth beside what was found (sheet.py).
 
 Written aside and renamed, so it is whole or not there.
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from hpcscale import ranks
 from hpcscale.data.store import DataSet
+from hpcscale.dense import sheet
 from hpcscale.evaluate.measured import Measured
 from hpcscale.files import sync
 from hpcscale.pairs import escape
@@ -62,6 +64,7 @@ def save(
     for name, text in texts.items():
         (aside / name).write_text(text, "utf-8")
         sync(aside / name)
+    sheet.save(aside / "pictures.png", data, found)
     sync(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

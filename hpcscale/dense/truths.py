@@ -17,6 +17,8 @@ from hpcscale.data.store import DataSet
 from hpcscale.evaluate import voc
 from hpcscale.evaluate.voc import Found, Truth
 
+FROM_ONE = np.array([1.0, 1, 0, 0])
+
 
 def of_data(data: DataSet, samples: NDArray[np.int64]) -> dict[str, Any]:
     """Annotations in COCO's format, in pixels of the original pictures. An area that was not stated is that
@@ -61,21 +63,23 @@ def _coded(mask: Mask) -> Any:
 def voc_metrics(
     data: DataSet, samples: NDArray[np.int64], found: list[dict[str, Any]], iou: float
 ) -> dict[str, float | None]:
-    """`mAP`, the area under the curve, and `mAP11`, of records in the format of COCO's server."""
+    """`mAP`, the area under the curve, and `mAP11`, of records in the format of COCO's server. VOC counts
+    pixels from 1 and its last one is inside, so a left of x is its xmin of x + 1."""
     categories = [category.name for category in reader.table_of(data).categories]
     truth: dict[str, dict[str, Truth]] = {}
     for sample, objects in zip(samples.tolist(), reader.objects(data, samples, original=True), strict=True):
         difficult = (objects.flags & DIFFICULT) != 0
         truth[str(sample)] = {
             categories[each]: Truth(
-                objects.boxes[rows := objects.classes == each].astype(np.float64), difficult[rows]
+                objects.boxes[rows := objects.classes == each] + FROM_ONE, difficult[rows]
             )
             for each in np.unique(objects.classes).tolist()
         }
     by_class = defaultdict(list)
     for record in found:
         left, top, width, height = record["bbox"]
-        row = str(record["image_id"]), (left, top, left + width, top + height), record["score"]
+        box = (left + 1, top + 1, left + width, top + height)
+        row = str(record["image_id"]), box, record["score"]
         by_class[categories[record["category_id"] - 1]].append(row)
     detected = {}
     for name, rows in by_class.items():

@@ -6,6 +6,7 @@ the set with and without them, unless `<set>.tsv.json` says that they are of oth
 reviewers are read from `RUN/pairs/<set>.jsonl`.
 
 Folders of `hpcscale transfer` get tables of their own (transfers.py), and searches a curve (saturation.py).
+So do runs of a dense task (dense.py).
 
 A run that is still training, was killed or was never evaluated gets a report too, which says what is missing.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcscale.files import PNG, check_output, marked, write_file
-from hpcscale.report import figures, tables, transfers
+from hpcscale.report import dense, figures, tables, transfers
 from hpcscale.report.runs import Run, read
 
 CURVES, PICTURES = "report-curves.png", "report-pictures-{}.png"
@@ -30,6 +31,8 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """
     if any(map(transfers.is_transfer, runs)):
         return transfers.report(runs, out)
+    if all(map(dense.is_dense, runs)):
+        return dense.report(runs, out)
     found = [read(run) for run in runs]
     for run in found:
         check_output(run.folder / "report.md", ours=_ours)
@@ -54,6 +57,8 @@ def summary(runs: Sequence[Path]) -> str:
     the tables of transfers."""
     if any(map(transfers.is_transfer, runs)):
         return transfers.overview(runs)
+    if all(map(dense.is_dense, runs)):
+        return dense.summary(runs)
     found = [read(run) for run in runs]
     return tables.summary(found[0]) if len(found) == 1 else tables.comparison(found, None)
 

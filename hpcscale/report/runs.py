@@ -64,7 +64,7 @@ def read(run: Path) -> Run:
         settings = config.read(run / "config.json")
     except (config.ConfigError, FileError) as error:
         remarks.append(str(error))
-    events = _events(run / "log.jsonl", remarks)
+    events = read_events(run / "log.jsonl", remarks)
     found = [_evaluated(folder, remarks) for folder in sorted(run.glob("evaluations/*-*[0-9]"))]
     evaluations = {evaluation.set: evaluation for evaluation in found if evaluation}
     curves: dict[str, dict[int, Numbers]] = defaultdict(dict)
@@ -91,8 +91,9 @@ def read(run: Path) -> Run:
     )
 
 
-def _events(file: Path, remarks: list[str]) -> dict[str, list[Event]]:
+def read_events(file: Path, remarks: list[str] | None = None) -> dict[str, list[Event]]:
     """The lines of the log by kind of event; a line that cannot be used becomes a remark."""
+    remarks = [] if remarks is None else remarks
     events: dict[str, list[Event]] = defaultdict(list)
     try:
         lines = read_bytes(file).splitlines()
