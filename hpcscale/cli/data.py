@@ -138,7 +138,7 @@ def _undecodable(out: Path, threads: int, progress: "Progress") -> list["Problem
 def show(
     out: Path, sheet: Path, count: int, selection: str | None, vocabulary: Path | None, as_json: bool
 ) -> None:
-    """Draw a contact sheet: pictures, tags and annotations of OUT.
+    """Draw a contact sheet of OUT: pictures, tags, annotations.
 
     Masks and class maps have the colours of their classes, boxes too; those of crowds and of difficult or
     ignored objects are thin. Key points are red, hidden ones white.

@@ -205,8 +205,8 @@ def test_a_change_that_the_files_do_not_show_is_found_by_who_walks_there(
     ingest(source, out, packing=PACKING, workers=1, part=(2, 3))
     change(source)
 
-    def find(source: Path, manifest: Path | None) -> Source:
-        return find_source(source, manifest)._replace(stamp=lambda: stamp)
+    def find(source: Path, manifest: Path | None, untagged: bool) -> Source:
+        return find_source(source, manifest, untagged)._replace(stamp=lambda: stamp)
 
     monkeypatch.setattr(module, "find_source", find)
     ingest(source, out, packing=PACKING, workers=1, part=(0, 3))
