@@ -2,19 +2,25 @@
 
 - `metrics.json`: set, step, data folder and its digest, pictures, metrics, and the number of each class.
 - `found.json`: what the model found, records in the format of COCO's server (`image_id` is the sample's id),
-  or the confusion matrix of each picture; so that a number can be computed again without a model.
+  or the confusion matrix of each picture as [true, predicted, pixels]; so that a number can be computed again
+  without a model.
+- `maps/SAMPLE.png`: the class of every pixel, 8-bit grey, of a segmenter.
 - `names.txt`: the source id of every picture, a line each.
 - `pictures.png`: the worst and the best pictures, the truth beside what was found (sheet.py).
 
 Written aside and renamed, so it is whole or not there.
 """
 
+import base64
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from hpcscale import ranks
 from hpcscale.data.store import DataSet
@@ -22,6 +28,15 @@ from hpcscale.dense import sheet
 from hpcscale.evaluate.measured import Measured
 from hpcscale.files import sync
 from hpcscale.pairs import escape
+
+MAP = "map"  # of a record while it travels: a PNG in base64
+
+
+def png(classes: NDArray[np.uint8]) -> str:
+    """Classes of pixels (height, width) as a record carries them."""
+    stream = io.BytesIO()
+    Image.fromarray(classes).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def folder_of(run: Path, which: str, step: int) -> Path:
@@ -56,6 +71,7 @@ def save(
         "classes": measured.classes,
     }
     names = data.names(np.arange(data.samples, dtype=np.int64))
+    maps = {f"{record['image_id']:08d}.png": record.pop(MAP) for record in found if MAP in record}
     texts = {
         "metrics.json": json.dumps(said, indent=2) + "\n",
         "found.json": json.dumps(found) + "\n",
@@ -64,7 +80,12 @@ def save(
     for name, text in texts.items():
         (aside / name).write_text(text, "utf-8")
         sync(aside / name)
-    sheet.save(aside / "pictures.png", data, found)
+    if maps:
+        (aside / "maps").mkdir()
+    for name, coded in maps.items():
+        (aside / "maps" / name).write_bytes(base64.b64decode(coded))
+        sync(aside / "maps" / name)
+    sheet.save(aside, data, found)
     sync(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

@@ -19,6 +19,7 @@ from hpcscale.annotations.masks import resize_nearest
 from hpcscale.data.store import DataSet
 from hpcscale.dense import deeplab
 from hpcscale.dense.batches import Seen, Wanted
+from hpcscale.dense.findings import MAP, png
 from hpcscale.evaluate import miou
 from hpcscale.evaluate.measured import Measured
 from hpcscale.models.preprocessing import Normalized
@@ -50,7 +51,7 @@ def build(settings: tasks.Dense, task: tasks.Segmenter) -> tuple[Any, ...]:
         matrix = miou.count(seen.class_map, classes)
         true, predicted = np.nonzero(matrix)
         cells = np.stack([true, predicted, matrix[true, predicted]], axis=1)
-        return [{"image_id": seen.sample, "confusion": cells.tolist()}]
+        return [{"image_id": seen.sample, "confusion": cells.tolist(), MAP: png(classes)}]
 
     def measure(data: DataSet, samples: NDArray[np.int64], found: list[dict[str, Any]]) -> Measured:
         matrix = np.zeros((miou.CLASSES, miou.CLASSES), np.int64)

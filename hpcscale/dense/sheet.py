@@ -5,6 +5,7 @@ pictures on which the model does worst and best, worst first.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpcscale.annotations import reader
-from hpcscale.annotations.drawing import draw_objects
+from hpcscale.annotations.drawing import draw_map, draw_objects
+from hpcscale.annotations.maps import read_map
 from hpcscale.annotations.masks import counts_of
 from hpcscale.annotations.objects import Mask, Objects, Rle, no_objects, scale
 from hpcscale.data.store import DataSet
@@ -21,37 +23,63 @@ from hpcscale.dense import views
 from hpcscale.dense.views import View
 from hpcscale.evaluate.voc import overlap
 
+Pixels = NDArray[np.uint8]  # (h, w, 3)
+Draw = Callable[[int, Pixels], list[Pixels]]
 EACH, WIDTH = 4, 360  # pictures of the worst and of the best; pixels of a column
 SURE, IOU = 0.5, 0.5  # least score of what is drawn; overlap from which a box is found
 
 
-def save(file: Path, data: DataSet, found: list[dict[str, Any]]) -> None:
-    """Draw what was found on the pictures. Writes nothing for a data set without objects."""
-    table = reader.table_of(data)
-    if not {"coco", "voc"} & set(table.sources):
-        return
-    rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for record in found:
-        if record["score"] >= SURE:
-            rows[record["image_id"]].append(record)
+def save(folder: Path, data: DataSet, found: list[dict[str, Any]]) -> None:
+    """Write `FOLDER/pictures.png`; of a segmenter, FOLDER/maps has what it found."""
     samples = np.arange(data.samples, dtype=np.int64)
-    truths = reader.objects(data, samples, original=True)
-    guesses = [_objects(rows[sample], truth) for sample, truth in enumerate(truths)]
-    marks = np.array([_mark(truth, guess) for truth, guess in zip(truths, guesses, strict=True)])
+    draw = _maps if (folder / "maps").exists() else _boxes
+    marks, drawn = draw(folder, data, found)
     order = np.argsort(marks, kind="stable")
-    chosen = list(dict.fromkeys([*order[:EACH].tolist(), *order[-EACH:].tolist()]))
     strips = []
-    for sample in chosen:
+    for sample in dict.fromkeys(samples[[*order[:EACH], *order[-EACH:]]].tolist()):
         jpeg = bytes(data.jpegs(np.array([sample]))[0])
         height, width = data.sizes(np.array([sample]))[0].tolist()
         size = (max(1, round(height * WIDTH / width)), WIDTH)
         pixels = views.picture(jpeg, View((height, width), size, (0, 0), size, mirror=False))
-        columns = [
-            np.asarray(draw_objects(pixels.copy(), scale(one, size), table))
-            for one in (truths[sample], guesses[sample])
-        ]
-        strips.append(np.concatenate(columns, axis=1))
-    Image.fromarray(np.concatenate(strips)).save(file, "PNG")
+        strips.append(np.concatenate(drawn(sample, pixels), axis=1))
+    Image.fromarray(np.concatenate(strips)).save(folder / "pictures.png", "PNG")
+
+
+def _boxes(folder: Path, data: DataSet, found: list[dict[str, Any]]) -> tuple[NDArray[np.float64], Draw]:
+    """How well each sample was done, and what draws truth and findings on it."""
+    table, rows = reader.table_of(data), defaultdict(list)
+    for record in found:
+        if record["score"] >= SURE:
+            rows[record["image_id"]].append(record)
+    truths = reader.objects(data, np.arange(data.samples, dtype=np.int64), original=True)
+    guesses = [_objects(rows[sample], truth) for sample, truth in enumerate(truths)]
+
+    def draw(sample: int, pixels: Pixels) -> list[Pixels]:
+        size = (pixels.shape[0], pixels.shape[1])
+        both = (scale(one, size) for one in (truths[sample], guesses[sample]))
+        return [np.asarray(draw_objects(pixels.copy(), one, table)) for one in both]
+
+    return np.array([_mark(truth, guess) for truth, guess in zip(truths, guesses, strict=True)]), draw
+
+
+def _maps(folder: Path, data: DataSet, found: list[dict[str, Any]]) -> tuple[NDArray[np.float64], Draw]:
+    """The same of class maps: the share of the pixels that are right; 1 where there is no truth."""
+    marks = np.ones(data.samples)
+    for record in found:
+        true, predicted, count = np.array(record["confusion"], np.int64).reshape(-1, 3).T
+        marks[record["image_id"]] = count[true == predicted].sum() / max(1, count.sum())
+
+    def draw(sample: int, pixels: Pixels) -> list[Pixels]:
+        (truth,) = reader.class_maps(data, np.array([sample]))
+        file = folder / "maps" / f"{sample:08d}.png"
+        guess = read_map(file.read_bytes()) if file.exists() else None
+        both = [(pixels.copy(), values) for values in (truth, guess)]
+        for each, values in both:
+            if values is not None:
+                draw_map(each, values)
+        return [each for each, _ in both]
+
+    return marks, draw
 
 
 def _objects(records: list[dict[str, Any]], truth: Objects) -> Objects:

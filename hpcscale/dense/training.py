@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hpcscale import config, ranks, tasks
 from hpcscale.annotations import reader
+from hpcscale.annotations.objects import most_points
 from hpcscale.config import ConfigError
 from hpcscale.data import same
 from hpcscale.data.manifest import AnnotationTable, DataError
@@ -22,6 +23,7 @@ from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.dense import backbones, batches, detection, findings, segmentation
 from hpcscale.dense.batches import Batch, Order, Seen, Wanted
+from hpcscale.evaluate import detections
 from hpcscale.evaluate.measured import Measured
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.mending import Tell, on_stderr
@@ -94,6 +96,12 @@ def open_inputs(settings: tasks.Dense) -> Inputs:
             odd = sorted(set(names) ^ set(others)) or others
             raise DataError(
                 f"{evaluated.folder}: its classes are not those of {data.folder}: {', '.join(odd)[:200]}"
+            )
+        points = most_points(table.categories)
+        if settings.detector and settings.detector.name == "keypoint_rcnn" and points != detections.POINTS:
+            raise DataError(
+                f"{evaluated.folder}: {points} key points; only COCO's {detections.POINTS} can be judged: "
+                "leave data.validation out"
             )
     return Inputs(data, table, ids, evaluated)
 
