@@ -1,9 +1,11 @@
 """What every network is: a body that makes maps of pictures, and a classifier over their average.
 
-In: pictures. Out: maps, features, logits. A network is a subclass that says `maps`; all else of the project
+In: pictures. Out: maps, features, logits. A network is a subclass that says `stages`; all else of the project
 needs no more of it.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -22,10 +24,14 @@ class Network(nn.Module):
         """The last layer."""
         return self.fc
 
-    def maps(self, images: Tensor) -> Tensor:
-        """images (n, 3, h, w) -> (n, features, h / stride, w / stride), each side rounded up: the last
-        maps."""
+    def stages(self, images: Tensor) -> Iterator[Tensor]:
+        """images (n, 3, h, w) -> (n, channels, h / stride, w / stride) after each of four stages, each side
+        rounded up: C2 to C5 of a pyramid. One at a time, so that none is kept that nobody needs."""
         raise NotImplementedError
+
+    def maps(self, images: Tensor) -> Tensor:
+        """images (n, 3, h, w) -> the last maps."""
+        return deque(self.stages(images), maxlen=1).pop()
 
     def features(self, images: Tensor) -> Tensor:
         """images (n, 3, h, w) -> (n, features), averaged over the last maps."""

@@ -4,8 +4,9 @@
 A sample does not depend on the others of its batch. published.py reads the published weights.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +32,16 @@ class StandardConv(nn.Conv2d):
         return out
 
 
+class GroupNorm(nn.GroupNorm):
+    """As torch's; but on a CPU that crashes (torch 2.13, channels_last) where the maps need no gradient and
+    the weights do, as above frozen parts. There the maps get one, which nobody reads."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.weight.requires_grad and not input.requires_grad:
+            input = input.detach().requires_grad_()
+        return super().forward(input)
+
+
 class Unit(nn.Module):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut, each after normalisation and ReLU; the shortcut is
     projected where the shape changes, after the first of them."""
@@ -38,11 +49,11 @@ class Unit(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         inputs, inner, outputs, groups, (first, second), dilation, projected = block
-        self.gn1 = nn.GroupNorm(GROUPS, inputs)
+        self.gn1 = GroupNorm(GROUPS, inputs)
         self.conv1 = StandardConv(inputs, inner, 1, first, bias=False)
-        self.gn2 = nn.GroupNorm(GROUPS, inner)
+        self.gn2 = GroupNorm(GROUPS, inner)
         self.conv2 = StandardConv(inner, inner, 3, second, dilation, dilation, groups, bias=False)
-        self.gn3 = nn.GroupNorm(GROUPS, inner)
+        self.gn3 = GroupNorm(GROUPS, inner)
         self.conv3 = StandardConv(inner, outputs, 1, bias=False)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
@@ -70,14 +81,17 @@ class BiT(Network):
         self.pad = nn.ZeroPad2d(1)
         self.maxpool = nn.MaxPool2d(3, 2)
         self.layer1, self.layer2, self.layer3, self.layer4 = map(_stage, shapes.stages(model))
-        self.gn = nn.GroupNorm(GROUPS, shape.features)
+        self.gn = GroupNorm(GROUPS, shape.features)
         self.relu = nn.ReLU(inplace=True)
         self.fc = nn.Linear(shape.features, classes)
 
-    def maps(self, images: Tensor) -> Tensor:
+    def stages(self, images: Tensor) -> Iterator[Tensor]:
+        """The last maps are normalised and rectified, as the classifier reads them; those before are sums."""
         x = self.maxpool(self.pad(self.conv1(images)))
-        maps: Tensor = self.relu(self.gn(self.layer4(self.layer3(self.layer2(self.layer1(x))))))
-        return maps
+        for layer in (self.layer1, self.layer2, self.layer3):
+            x = layer(x)
+            yield x
+        yield self.relu(self.gn(self.layer4(x)))
 
 
 def _stage(blocks: Iterable[Block]) -> nn.Sequential:

@@ -6,7 +6,7 @@ Bottleneck blocks with batch normalisation after every convolution (He et al. 20
 are torchvision's, so that weights can be exchanged in both directions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -58,10 +58,11 @@ class ResNet(Network):
         self.layer1, self.layer2, self.layer3, self.layer4 = map(_stage, shapes.stages(model))
         self.fc = nn.Linear(shape.features, classes)
 
-    def maps(self, images: Tensor) -> Tensor:
+    def stages(self, images: Tensor) -> Iterator[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        maps: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return maps
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            yield x
 
 
 def _stage(blocks: Iterable[Block]) -> nn.Sequential:

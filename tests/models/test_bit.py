@@ -131,3 +131,14 @@ def test_row_14_a_number_behind_a_published_name_means_nothing() -> None:
         "layer2.0.downsample.weight": (2, 3, 1, 1)
     }
     assert known["preprocessing"]["mean"] == [127.5] * 3
+
+
+@pytest.mark.parametrize("parts", [("conv1",), ("conv1", "layer1")])
+def test_what_follows_a_frozen_part_is_trained(parts: tuple[str, ...]) -> None:
+    """torch's group normalisation ends the process here, on the CPU, with maps that are channels_last."""
+    network = build()
+    for name in parts:
+        network.get_submodule(name).requires_grad_(False)
+    network.maps(torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == (parameter.requires_grad and "fc." not in name), name
