@@ -106,6 +106,8 @@ setup(
         # Built from its sdist against the torch that is installed: install/setup.sh does it.
         "horovod": ["horovod>=0.28.1,<0.29"],
         "tensorboard": ["tensorboard>=2.18"],
+        # Its wheel needs CUDA torch; beside another, hpcscale/dense/ops.py stands in for its operators.
+        "dense": ["torchvision>=0.28,<0.29"],
         "onnx": ONNX,
         "dev": DEV + DEMO + ONNX,
         "demo": DEMO,

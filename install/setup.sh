@@ -79,6 +79,6 @@ else
 fi
 HPCSCALE_TORCH=$torch install/horovod.sh "$venv/bin/python"
 say "packages and the extension"
-"${install[@]}" --no-build-isolation-package hpcscale -e ".[horovod,dev,demo,bench,tensorboard]"
+"${install[@]}" --no-build-isolation-package hpcscale -e ".[horovod,dev,demo,bench,tensorboard,dense]"
 "$venv/bin/hpcscale" --version
 touch "$stamp"

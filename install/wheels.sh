@@ -24,7 +24,7 @@ fi
 "$python" -m pip install -q --upgrade --target "$folder/uv" -c constraints.txt uv
 "$folder/uv/bin/uv" pip compile -q --no-header --no-annotate --emit-index-annotation --generate-hashes --python "$python" \
     --python-version "$version" --python-platform "$machine-manylinux_$glibc" "${torch[@]}" \
-    -c constraints.txt --extra tensorboard install/build.txt setup.py - -o "$folder/requirements.txt" <<<uv
+    -c constraints.txt --extra tensorboard --extra dense install/build.txt setup.py - -o "$folder/requirements.txt" <<<uv
 
 platforms=(--platform "linux_$machine" --platform "manylinux2014_$machine")
 for minor in $(seq 17 "${glibc#*_}"); do platforms+=(--platform "manylinux_2_${minor}_$machine"); done

@@ -20,7 +20,7 @@ ROWS = (
     ("__main__", "demo", "selftest"),
     ("cli",),
     ("bench",),
-    ("transfer",),
+    ("transfer", "dense"),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),
@@ -50,6 +50,7 @@ ONLY = {
     "h5py": "hpcscale/data/shard.py hpcscale/data/codes.py hpcscale/samples/files.py",
     "faiss": "hpcscale/dedup/cosine.py",
     "onnxruntime": "hpcscale/export.py",
+    "torchvision": "hpcscale/dense/ops.py",
     "hpcscale._ops": "hpcscale/ops.py",
 }
 

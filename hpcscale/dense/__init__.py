@@ -1,0 +1,1 @@
+"""Detectors: networks of hpcscale.models below torchvision's pyramids and heads."""
