@@ -14,9 +14,20 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe"]
+NAMES = [
+    "targets",
+    "loader",
+    "step",
+    "end_to_end",
+    "split",
+    "hashes",
+    "dedup",
+    "shuffle",
+    "probe",
+    "dense_ops",
+]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
-PACKAGES += ["faiss-cpu", "pdqhash", "imagehash"]
+PACKAGES += ["torchvision", "faiss-cpu", "pdqhash", "imagehash"]
 
 
 def main() -> int:
