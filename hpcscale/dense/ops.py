@@ -32,7 +32,7 @@ BACKWARD = (
     "int sampling_ratio, bool aligned) -> Tensor"
 )
 # What it registers ends with it.
-LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+LIBRARY: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 class NoTorchvision(Told, ImportError):
@@ -67,10 +67,10 @@ def _loads(folder: Path) -> bool:
 
 def _register() -> None:
     for schema in (NMS, NMS.replace("nms", "qnms", 1), ROI_ALIGN, BACKWARD):
-        LIBRARY.define(schema)  # type: ignore[no-untyped-call]
-    LIBRARY.impl("nms", nms, "CPU")  # type: ignore[no-untyped-call]
-    LIBRARY.impl("roi_align", roi_align, "CPU")  # type: ignore[no-untyped-call]
-    LIBRARY.impl("_roi_align_backward", roi_align_backward, "CPU")  # type: ignore[no-untyped-call]
+        LIBRARY.define(schema)
+    LIBRARY.impl("nms", nms, "CPU")
+    LIBRARY.impl("roi_align", roi_align, "CPU")
+    LIBRARY.impl("_roi_align_backward", roi_align_backward, "CPU")
     torch.library.register_autograd(
         "torchvision::roi_align", _gradients, setup_context=_remember, lib=LIBRARY
     )

@@ -33,7 +33,7 @@ class StandardConv(nn.Conv2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """As torch's; but on a CPU that crashes (torch 2.13, channels_last) where the maps need no gradient, and
+    """As torch's; but on a CPU that crashes (torch 2.13, channels_last) where the maps need no gradient and
     the weights do, as above frozen parts. There the maps get one, which nobody reads."""
 
     def forward(self, input: Tensor) -> Tensor:

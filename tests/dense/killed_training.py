@@ -1,5 +1,7 @@
-"""Train a dense task: RUN RECIPE [KEY=VALUE ...]. KILL_AT in the environment: rank 0 kills itself in that
-step."""
+"""Train a dense task: RUN RECIPE [KEY=VALUE ...].
+
+KILL_AT in the environment: rank 0 kills itself in that step.
+"""
 
 import os
 import signal

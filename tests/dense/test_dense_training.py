@@ -1,4 +1,4 @@
-"""Every dense task trains on the common loop: two ranks, kill -9, resume with the same bits; evaluations."""
+"""Dense tasks train on the common loop: two ranks, kill -9, resume with the same bits; evaluations."""
 
 import json
 import os
@@ -93,7 +93,6 @@ def test_a_detector_learns_its_pictures(recipes: dict[str, Path], tmp_path: Path
     in_process(recipes["faster_rcnn"], tmp_path / "run", "train.steps=40", "schedule.lr=0.01")
     losses = [line["loss"] for line in tiny.events(tmp_path / "run", "step")]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-
 
 
 def test_the_body_starts_from_a_run_and_refuses_other_preprocessing(
