@@ -158,3 +158,5 @@ def test_views_are_functions_of_their_draws() -> None:
     assert high == View(STORED, (120, 160), (80, 60), (40, 40), mirror=False)
     plain = tasks.View(shorter=60, longer=80, mirror=False)
     assert not views.training_view(STORED, plain, draws(0, 0, 0, 0)).mirror
+    mirrored = [views.training_view(STORED, input, draws(0.1, share, 0, 0)).mirror for share in (0.4, 0.6)]
+    assert mirrored == [True, False]
