@@ -116,6 +116,40 @@ class Segmenter(Section):
     classes: int = Field(21, ge=2, le=255)
 
 
+class Pose(Section):
+    # Heat maps and offsets of a person's key points, found one person at a time (Papandreou et al. 2017,
+    # "G-RMI"; Sun et al. 2017, section 5.4). A sample is a person.
+    name: Literal["g_rmi"] = "g_rmi"
+    # Height and width of what the network sees of a person, pixels, each a multiple of 8 and 1 more, so that
+    # maps of stride 8 have a place at every 8th pixel from the first to the last.
+    crop: Annotated[tuple[Side, Side], Strict(False)] = (353, 257)
+    # A person's box, extended to the shape of a crop, is enlarged by a factor from this range, uniform; in
+    # evaluation by the other.
+    jitter: Pair = (1.0, 1.5)
+    enlargement: float = Field(1.25, gt=0.0)
+    # Of the disks around key points, pixels of a crop.
+    radius: float = Field(25.0, gt=0.0)
+    # Weights of the losses: of heat maps, of offsets, and of heat maps after the third stage (0: none).
+    heatmaps: float = Field(4.0, ge=0.0)
+    offsets: float = Field(1.0, ge=0.0)
+    intermediate: float = Field(4.0, ge=0.0)
+    # Boxes of persons to evaluate with, instead of the true ones: records in the format of COCO's server,
+    # such as the `found.json` of a detector's evaluation on `data.validation`. Of two that overlap by more
+    # than `nms`, the one of the lower score is left out.
+    boxes: Annotated[Place | None, MAY_CHANGE] = None
+    nms: Share = 0.6
+    # Of two poses of a picture whose likeness (OKS) is above it, the one of the lower score is left out.
+    oks: Share = 0.5
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Pose":
+        if any(side % 8 != 1 for side in self.crop):
+            raise ValueError(f"'crop' has sides of 8 n + 1 pixels, found {list(self.crop)}")
+        if self.jitter[0] > self.jitter[1]:
+            raise ValueError(f"'jitter' is the least and the largest factor, found {self.jitter}")
+        return self
+
+
 class Dense(Training):
     """Of a dense task."""
 
@@ -123,6 +157,7 @@ class Dense(Training):
     input: View = View()
     detector: Detector | None = None
     segmenter: Segmenter | None = None
+    pose: Pose | None = None
 
     @model_validator(mode="after")
     def one_task(self) -> "Dense":
@@ -133,10 +168,24 @@ class Dense(Training):
             raise ValueError("model.slices: a dense task has no classifier to divide")
         if self.segmenter and not self.input.square:
             raise ValueError("input.square: missing; a segmenter trains on squares")
+        if self.pose:
+            self._check_pose(self.pose)
         return self
 
+    def _check_pose(self, pose: Pose) -> None:
+        if self.model.output_stride != 8:
+            raise ValueError(f"model.output_stride: found {self.model.output_stride}; a pose needs 8")
+        plain = View()
+        for key in ("shorter", "longer", "jitter", "window", "square", "judged"):
+            if getattr(self.input, key) != getattr(plain, key):
+                raise ValueError(f"input.{key}: a pose is of persons, who are cut out as [pose] says")
+        if self.data.empty != "drop":
+            raise ValueError("data.empty: a pose trains on persons; pictures without any have none")
+        if pose.boxes and not self.data.validation:
+            raise ValueError("pose.boxes: needs data.validation, whose persons they are of")
 
-TASKS = ("detector", "segmenter")
+
+TASKS = ("detector", "segmenter", "pose")
 
 
 def load(file: Path, overrides: Iterable[str] = ()) -> Config | Dense:

@@ -112,7 +112,7 @@ def main(source: Path, network: Path, out: Path, steps: int) -> None:
     recipe = out / "recipe.toml"
     text = RECIPE.format(out=out, values=values, steps=steps, compared=COMPARED)
     write_file(recipe, text.encode())
-    ranks = ["--config", recipe, "--ranks", "2"]
+    ranks: list[str | Path] = ["--config", recipe, "--ranks", "2"]
     words = [*ranks, "--set", f"model.init={network}"]
     whole, other = out / "pretrained", out / "undisturbed"
     if not (whole / "checkpoints").exists():

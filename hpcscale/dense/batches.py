@@ -1,8 +1,9 @@
 """Pictures of a dense task with what is on them, prepared ahead of the model.
 
 In: a packed data set with annotations, [input], the places of a rank. Out: `Batch`es, a pure function of the
-step: sample, view and seed hang on (seed, epoch, sample) alone. One undecodable picture stops no run: its
-place gets the picture of the next one that can be decoded, as in inputs/mending.py.
+step: sample, view and seed hang on (seed, epoch, sample) alone, or on the object too that is cut out of it.
+One undecodable picture stops no run: its place gets the picture of the next one that can be decoded, as in
+inputs/mending.py.
 
 Decoded by Pillow, in a thread: a GPU takes 24 to 60 such pictures a second, and a core decodes hundreds.
 """
@@ -27,8 +28,13 @@ from hpcscale.dense.views import View
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.mending import BAD_SAMPLES, BAD_SHARE, BadSample, Tell
 
+Size = tuple[int, int]  # height, width
+# crop(box, original, stored, draws): the view of an object, by its box x1, y1, x2, y2 in a picture of the
+# original size, and draws (views.DRAWS,) uint32.
+Crop = Callable[[NDArray[np.floating], Size, Size, NDArray[np.uint32]], View]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+OBJECT = 40  # bits of a sample's id, beside which an object of it gets draws of its own
 BATCH = 0x4241544348  # separates the seeds of batches from other streams
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -39,10 +45,11 @@ class Seen(NamedTuple):
     sample: int
     pixels: NDArray[np.uint8]  # (height, width, 3)
     view: View
-    original: tuple[int, int]  # height and width of the picture that was packed
+    original: Size  # of the picture that was packed
     objects: Objects | None  # in pixels of the view; None: the task has none
     masks: NDArray[np.uint8] | None  # (k, height, width) of these objects
     class_map: NDArray[np.uint8] | None  # (height, width)
+    subject: int | None = None  # which of `objects` the view was cut around; None: none
 
 
 class Batch(NamedTuple):
@@ -57,18 +64,28 @@ class Wanted(NamedTuple):
     objects: bool = False
     masks: bool = False
     class_map: bool = False
+    # The training view of one object; evaluations then see pictures as they are stored, with their objects.
+    # None: views are of whole pictures.
+    crop: Crop | None = None
 
 
 class Order(NamedTuple):
-    """The endless sequence of the samples that are trained on."""
+    """The endless sequence of the samples, or of objects of theirs, that are trained on."""
 
-    ids: NDArray[np.int64]  # (n,) rising
+    ids: NDArray[np.int64]  # (n,) samples, rising
     whole: Whole
+    objects: NDArray[np.int64] | None = None  # (n,) one object of each; None: all of a sample
 
     def at(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Samples and epochs  # (n,) -> two (n,)"""
         rows, epochs = self.whole.samples_at(places)
         return self.ids[rows], epochs
+
+    def object_at(self, place: int) -> int | None:
+        if self.objects is None:
+            return None
+        (row,), _ = self.whole.samples_at(np.array([place]))
+        return int(self.objects[row])
 
 
 def training_batches(
@@ -81,12 +98,13 @@ def training_batches(
     def at(place: int) -> Seen:
         while True:
             samples, epochs = order.at(np.array([place]))
-            random = draws(seed, epochs, samples, views.DRAWS)[0]
-            stored = _size(data, int(samples[0]))
+            sample, subject = int(samples[0]), order.object_at(place)
+            random = draws(seed, epochs, samples + ((subject or 0) << OBJECT), views.DRAWS)[0]
+            view = _training_view(data, sample, subject, input, wanted, random)
             try:
-                return see(data, int(samples[0]), views.training_view(stored, input, random), wanted, swaps)
+                return see(data, sample, view, wanted, swaps, subject)
             except UNREADABLE as error:
-                _note(data, int(samples[0]), str(error), bad, len(order.ids), tell)
+                _note(data, sample, str(error), bad, len(order.ids), tell)
                 place += 1
 
     def batch(places: NDArray[np.int64]) -> Batch:
@@ -102,11 +120,13 @@ def whole_pictures(
 ) -> Iterator[Seen]:
     """The given samples in their order, whole, with their class maps as they were packed, if wanted; those
     that cannot be decoded are told and left out. Raises DataError where these are too many."""
-    bad = set[int]()
+    bad, crops = set[int](), wanted.crop is not None
 
     def one(sample: int) -> Seen | None:
+        size = _size(data, sample)
+        view = View(size, size, (0, 0), size, mirror=False) if crops else views.whole_view(size, input)
         try:
-            seen = see(data, sample, views.whole_view(_size(data, sample), input), Wanted())
+            seen = see(data, sample, view, Wanted(objects=crops))
             if wanted.class_map:
                 (found,) = reader.class_maps(data, np.array([sample]), original=True)
                 seen = seen._replace(class_map=found)
@@ -118,31 +138,59 @@ def whole_pictures(
     yield from (found for found in _ahead(one, samples.tolist(), input.prefetch) if found)
 
 
-def see(data: DataSet, sample: int, view: View, wanted: Wanted, swaps: list[list[int]] | None = None) -> Seen:
-    """One picture and what is on it, through a view. swaps: of key points, by category."""
+def see(
+    data: DataSet,
+    sample: int,
+    view: View,
+    wanted: Wanted,
+    swaps: list[list[int]] | None = None,
+    subject: int | None = None,
+) -> Seen:
+    """One picture and what is on it, through a view. swaps: of key points, by category. subject: the object
+    that the view was cut around, of which it must show some."""
     ids = np.array([sample])
     pixels = views.picture(bytes(data.jpegs(ids)[0]), view)
     objects = masks = class_map = None
     if wanted.objects:
         (stored,) = reader.objects(data, ids)
         objects, kept = views.objects(stored, view, swaps or ())
+        subject = None if subject is None else int(np.searchsorted(kept, subject))
         if wanted.masks:
             whole = stored._replace(masks=[stored.masks[number] for number in kept.tolist()])
             masks = views.masks(whole, view)
     if wanted.class_map:
         (found,) = reader.class_maps(data, ids)
         class_map = None if found is None else views.class_map(found, view)
-    _, (height, width, _) = data.annotations("original", ids)
-    return Seen(sample, pixels, view, (int(height), int(width)), objects, masks, class_map)
+    return Seen(sample, pixels, view, _original(data, sample), objects, masks, class_map, subject)
+
+
+def _training_view(
+    data: DataSet,
+    sample: int,
+    subject: int | None,
+    input: tasks.View,
+    wanted: Wanted,
+    random: NDArray[np.uint32],
+) -> View:
+    stored = _size(data, sample)
+    if wanted.crop is None or subject is None:
+        return views.training_view(stored, input, random)
+    _, boxes = data.annotations("boxes", np.array([sample]))
+    return wanted.crop(boxes.reshape(-1, 4)[subject], _original(data, sample), stored, random)
 
 
 def _swaps(data: DataSet) -> list[list[int]]:
     return [views.swaps_of(category) for category in reader.table_of(data).categories]
 
 
-def _size(data: DataSet, sample: int) -> tuple[int, int]:
+def _size(data: DataSet, sample: int) -> Size:
     height, width = data.sizes(np.array([sample]))[0].tolist()
     return height, width
+
+
+def _original(data: DataSet, sample: int) -> Size:
+    _, (height, width, _) = data.annotations("original", np.array([sample]))
+    return int(height), int(width)
 
 
 def _note(data: DataSet, sample: int, reason: str, bad: set[int], samples: int, tell: Tell) -> None:

@@ -21,7 +21,7 @@ from hpcscale.data import same
 from hpcscale.data.manifest import AnnotationTable, DataError
 from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.dense import backbones, batches, detection, findings, segmentation
+from hpcscale.dense import backbones, batches, detection, findings, people, pose, segmentation
 from hpcscale.dense.batches import Batch, Order, Seen, Wanted
 from hpcscale.evaluate import detections
 from hpcscale.evaluate.measured import Measured
@@ -38,7 +38,8 @@ WHICH = "validation"
 
 
 class Task(NamedTuple):
-    """What a dense task is made of, beside its configuration; detection.py and segmentation.py build one."""
+    """What a dense task is made of, beside its configuration; detection.py, segmentation.py, pose.py build
+    one."""
 
     model: nn.Module  # on the CPU
     body: nn.Module  # the part that `model.init` starts
@@ -54,7 +55,8 @@ class Task(NamedTuple):
 class Inputs(NamedTuple):
     data: DataSet
     table: AnnotationTable
-    ids: NDArray[np.int64]  # samples that are trained on
+    ids: NDArray[np.int64]  # (n,) samples that are trained on
+    objects: NDArray[np.int64] | None  # (n,) one object of each, if these are trained on
     evaluated: DataSet | None
 
 
@@ -73,7 +75,7 @@ def evaluate_run(run: Path, tell: Tell = on_stderr) -> Path:
     inputs = open_inputs(settings)
     if inputs.evaluated is None:
         raise ConfigError(f"{run}: its configuration has no data.validation to evaluate on")
-    task, found = _task(settings, inputs.table), checkpoint.find(run)
+    task, found = _task(settings, inputs.table, inputs.evaluated), checkpoint.find(run)
     checkpoint.restore(task.model.state_dict(), checkpoint.load(found)[0], found.file)
     here = device.choose(settings.train.device)
     task.model.to(here)
@@ -86,7 +88,7 @@ def open_inputs(settings: tasks.Dense) -> Inputs:
     config.samples_of_rank(settings, ranks.size())
     data = open_data(settings.data.train)
     table = reader.table_of(data)
-    ids = _trained_on(settings, data)
+    ids, objects = _trained_on(settings, data)
     if not len(ids):
         raise DataError(f"{data.folder}: no picture is left to train on: none has what the task learns")
     evaluated = open_data(settings.data.validation) if settings.data.validation else None
@@ -103,41 +105,50 @@ def open_inputs(settings: tasks.Dense) -> Inputs:
                 f"{evaluated.folder}: {points} key points; only COCO's {detections.POINTS} can be judged: "
                 "leave data.validation out"
             )
-    return Inputs(data, table, ids, evaluated)
+    return Inputs(data, table, ids, objects, evaluated)
 
 
 def _names(table: AnnotationTable) -> list[str]:
     return [category.name for category in table.categories]
 
 
-def _trained_on(settings: tasks.Dense, data: DataSet) -> NDArray[np.int64]:
+def _trained_on(settings: tasks.Dense, data: DataSet) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    if settings.pose:
+        return people.trained_on(data, settings.pose)
     everything = np.arange(data.samples, dtype=np.int64)
     column = "class_map" if settings.segmenter else "boxes"
     offsets, _ = data.annotations(column, everything)  # DataError tells what is there
     if settings.data.empty == "keep" and not settings.segmenter:
-        return everything
-    return np.flatnonzero(np.diff(offsets))
+        return everything, None
+    return np.flatnonzero(np.diff(offsets)), None
 
 
-def _task(settings: tasks.Dense, table: AnnotationTable) -> Task:
-    """Raises ConfigError."""
+def _task(settings: tasks.Dense, table: AnnotationTable, evaluated: DataSet | None) -> Task:
+    """Raises ConfigError, and of a pose what people.given does."""
+    if settings.pose:
+        return Task(*pose.build(settings, settings.pose, table, evaluated))
     if settings.segmenter:
         return Task(*segmentation.build(settings, settings.segmenter))
     assert settings.detector is not None
     return Task(*detection.build(settings, settings.detector, table))
 
 
+def _digest(*columns: NDArray[np.int64] | None) -> str:
+    parts = (column.astype("<i8").tobytes() for column in columns if column is not None)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
     """The Job of a run (collective)."""
     settings, train_ = here.settings, here.settings.train
-    data, table, ids, evaluated = inputs
+    data, table, ids, objects, evaluated = inputs
     torch.manual_seed(train_.seed)
-    task = _task(settings, table)
+    task = _task(settings, table, evaluated)
     contents = same.agreed(
         {
             "data": data.digest,
             "classes": hashlib.sha256("\n".join(_names(table)).encode()).hexdigest(),
-            "dropped": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
+            "dropped": _digest(ids, objects),
             "versions": same.versions(),
         }
     ) | backbones.stated(settings.model, settings.input.values)
@@ -145,7 +156,7 @@ def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
     ranks.broadcast(task.model.state_dict().values())
     surgery.freeze(task.model.train(), settings.model)
     task.model.to(here.device)
-    order = Order(ids, Whole(len(ids), train_.seed))
+    order = Order(ids, Whole(len(ids), train_.seed), objects)
 
     def of_rank(step: int, tell: Tell) -> Generator[Batch, None, None]:
         rest = train_.steps - step

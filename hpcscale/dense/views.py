@@ -22,6 +22,7 @@ from hpcscale.annotations.objects import Objects, scale
 from hpcscale.data.manifest import Category
 
 DRAWS = 4  # numbers of 32 bits of a view: scale, mirror, window from the top, window from the left
+OUTSIDE = 128  # value of a pixel that is not in the picture
 LEAST = 1.0  # side of a box that is still an object after it was cut, pixels
 
 
@@ -30,7 +31,7 @@ class View(NamedTuple):
 
     stored: tuple[int, int]
     scaled: tuple[int, int]  # height and width of the whole picture at the model's scale
-    corner: tuple[int, int]  # y and x of the window there
+    corner: tuple[int, int]  # y and x of the window there; of a crop, it may reach out of the picture
     size: tuple[int, int]  # height and width of the window: what the model gets
     mirror: bool
 
@@ -69,11 +70,21 @@ def _times(stored: tuple[int, int], factor: float) -> tuple[int, int]:
 def picture(jpeg: bytes, view: View) -> NDArray[np.uint8]:
     """The pixels of a JPEG, resized as Pillow's bilinear filter does  # (height, width, 3) RGB"""
     with Image.open(io.BytesIO(jpeg)) as stored:
-        whole = stored.convert("RGB")
+        return cut(stored.convert("RGB"), view)
+
+
+def cut(whole: Image.Image, view: View) -> NDArray[np.uint8]:
+    """The same of a picture that is decoded, RGB. Grey is what lies outside it."""
     y, x = (view.stored[axis] / view.scaled[axis] for axis in (0, 1))
     (top, left), (height, width) = view.corner, view.size
-    window = (left * x, top * y, (left + width) * x, (top + height) * y)
-    pixels = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR, window))
+    first, last = max(0, top), min(view.scaled[0], top + height)
+    begin, end = max(0, left), min(view.scaled[1], left + width)
+    window = (begin * x, first * y, end * x, last * y)
+    pixels = np.asarray(whole.resize((end - begin, last - first), Image.Resampling.BILINEAR, window))
+    if pixels.shape[:2] != view.size:
+        inside = pixels
+        pixels = np.full((height, width, 3), OUTSIDE, np.uint8)
+        pixels[first - top : last - top, begin - left : end - left] = inside
     return np.ascontiguousarray(pixels[:, ::-1]) if view.mirror else pixels
 
 
