@@ -172,6 +172,12 @@ class Training(Section):
     divergence: Divergence = Divergence()
     watchdog: Watchdog = Watchdog()
 
+    @model_validator(mode="after")
+    def clipped_alike(self) -> "Training":
+        if self.optimizer.clip and self.model.slices != "none":
+            raise ValueError("optimizer.clip: no rank knows the norm of all gradients with model.slices")
+        return self
+
 
 class Config(Training):
     """Of classification."""

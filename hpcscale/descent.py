@@ -28,6 +28,9 @@ class Optimizer(Section):
     momentum_correction: bool = False
     # L2 on weights; biases and batch normalisation are left out.
     weight_decay: float = Field(1e-4, ge=0.0)
+    # Gradients of a step whose norm, over all weights together, is above this are scaled down to it, before
+    # decay is added; 0: never.
+    clip: float = Field(0.0, ge=0.0)
     # Where it pulls: to zero, or to the weights that the run began with (L2-SP, Li et al. 2018), by
     # weight_decay * (w - w0), and the classifier nowhere. Costs memory for one more copy of the weights.
     decay_to: Literal["zero", "initial"] = "zero"

@@ -93,10 +93,14 @@ class Detector(Section):
     score: Share = 0.05
     nms: Share = 0.5
     detections: Count = 100
+    # How much losses of boxes count beside those of classes, proposals' too.
+    localisation: float = Field(1.0, ge=0.0)
     # Of retinanet: overlaps below which an anchor is background, and from which it is an object.
     match: Annotated[tuple[Share, Share], Strict(False)] = (0.4, 0.5)
     alpha: Share = 0.25
     gamma: float = Field(2.0, ge=0.0)
+    # Differences of boxes below which their loss is d^2 / 2 (Huber 1964), and linear above; 0: it is |d|.
+    huber: float = Field(0.0, ge=0.0)
 
     @model_validator(mode="after")
     def consistent(self) -> "Detector":

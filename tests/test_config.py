@@ -45,7 +45,7 @@ def numbers() -> dict[str, type]:
 
 
 def test_all_numbers_are_tried() -> None:
-    assert len(numbers()) == 54
+    assert len(numbers()) == 55
     assert numbers()["watchdog.floor"] is float
     assert numbers()["input.resize"] is int
 
@@ -162,6 +162,12 @@ def test_numbers_of_a_site(tmp_path: Path, line: str) -> None:
     key = line.rpartition("\n")[2].split(" ")[0]
     with pytest.raises(ConfigError, match=rf"{key}: Input should be"):
         site.load(file)
+
+
+def test_gradients_of_a_divided_classifier_cannot_be_clipped(recipe: Path) -> None:
+    assert load(recipe, ["optimizer.clip=10"]).optimizer.clip == 10
+    with pytest.raises(ConfigError, match=r"optimizer\.clip: no rank knows the norm of all gradients"):
+        load(recipe, ["optimizer.clip=10", "model.slices=ranks"])
 
 
 def test_nothing_is_made_where_the_configuration_is_wrong(recipe: Path, tmp_path: Path) -> None:

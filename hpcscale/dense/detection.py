@@ -27,6 +27,7 @@ from hpcscale.evaluate.measured import Measured
 KINDS: dict[str, coco.Kind] = {"mask_rcnn": "masks", "keypoint_rcnn": "keypoints"}  # else boxes
 IOU = 0.5  # of VOC's numbers
 PIXEL = 0.5  # of a mask's probability, from which a pixel is inside
+BOXES = ("loss_rpn_box_reg", "loss_box_reg", "bbox_regression")  # losses of boxes, by torchvision's names
 
 
 def build(settings: tasks.Dense, task: tasks.Detector, table: AnnotationTable) -> tuple[Any, ...]:
@@ -37,7 +38,7 @@ def build(settings: tasks.Dense, task: tasks.Detector, table: AnnotationTable) -
     def losses(seen: list[Seen], device: torch.device) -> Mapping[str, Tensor]:
         images = [image(one, device) for one in seen]
         found: Mapping[str, Tensor] = model(images, [target(one, kind, device) for one in seen])
-        return found
+        return {name: loss * task.localisation if name in BOXES else loss for name, loss in found.items()}
 
     def find(seen: Seen, device: torch.device) -> list[dict[str, Any]]:
         (found,) = model([image(seen, device)])

@@ -17,7 +17,7 @@ from hpcscale import config
 from hpcscale.annotations.objects import most_points
 from hpcscale.config import ConfigError
 from hpcscale.data.manifest import Category
-from hpcscale.dense import backbones, conv4
+from hpcscale.dense import backbones, conv4, retinanet
 from hpcscale.dense.ops import torchvision
 from hpcscale.tasks import Detector
 from hpcscale.view import Values
@@ -25,7 +25,6 @@ from hpcscale.view import Values
 detection = torchvision.models.detection
 DIVISOR = 32  # sides of a padded batch are multiples of it
 POOLED, SAMPLES = 14, 1  # of conv4: bins of an RoI before the pooling, and samples a bin and axis
-OCTAVES = 3  # anchors of RetinaNet a level and shape, each 2^(1/3) times the one before
 
 
 class Built(NamedTuple):
@@ -41,7 +40,7 @@ def build(task: Detector, settings: config.Model, categories: Sequence[Category]
         raise ConfigError("detector.name: keypoint_rcnn, but no category of the data set has key points")
     if task.name == "retinanet":
         backbone = backbones.build(settings, "P3-P7", task.frozen)
-        built = Built(_retinanet(task, backbone, labels), backbone.body)
+        built = Built(retinanet.build(task, backbone, len(categories)), backbone.body)
     elif task.neck == "conv4":
         trunk = conv4.build(settings, task.frozen)
         parts = {
@@ -88,23 +87,3 @@ def _rcnn(task: Detector) -> dict[str, Any]:
         "box_nms_thresh": task.nms,
         "box_detections_per_img": task.detections,
     }
-
-
-def _retinanet(task: Detector, backbone: nn.Module, labels: int) -> nn.Module:
-    """Sides of anchors: those of the recipe times 2^(0, 1/3, 2/3) on P3, doubled on every next level."""
-    sides = [[side * 2 ** (place / OCTAVES) for side in task.anchors for place in range(OCTAVES)]]
-    for _ in range(4):
-        sides.append([2 * side for side in sides[-1]])
-    generator = detection.anchor_utils.AnchorGenerator(tuple(map(tuple, sides)), (task.ratios,) * len(sides))
-    model: nn.Module = detection.RetinaNet(
-        backbone,
-        labels,
-        anchor_generator=generator,
-        score_thresh=task.score,
-        nms_thresh=task.nms,
-        detections_per_img=task.detections,
-        bg_iou_thresh=task.match[0],
-        fg_iou_thresh=task.match[1],
-        topk_candidates=task.candidates[1],
-    )
-    return model

@@ -124,6 +124,15 @@ class GradientBuckets:
                 ranks.wait(handle)
         return self.extras[:-1] if own else self.extras
 
+    def clip(self, most: float) -> None:
+        """After `finish`: scale all gradients down, alike, if their norm over all weights is above `most`; 0:
+        never. None may be of one rank alone, whose norm others do not know. What is not finite stays so."""
+        if not most:
+            return
+        assert not self.local
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in self.summed]))
+        self.multiply((most / norm).clamp(max=1.0))
+
     def multiply(self, factor: Tensor) -> None:
         """Multiply all gradients, those of this rank alone too, by a number on the device."""
         own = [parameter.grad for parameter in self.local if parameter.grad is not None]

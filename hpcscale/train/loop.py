@@ -72,6 +72,7 @@ def run(job: Job, process: Process[Any]) -> None:
                 numbers = gradients.finish(loss, float(process.stop.requested))
             step += 1
             bad, overflow = _judge(gradients, scale, guard, numbers[0], history.limit(step))
+            gradients.clip(settings.optimizer.clip)
             _update(optimizer, bad, guard, workers)
             average.update(optimizer, train.average, step, bad)
             readback.put(step, samples, torch.stack([*numbers, bad, overflow]))

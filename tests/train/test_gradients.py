@@ -125,3 +125,20 @@ torch.save([bad, numbers, *(p.grad for p in model.parameters())], Path({str(tmp_
         own = [parameter.grad for parameter in model[3].parameters()]
         for gradient, wanted in zip(found[rank][2:], [*summed[:2], *own], strict=True):
             torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_above_the_limit_becomes_the_limit() -> None:
+    """Of all weights together, however they lie in buckets; a smaller one, and what is no number, stay."""
+    wanted = [gradient for gradient in whole(network()) if gradient is not None]
+    norm = float(torch.cat([gradient.flatten() for gradient in wanted]).norm())
+    for limit, most in ((None, norm / 3), (700, norm / 3), (700, norm * 3)):
+        model = network()
+        buckets = GradientBuckets(model.parameters(), limit)
+        buckets.clear()
+        model(IMAGES).square().sum().backward()
+        buckets.finish(3.0, 4.0)
+        buckets.clip(most)
+        for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, gradient * min(1.0, most / norm))
+        assert buckets.extras.tolist() == [3.0, 4.0]

@@ -81,6 +81,15 @@ def test_a_mean_over_steps_survives_a_stop_inside_it(recipe: Path, whole: Path, 
     assert tiny.events(tmp_path, "resume")[0]["step"] == 4
 
 
+def test_gradients_are_clipped_before_they_are_applied(recipe: Path, tmp_path: Path) -> None:
+    """After the first step momentum is the gradient."""
+    train(tiny.settings(recipe, train__steps=1, optimizer__clip=0.001, optimizer__weight_decay=0.0), tmp_path)
+    _, optimizer = checkpoint.load(next(checkpoint.whole(tmp_path)))
+    gradients = [value for name, value in optimizer.items() if name.endswith(".momentum_buffer")]
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    assert float(norm) == pytest.approx(0.001, rel=1e-4)
+
+
 def test_damaged_checkpoint_is_passed_over_with_the_same_end(
     recipe: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
