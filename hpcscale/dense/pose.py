@@ -81,8 +81,8 @@ def target(seen: Seen, task: tasks.Pose, person: int) -> Targets:
     """Of the person of a crop, and of the others in it."""
     assert seen.objects is not None
     points = seen.objects.keypoints
-    others = [points[row] for row in np.flatnonzero(seen.objects.classes == person) if row != seen.subject]
-    return pose_targets.targets(points[seen.subject], others, task.crop, task.radius)
+    everybody = points[seen.objects.classes == person]  # the person's own disks are not among those of others
+    return pose_targets.targets(points[seen.subject], everybody, task.crop, task.radius)
 
 
 def true_boxes(seen: Seen, person: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ Papandreou et al. 2017 ("G-RMI"), sections 3.2.1 and 3.2.2.
 x and y are in pixels; pixel i reaches from i to i + 1, so that its centre is i + 0.5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -53,9 +53,10 @@ def crop(
 
 
 def targets(
-    points: NDArray[np.float32], others: Sequence[NDArray[np.float32]], size: tuple[int, int], radius: float
+    points: NDArray[np.float32], others: Iterable[NDArray[np.float32]], size: tuple[int, int], radius: float
 ) -> Targets:
-    """points: (k, 3) x, y, visibility of the person; others: the same of everybody else in the crop."""
+    """points: (k, 3) x, y, visibility of the person; others: the same of everybody else in the crop, or of
+    everybody."""
     y, x = _away(points, size)
     own, theirs = np.zeros((len(points), *size), np.bool_), np.zeros((len(points), *size), np.bool_)
     _add_disks(own, points, radius)

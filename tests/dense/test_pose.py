@@ -85,11 +85,28 @@ def test_row_50_every_person_comes_once_an_epoch_with_draws_of_its_own(recipe):
     both = [seen.view.scaled for seen in one.seen if seen.sample == 1]
     assert both[0] != both[1]
     assert [seen.view for seen in one.seen] != [seen.view for seen in next_epoch.seen]
-    for seen in one.seen:
-        # Heights of the boxes of the shape of a crop: the second person is wide, 70 * 57 / 41.
-        heights = (95.0, 70 * 57 / 41) if seen.sample in (1, 3) else (95.0,)
-        scale = seen.view.scaled[0] / posed.HEIGHT
-        assert any(0.99 < 57 / scale / height < 1.51 for height in heights)
+    factors = []
+    for seen in (*one.seen, *next_epoch.seen, *batch(recipe, 2).seen):
+        # Heights of the boxes in the shape of a crop: the second person of a picture is wide.
+        height = (95.0, 70 * 57 / 41)[seen.subject]
+        factors.append(57 / (seen.view.scaled[0] / posed.HEIGHT) / height)
+    assert 0.99 < min(factors) < 1.2
+    assert 1.3 < max(factors) < 1.51
+
+
+def test_row_50_targets_are_of_the_person_in_the_middle(recipe):
+    task = load(recipe).pose
+    both = [seen for seen in batch(recipe, 0, "pose.jitter=[2.5, 2.5]").seen if seen.sample in (1, 3)]
+    assert sorted(seen.subject for seen in both) == [0, 0, 1, 1]
+    for seen in both:
+        wanted = pose.target(seen, task, 1)
+        mine, other = (seen.objects.keypoints[n] for n in (seen.subject, 1 - seen.subject))
+        alone = pose_targets.targets(mine, [], task.crop, task.radius)
+        assert np.array_equal(wanted.disks, alone.disks)
+        assert np.array_equal(wanted.x, alone.x)
+        theirs = pose_targets.targets(other, [], task.crop, task.radius).disks
+        assert theirs.any()
+        assert np.array_equal(wanted.others, theirs & ~alone.disks)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
