@@ -97,7 +97,7 @@ def train_until(run: Path, words: list[str | Path], step: int, kill: signal.Sign
 @click.option("--network", type=click.Path(path_type=Path), default=Path("demo/run"), show_default=True,
               help="Run to start from.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("detect-demo"), show_default=True)
-@click.option("--steps", type=click.IntRange(COMPARED), default=400, show_default=True)
+@click.option("--steps", type=click.IntRange(COMPARED), default=300, show_default=True)
 @told()
 def main(source: Path, network: Path, out: Path, steps: int) -> None:
     """Train detectors of blood cells from a pretrained and from a random network, and compare."""

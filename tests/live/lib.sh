@@ -35,10 +35,12 @@ started() {
     cut -d' ' -f20 <<<"$stat"
 }
 
+notes=$CLUSTER/state # where machines have noted their plugs
+
 # plug_of MACHINE: prints the number of the process that holds the machine: when it ends, so does the machine.
 plug_of() {
     local pid since
-    read -r pid since 2>/dev/null <"$CLUSTER/state/$1/plug" || return 1
+    read -r pid since 2>/dev/null <"$notes/$1/plug" || return 1
     [ "$(started "$pid")" = "$since" ] || return 1
     echo "$pid"
 }
