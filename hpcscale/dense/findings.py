@@ -56,7 +56,7 @@ def gather(mine: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def save(
     folder: Path, which: str, step: int, data: DataSet, measured: Measured, found: list[dict[str, Any]]
 ) -> None:
-    """Write a folder, in place of the one that may be there."""
+    """Write a folder, in place of the one that may be there; other files in it stay."""
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -87,5 +87,9 @@ def save(
         sync(aside / "maps" / name)
     sheet.save(aside, data, found)
     sync(aside)
+    ours = {*texts, "maps", "pictures.png"}
+    for other in folder.iterdir() if folder.exists() else ():
+        if other.name not in ours:
+            other.rename(aside / other.name)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

@@ -72,11 +72,13 @@ def test_every_task_trains_and_is_evaluated(recipes: dict[str, Path], tmp_path: 
     wanted = "mIoU" if name == "deeplab" else "AP50"
     assert 0 <= said["metrics"][wanted] <= 1
     assert said["pictures"] == 6
+    (mine := run / "evaluations" / "validation-00000004" / "mine.txt").write_text("mine")
     again = CliRunner().invoke(main, ["evaluate", str(run), "--json"])
     assert again.exit_code == 0, again.output
     assert (
         json.loads(again.stdout)["metrics"] == said["metrics"]
     )  # by a new process's way, from the checkpoint
+    assert mine.read_text() == "mine"
     report = CliRunner().invoke(main, ["report", str(run)])
     assert report.exit_code == 0, report.output
     text = (run / "report.md").read_text()
