@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcscale.annotations import rle
 from hpcscale.annotations.objects import Objects, Rle
 
 
@@ -49,7 +50,7 @@ def counts_of(counts: Any, size: tuple[int, int]) -> NDArray[np.int64]:
     Raises ValueError where they are no run lengths, or do not fill a picture of `size`.
     """
     if isinstance(counts, str):
-        counts = _decompressed(counts)
+        counts = rle.runs_of(counts.encode(errors="surrogatepass")).tolist()
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("counts must be whole numbers, none below 0")
     if sum(counts) != size[0] * size[1]:
@@ -57,31 +58,10 @@ def counts_of(counts: Any, size: tuple[int, int]) -> NDArray[np.int64]:
     return np.array(counts, np.int64)
 
 
-def _decompressed(text: str) -> list[int]:
-    """COCO's compressed counts: five bits a character, the lowest first, from '0' on; 32 says that more
-    follow, and 16 of the last one is the sign. From the fourth on, a number is the difference to the last but
-    one before it."""
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 60:
-            raise ValueError("its text is no compressed counts")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            value -= (code & 16) << (shift - 4)
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError("its text ends within a number")
-    return counts
-
-
-def unpack(rle: Rle) -> NDArray[np.uint8]:
+def unpack(mask: Rle) -> NDArray[np.uint8]:
     """The pixels of an RLE  # (height, width)"""
-    inside = np.arange(len(rle.counts)) % 2
-    return np.repeat(inside, rle.counts).reshape(rle.size[::-1]).T.astype(np.uint8)
+    inside = np.arange(len(mask.counts)) % 2
+    return np.repeat(inside, mask.counts).reshape(mask.size[::-1]).T.astype(np.uint8)
 
 
 def pack(pixels: NDArray[np.bool_]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json  # half the time of the standard library's, which counts here
 
-from hpcscale.evaluate import rle
+from hpcscale.annotations import rle
 from hpcscale.evaluate.measured import ResultsError
 from hpcscale.files import read_bytes
 from hpcscale.text import shown

@@ -81,9 +81,9 @@ def compressed(number: int) -> str:
         ([600.0, 600], "whole numbers"),
         ([True, 1199], "whole numbers"),
         (None, "whole numbers"),
-        ("\n", "no compressed counts"),
-        ("o" * 60, "no compressed counts"),
-        ("`", "ends within a number"),
+        ("\n", "no run-length code"),
+        ("o" * 60, "no run-length code"),
+        ("`", "no run-length code"),
         ("0", "0 pixels"),
     ],
 )

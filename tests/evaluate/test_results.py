@@ -12,8 +12,9 @@ from PIL import Image
 from pycocotools import mask as peer_mask
 
 from benchmarks.results import made_up
+from hpcscale.annotations import rle
 from hpcscale.cli import main
-from hpcscale.evaluate import detections, measured, results, rle
+from hpcscale.evaluate import detections, measured, results
 from hpcscale.evaluate.measured import ResultsError
 
 XML = """<annotation><size><width>100</width><height>100</height></size><object><name>{name}</name><bndbox>

@@ -1,4 +1,4 @@
-"""Run-length codes of masks in COCO's format, checked many at a time without drawing one.
+"""Run-length codes of masks in COCO's format: read, and checked many at a time without drawing one.
 
 A mask of height h and width w is read column by column; its runs, of 0 and 1 in turn and 0 first, add up to
 h x w. Runs stand as a list, or as text: six bits a character from "0" on, of which five are of the number,
@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 WIDEST = 12  # characters of a number: 60 bits
 TEXTS = 512  # that are looked at together, so that they stay in the caches
+
+
+def runs_of(text: bytes) -> NDArray[np.int64]:
+    """The runs of one text  # (runs,)  Raises ValueError where it is no run-length code."""
+    found = _runs([text]) if text else (np.zeros(0, np.int64),)
+    if found is None:
+        raise ValueError("its text is no run-length code")
+    return found[0]
 
 
 def totals(texts: Sequence[bytes]) -> NDArray[np.int64]:
@@ -31,6 +39,17 @@ def totals(texts: Sequence[bytes]) -> NDArray[np.int64]:
 
 def _totals(texts: list[bytes]) -> NDArray[np.int64]:
     """The same of texts that are not empty."""
+    if (found := _runs(texts)) is None:
+        return np.concatenate([_totals([text]) for text in texts]) if len(texts) > 1 else np.array([-1])
+    runs, firsts = found
+    sums = np.add.reduceat(runs, firsts)
+    sums[np.minimum.reduceat(runs, firsts) < 0] = -1
+    return sums
+
+
+def _runs(texts: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The runs (m,) of texts that are not empty, end to end, and where those of each begin; None where one of
+    them is no run-length code."""
     stops = np.cumsum([len(text) for text in texts])
     codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # what is below wraps to above 63
     last = codes & 32 == 0  # of its number
@@ -38,16 +57,13 @@ def _totals(texts: list[bytes]) -> NDArray[np.int64]:
     starts = np.concatenate([[0], ends + 1])[:-1]
     widths = ends - starts + 1
     if codes.max() > 63 or not last[stops - 1].all() or widths.max() > WIDEST:
-        return np.concatenate([_totals([text]) for text in texts]) if len(texts) > 1 else np.array([-1])
+        return None
     place = np.arange(len(codes)) - np.repeat(starts, widths)
     values = np.add.reduceat((codes & 31).astype(np.int64) << (5 * place), starts)
     values -= np.where(codes[ends] & 16, np.int64(1) << (5 * widths), 0)
     numbers = np.diff(np.searchsorted(ends, stops), prepend=0)  # of each text
     firsts = np.cumsum(numbers) - numbers
-    runs = _undo_differences(values, firsts, numbers)
-    sums = np.add.reduceat(runs, firsts)
-    sums[np.minimum.reduceat(runs, firsts) < 0] = -1
-    return sums
+    return _undo_differences(values, firsts, numbers), firsts
 
 
 def _undo_differences(
