@@ -30,6 +30,9 @@ class Data(Section):
     validation: Annotated[Place | None, MAY_CHANGE] = None
     # Training pictures without any object, or without a class map.
     empty: Literal["drop", "keep"] = "drop"
+    # Of a detector: batches that are filled by height / width of the pictures together, so that less of a
+    # batch is padding. 1: pictures come as they are drawn, so that a batch may have wide and tall ones.
+    grouped: int = Field(1, ge=1, le=10_000)
 
 
 class View(Section):
@@ -170,6 +173,8 @@ class Dense(Training):
             raise ValueError(f"one section of {', '.join(TASKS)} says the task, found {there or 'none'}")
         if self.model.slices != "none":
             raise ValueError("model.slices: a dense task has no classifier to divide")
+        if self.data.grouped > 1 and not self.detector:
+            raise ValueError("data.grouped: is of a detector; other tasks see pictures of one shape")
         if self.segmenter and not self.input.square:
             raise ValueError("input.square: missing; a segmenter trains on squares")
         if self.pose:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from hpcscale.evaluate import oks
 from hpcscale.ingest.packing import Packing, ingest
 
 PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -96,3 +97,18 @@ def make(folder: Path, count: int = 4) -> Path:
     recipe = folder / "pose.toml"
     recipe.write_text(RECIPE.format(data=pack(folder, rows, count)))
     return recipe
+
+
+def likenesses(run: Path) -> list[float]:
+    """Of each true person that has a visible key point with the most alike pose that an evaluation found."""
+    (folder,) = (run / "evaluations").iterdir()
+    truth, found = (json.loads((folder / name).read_text()) for name in ("truth.json", "found.json"))
+    said = []
+    for row in truth["annotations"]:
+        if row.get("num_keypoints"):
+            points, *poses = (
+                np.array(each["keypoints"], np.float64).reshape(17, 3)
+                for each in (row, *(each for each in found if each["image_id"] == row["image_id"]))
+            )
+            said.append(max((oks.similarity(points, each, row["area"]) for each in poses), default=0.0))
+    return said

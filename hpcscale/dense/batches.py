@@ -21,9 +21,10 @@ from hpcscale import tasks
 from hpcscale.annotations import reader
 from hpcscale.annotations.objects import Objects
 from hpcscale.data.manifest import DataError
-from hpcscale.data.order import Whole, draws, words
+from hpcscale.data.order import draws, words
 from hpcscale.data.store import DataSet
 from hpcscale.dense import views
+from hpcscale.dense.order import Order
 from hpcscale.dense.views import View
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.mending import BAD_SAMPLES, BAD_SHARE, BadSample, Tell
@@ -69,25 +70,6 @@ class Wanted(NamedTuple):
     crop: Crop | None = None
 
 
-class Order(NamedTuple):
-    """The endless sequence of the samples, or of objects of theirs, that are trained on."""
-
-    ids: NDArray[np.int64]  # (n,) samples, rising
-    whole: Whole
-    objects: NDArray[np.int64] | None = None  # (n,) one object of each; None: all of a sample
-
-    def at(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Samples and epochs  # (n,) -> two (n,)"""
-        rows, epochs = self.whole.samples_at(places)
-        return self.ids[rows], epochs
-
-    def object_at(self, place: int) -> int | None:
-        if self.objects is None:
-            return None
-        (row,), _ = self.whole.samples_at(np.array([place]))
-        return int(self.objects[row])
-
-
 def training_batches(
     data: DataSet, order: Order, settings: tasks.Dense, steps: Steps, wanted: Wanted, tell: Tell
 ) -> Generator[Batch, None, None]:
@@ -97,8 +79,11 @@ def training_batches(
 
     def at(place: int) -> Seen:
         while True:
-            samples, epochs = order.at(np.array([place]))
-            sample, subject = int(samples[0]), order.object_at(place)
+            rows, epochs = order.at(np.array([place]))
+            samples, subject = order.ids[rows], None
+            sample = int(samples[0])
+            if order.objects is not None:
+                subject = int(order.objects[rows[0]])
             random = draws(seed, epochs, samples + ((subject or 0) << OBJECT), views.DRAWS)[0]
             view = _training_view(data, sample, subject, input, wanted, random)
             try:

@@ -1,7 +1,7 @@
 """Boxes, masks and key points: the task of training.py for [detector].
 
 In: pictures with objects, through views. Out: losses of torchvision's detectors; findings as COCO's server
-takes them, in pixels of the original pictures; COCO's numbers, and VOC's where the data are VOC's.
+takes them, in pixels of the original pictures.
 
 Crowds and ignored objects are not trained on; difficult ones are.
 """
@@ -18,14 +18,11 @@ from hpcscale import tasks
 from hpcscale.annotations.masks import pack
 from hpcscale.annotations.stated import CROWD, IGNORE
 from hpcscale.data.manifest import AnnotationTable
-from hpcscale.data.store import DataSet
-from hpcscale.dense import detectors, truths, views
+from hpcscale.dense import detectors, views
 from hpcscale.dense.batches import Seen, Wanted
-from hpcscale.evaluate import coco
-from hpcscale.evaluate.measured import Measured
+from hpcscale.evaluate.kept import Kind
 
-KINDS: dict[str, coco.Kind] = {"mask_rcnn": "masks", "keypoint_rcnn": "keypoints"}  # else boxes
-IOU = 0.5  # of VOC's numbers
+KINDS: dict[str, Kind] = {"mask_rcnn": "masks", "keypoint_rcnn": "keypoints"}  # else boxes
 PIXEL = 0.5  # of a mask's probability, from which a pixel is inside
 BOXES = ("loss_rpn_box_reg", "loss_box_reg", "bbox_regression")  # losses of boxes, by torchvision's names
 
@@ -44,13 +41,7 @@ def build(settings: tasks.Dense, task: tasks.Detector, table: AnnotationTable) -
         (found,) = model([image(seen, device)])
         return records(seen, {key: value.cpu().float().numpy() for key, value in found.items()}, kind)
 
-    def measure(data: DataSet, samples: NDArray[np.int64], found: list[dict[str, Any]]) -> Measured:
-        measured = coco.evaluate(truths.of_data(data, samples), found, kind)
-        if "voc" in table.sources:
-            measured.metrics.update(truths.voc_metrics(data, samples, found, IOU))
-        return measured
-
-    return model, body, Wanted(objects=True, masks=kind == "masks"), losses, find, measure
+    return model, body, Wanted(objects=True, masks=kind == "masks"), losses, find, kind
 
 
 def image(seen: Seen, device: torch.device) -> Tensor:
@@ -59,7 +50,7 @@ def image(seen: Seen, device: torch.device) -> Tensor:
     return pixels.permute(2, 0, 1).float() / 255
 
 
-def target(seen: Seen, kind: coco.Kind, device: torch.device) -> dict[str, Tensor]:
+def target(seen: Seen, kind: Kind, device: torch.device) -> dict[str, Tensor]:
     """What torchvision's detectors train on: boxes (k, 4) float32, labels (k,) int64 from 1, and masks
     (k, height, width) uint8 or keypoints (k, n, 3) float32."""
     assert seen.objects is not None
@@ -76,7 +67,7 @@ def target(seen: Seen, kind: coco.Kind, device: torch.device) -> dict[str, Tenso
     return {key: torch.from_numpy(value).to(device) for key, value in found.items()}
 
 
-def records(seen: Seen, found: Mapping[str, NDArray[np.float32]], kind: coco.Kind) -> list[dict[str, Any]]:
+def records(seen: Seen, found: Mapping[str, NDArray[np.float32]], kind: Kind) -> list[dict[str, Any]]:
     """What a detector found in a whole picture, for COCO's server, in pixels of the original picture.
 
     found: boxes (k, 4), labels (k,), scores (k,), and masks (k, 1, height, width) or keypoints (k, n, 3).

@@ -1,11 +1,10 @@
 """The folder of an evaluation of a dense task, `RUN/evaluations/validation-<step>/`.
 
-- `metrics.json`: set, step, data folder and its digest, pictures, metrics, and the number of each class.
-- `found.json`: what the model found, records in the format of COCO's server (`image_id` is the sample's id),
-  or the confusion matrix of each picture as [true, predicted, pixels]; so that a number can be computed again
-  without a model.
+- `metrics.json`: set, step, data folder and its digest, kind, pictures, metrics, the number of each class.
+- `found.json`, `truth.json`: what the model found, where `image_id` is the sample's id, and what is there; so
+  that numbers can be computed again without a model (evaluate/kept.py).
 - `maps/SAMPLE.png`: the class of every pixel, 8-bit grey, of a segmenter.
-- `names.txt`: the source id of every picture, a line each.
+- `samples.npz`: samples, names and digests of all pictures, as evaluations of classification have them.
 - `pictures.png`: the worst and the best pictures, the truth beside what was found (sheet.py).
 
 Written aside and renamed, so it is whole or not there.
@@ -25,9 +24,9 @@ from PIL import Image
 from hpcscale import ranks
 from hpcscale.data.store import DataSet
 from hpcscale.dense import sheet
+from hpcscale.evaluate.kept import Kind, Records
 from hpcscale.evaluate.measured import Measured
 from hpcscale.files import sync
-from hpcscale.pairs import escape
 
 MAP = "map"  # of a record while it travels: a PNG in base64
 
@@ -43,7 +42,7 @@ def folder_of(run: Path, which: str, step: int) -> Path:
     return run / "evaluations" / f"{which}-{step:08d}"
 
 
-def gather(mine: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def gather(mine: Records) -> Records:
     """The records of all ranks, by picture, on all of them (collective). A picture's keep their order."""
     text = np.frombuffer(json.dumps(mine).encode(), np.uint8)
     lengths = ranks.gather(np.array([len(text)]))
@@ -53,8 +52,15 @@ def gather(mine: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted((record for part in parts for record in part), key=lambda record: int(record["image_id"]))
 
 
-def save(
-    folder: Path, which: str, step: int, data: DataSet, measured: Measured, found: list[dict[str, Any]]
+def save(  # arguments: all of an evaluation
+    folder: Path,
+    which: str,
+    step: int,
+    data: DataSet,
+    kind: Kind,
+    truth: dict[str, Any] | None,
+    measured: Measured,
+    found: Records,
 ) -> None:
     """Write a folder, in place of the one that may be there; other files in it stay."""
     aside = folder.with_name(folder.name + ".part")
@@ -65,21 +71,24 @@ def save(
         "step": step,
         "data": str(data.folder),
         "digest": data.digest,
+        "kind": kind,
         "pictures": measured.pictures,
         "metrics": measured.metrics,
         "baseline": {},
         "classes": measured.classes,
     }
-    names = data.names(np.arange(data.samples, dtype=np.int64))
     maps = {f"{record['image_id']:08d}.png": record.pop(MAP) for record in found if MAP in record}
     texts = {
         "metrics.json": json.dumps(said, indent=2) + "\n",
         "found.json": json.dumps(found) + "\n",
-        "names.txt": "".join(escape(name) + "\n" for name in names),
-    }
+    } | ({"truth.json": json.dumps(truth) + "\n"} if truth else {})
     for name, text in texts.items():
         (aside / name).write_text(text, "utf-8")
         sync(aside / name)
+    samples = np.arange(data.samples, dtype=np.int64)
+    names, digests = np.array(data.names(samples), np.str_), data.source_digests(samples)
+    np.savez(aside / "samples.npz", samples=samples, names=names, digests=digests)
+    sync(aside / "samples.npz")
     if maps:
         (aside / "maps").mkdir()
     for name, coded in maps.items():
@@ -87,7 +96,7 @@ def save(
         sync(aside / "maps" / name)
     sheet.save(aside, data, found)
     sync(aside)
-    ours = {*texts, "maps", "pictures.png"}
+    ours = {*texts, "samples.npz", "maps", "pictures.png"}
     for other in folder.iterdir() if folder.exists() else ():
         if other.name not in ours:
             other.rename(aside / other.name)

@@ -3,7 +3,7 @@ al. 2017, section 5.4).
 
 In: crops of persons in training; in evaluation whole pictures, with the true boxes or a detector's. Out:
 losses of heat maps and offsets; key points as COCO's server takes them, in pixels of the original pictures,
-a person's score being the mean of the most votes of each point; COCO's numbers of them.
+a person's score being the mean of the most votes of each point.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,11 @@ from hpcscale import tasks
 from hpcscale.annotations.stated import CROWD, IGNORE
 from hpcscale.data.manifest import AnnotationTable
 from hpcscale.data.store import DataSet
-from hpcscale.dense import people, pose_network, pose_targets, pose_votes, truths, views
+from hpcscale.dense import people, pose_network, pose_targets, pose_votes, views
 from hpcscale.dense.batches import Seen, Size, Wanted
 from hpcscale.dense.pose_targets import Targets
 from hpcscale.dense.views import View
-from hpcscale.evaluate import coco, oks
-from hpcscale.evaluate.measured import Measured
+from hpcscale.evaluate import oks
 from hpcscale.models.preprocessing import Normalized
 
 AT_ONCE = 16  # crops of a picture that the network reads together in an evaluation
@@ -65,16 +64,13 @@ def build(
                 poses[row], scores[row] = read(heat[place], offsets[place], crop, seen.original, task.radius)
         return records(seen.sample, person, boxes, poses, scores, task.oks)
 
-    def measure(data: DataSet, samples: NDArray[np.int64], found: list[dict[str, Any]]) -> Measured:
-        return coco.evaluate(truths.of_data(data, samples), found, "keypoints")
-
     def crop(box: NDArray[np.floating], original: Size, stored: Size, draws: NDArray[np.uint32]) -> View:
         share = draws.astype(np.float64) / 2**32  # in [0, 1)
         factor = task.jitter[0] + (task.jitter[1] - task.jitter[0]) * float(share[0])
         mirror = bool(settings.input.mirror and share[1] < 0.5)
         return pose_targets.crop(box, original, stored, task.crop, factor, mirror)
 
-    return model, model.body, Wanted(objects=True, crop=crop), losses, find, measure
+    return model, model.body, Wanted(objects=True, crop=crop), losses, find, "keypoints"
 
 
 def target(seen: Seen, task: tasks.Pose, person: int) -> Targets:

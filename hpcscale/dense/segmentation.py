@@ -2,7 +2,7 @@
 
 In: pictures with class maps, through views. Out: softmax cross-entropy on maps at the stride of the logits
 (the nearest value of the class map; 255 is left out); a confusion matrix for each picture, with the class map
-as it was packed; mIoU of their sum.
+as it was packed.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcscale import tasks
 from hpcscale.annotations.masks import resize_nearest
-from hpcscale.data.store import DataSet
 from hpcscale.dense import deeplab
 from hpcscale.dense.batches import Seen, Wanted
 from hpcscale.dense.findings import MAP, png
 from hpcscale.evaluate import miou
-from hpcscale.evaluate.measured import Measured
 from hpcscale.models.preprocessing import Normalized
 
 
@@ -53,11 +50,4 @@ def build(settings: tasks.Dense, task: tasks.Segmenter) -> tuple[Any, ...]:
         cells = np.stack([true, predicted, matrix[true, predicted]], axis=1)
         return [{"image_id": seen.sample, "confusion": cells.tolist(), MAP: png(classes)}]
 
-    def measure(data: DataSet, samples: NDArray[np.int64], found: list[dict[str, Any]]) -> Measured:
-        matrix = np.zeros((miou.CLASSES, miou.CLASSES), np.int64)
-        for record in found:
-            true, predicted, count = np.array(record["confusion"], np.int64).reshape(-1, 3).T
-            matrix[true, predicted] += count
-        return miou.measure(matrix, len(found))
-
-    return model, model.body, Wanted(class_map=True), losses, find, measure
+    return model, model.body, Wanted(class_map=True), losses, find, "segmentation"

@@ -4,6 +4,7 @@ In: a Dense configuration and a run folder. Out: what the loop writes, and evalu
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +22,11 @@ from hpcscale.data import same
 from hpcscale.data.manifest import AnnotationTable, DataError
 from hpcscale.data.order import Whole
 from hpcscale.data.store import DataSet, open_data
-from hpcscale.dense import backbones, batches, detection, findings, people, pose, segmentation
-from hpcscale.dense.batches import Batch, Order, Seen, Wanted
+from hpcscale.dense import backbones, batches, detection, findings, people, pose, segmentation, truths
+from hpcscale.dense.batches import Batch, Seen, Wanted
+from hpcscale.dense.order import Order
 from hpcscale.evaluate import detections
-from hpcscale.evaluate.measured import Measured
+from hpcscale.evaluate.kept import Kind, measure
 from hpcscale.inputs.crops import Steps
 from hpcscale.inputs.mending import Tell, on_stderr
 from hpcscale.models import checkpoint, device, surgery
@@ -48,8 +50,7 @@ class Task(NamedTuple):
     losses: Callable[[list[Seen], torch.device], Mapping[str, Tensor]]
     # find(seen, device): what the model finds in one picture, as plain values for JSON.
     find: Callable[[Seen, torch.device], list[dict[str, Any]]]
-    # measure(data, samples, found): the numbers of these pictures, with what was found in all of them.
-    measure: Callable[[DataSet, NDArray[np.int64], list[dict[str, Any]]], Measured]
+    kind: Kind  # of what it finds
 
 
 class Inputs(NamedTuple):
@@ -138,6 +139,16 @@ def _digest(*columns: NDArray[np.int64] | None) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def _order(settings: tasks.Dense, inputs: Inputs) -> Order:
+    ids, grouped = inputs.ids, settings.data.grouped
+    shapes = None
+    if grouped > 1:
+        height, width = inputs.data.sizes(ids).astype(np.float64).T
+        shapes = height / width
+    whole = Whole(len(ids), settings.train.seed)
+    return Order(ids, whole, inputs.objects, shapes, grouped, settings.train.batch)
+
+
 def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
     """The Job of a run (collective)."""
     settings, train_ = here.settings, here.settings.train
@@ -156,7 +167,7 @@ def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
     ranks.broadcast(task.model.state_dict().values())
     surgery.freeze(task.model.train(), settings.model)
     task.model.to(here.device)
-    order = Order(ids, Whole(len(ids), train_.seed), objects)
+    order = _order(settings, inputs)
 
     def of_rank(step: int, tell: Tell) -> Generator[Batch, None, None]:
         rest = train_.steps - step
@@ -172,8 +183,7 @@ def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
 
     def assess(step: int) -> tuple[str, Mapping[str, Any]]:
         assert evaluated is not None
-        _, measured = _assess(task, settings, evaluated, here.device, on_stderr, here.run, step)
-        return WHICH, measured.metrics
+        return WHICH, _assess(task, settings, evaluated, here.device, on_stderr, here.run, step)[1]
 
     return Job(
         task.model,
@@ -189,8 +199,9 @@ def build(here: Process[tasks.Dense], inputs: Inputs) -> Job:
 
 def _assess(
     task: Task, settings: tasks.Dense, data: DataSet, device: torch.device, tell: Tell, run: Path, step: int
-) -> tuple[Path, Measured]:
-    """Evaluate on all pictures, ranks share them, and keep what was found (collective)."""
+) -> tuple[Path, dict[str, float | None]]:
+    """Evaluate on all pictures, ranks share them, and keep what was found (collective). Returns the folder
+    and the metrics."""
     samples = np.arange(data.samples, dtype=np.int64)
     mine = samples[ranks.rank() :: ranks.size()]
     found: list[dict[str, Any]] = []
@@ -198,9 +209,11 @@ def _assess(
         for seen in batches.whole_pictures(data, mine, settings.input, task.wanted, tell):
             found += task.find(seen, device)
     found = findings.gather(found)
-    measured = task.measure(data, samples, found)
-    folder = findings.folder_of(run, WHICH, step)
+    folder, text = findings.folder_of(run, WHICH, step), b""
     if ranks.rank() == 0:
-        findings.save(folder, WHICH, step, data, measured, found)
-    ranks.barrier()
-    return folder, measured
+        truth = None if task.kind == "segmentation" else truths.of_data(data, samples)
+        measured = measure(task.kind, truth, found)
+        findings.save(folder, WHICH, step, data, task.kind, truth, measured, found)
+        text = json.dumps(measured.metrics).encode()
+    metrics: dict[str, float | None] = json.loads(ranks.gather(np.frombuffer(text, np.uint8)).tobytes())
+    return folder, metrics

@@ -149,8 +149,22 @@ def _check_truth(truth: Any, images: Mapping[int, Any], kind: Kind, where: str) 
             id = min(set(truth.get_ann_ids()) - set(truth.get_ann_ids(**right)))
             found = truth.load_anns(id)[0].get(key)
             raise ResultsError(f"{where}, annotation {id}: '{key}': found {found}; allowed: {allowed}")
-    if kind != "boxes":
+    if kind == "boxes":
+        _check_boxes(truth, where)
+    else:
         _check_objects(truth, images, kind, where)
+
+
+def _check_boxes(truth: Any, where: str) -> None:
+    """Raise ResultsError for a true box that is not there, or of negative size, which is never found. One of
+    size 0 is no error: COCO has some."""
+    health = truth.healthcheck()
+    ids = {each["code"]: each["affected_ids"] for each in health["errors"] + health["warnings"]}
+    for row in truth.load_anns(ids.get("missing_geometry", []) + ids.get("degenerate_bbox", [])):
+        box = row.get("bbox")
+        if not box or min(box[2:]) < 0:
+            wrong = f"'bbox': found {box}; allowed: [x, y, width, height], no size below 0"
+            raise ResultsError(f"{where}, annotation {row['id']}: {wrong}")
 
 
 def _check_objects(truth: Any, images: Mapping[int, Any], kind: Kind, where: str) -> None:

@@ -43,7 +43,7 @@ SAMPLES = {
     "classes": ("<i4", "nk"), "scores": ("<f4", "nk"), "label_offsets": ("<i8", "o"), "labels": ("<i4", "l"),
     "names": ("U", "n"),
 }  # fmt: skip
-DIGESTS = {"samples": ("<i8", "n"), "digests": ("u1", "nd")}
+NAMED = {key: SAMPLES[key] for key in ("samples", "names")} | {"digests": ("u1", "nd")}
 THUMBNAILS = {"samples": ("<i8", "m"), "pixels": ("u1", "mss3")}
 OPTIONAL = "digests"
 
@@ -139,11 +139,11 @@ def read(folder: Path) -> tuple[Results, list[str]]:
     return _results(folder, len(read_classes(folder)))
 
 
-def read_digests(folder: Path) -> NDArray[np.uint8] | None:
-    """(n, 16), of the original picture file of each sample; None where an older version evaluated. Raises
-    FileError and OSError."""
-    digests: NDArray[np.uint8] | None = _arrays(folder / "samples.npz", DIGESTS).get("digests")
-    return digests
+def read_names(folder: Path) -> tuple[list[str], NDArray[np.uint8] | None]:
+    """The names of the samples, and digests (n, 16) of their original picture files; None where an older
+    version evaluated. Raises FileError and OSError."""
+    arrays = _arrays(folder / "samples.npz", NAMED)
+    return _names(folder / "samples.npz", arrays), arrays.get("digests")
 
 
 def read_summary(folder: Path) -> Summary:
@@ -193,10 +193,7 @@ def read_thumbnails(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.uint8]]
 def _results(folder: Path, classes: int) -> tuple[Results, list[str]]:
     file = folder / "samples.npz"
     arrays = _arrays(file, SAMPLES)
-    try:
-        names: list[str] = arrays.pop("names").tolist()
-    except ValueError:  # a number that is no character
-        raise FileError(f"{file}: 'names' is not text") from None
+    names = _names(file, arrays)
     results = Results(**arrays)
     if (np.diff(results.samples) <= 0).any():
         raise FileError(f"{file}: 'samples' do not rise")
@@ -210,6 +207,14 @@ def _results(folder: Path, classes: int) -> tuple[Results, list[str]]:
         if ids.size and not least <= ids.min() <= ids.max() < classes:
             raise FileError(f"{file}: '{key}' holds {ids.min()} to {ids.max()}, there are {classes} classes")
     return results, names
+
+
+def _names(file: Path, arrays: dict[str, Any]) -> list[str]:
+    try:
+        names: list[str] = arrays.pop("names").tolist()
+    except ValueError:  # a number that is no character
+        raise FileError(f"{file}: 'names' is not text") from None
+    return names
 
 
 def _arrays(file: Path, expected: Mapping[str, tuple[str, str]]) -> dict[str, Any]:

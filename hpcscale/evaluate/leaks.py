@@ -1,21 +1,21 @@
 """What near-duplicates do to the numbers of an evaluation: the arithmetic of the audit.
 
-In: the folder of an evaluation (evaluations.py) and a pairs file (pairs.py). Out: the metrics of all samples,
-of those without a near-duplicate in the training data, and of the others, and a lower bound. No model and no
-pictures: `dedup audit` and `report` call this.
+In: the folder of an evaluation (evaluations.py, kept.py) and a pairs file (pairs.py). Out: the metrics of
+all samples, of those without a near-duplicate in the training data, and of the others, and a lower bound. No
+model and no pictures: `dedup audit` and `report` call this.
 
 - full, dedup, dups: Kolesnikov et al. 2020 (BiT), table 1. The paper gives only the number of duplicates;
   here their metrics are measured too.
 - dedup - full: Sun et al. 2017, tables 1 to 3, which print both.
 - lower bound: Mahajan et al. 2018, section 2.1: every duplicate counts as wrong, so the accuracy is
   (correct and not duplicate) / N, which is at least accuracy - D / N. For accuracies only; for mean average
-  precision the paper defines none.
+  precision the paper defines none, and so none of boxes, masks, key points and classes of pixels has one.
 
 mAP by class runs over the classes that have a positive, so full and dedup may average over different ones.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcscale import origin
-from hpcscale.evaluate import evaluations, metrics
+from hpcscale.evaluate import evaluations, kept, metrics
 from hpcscale.evaluate.metrics import Metrics, Results
 from hpcscale.files import FileError, open_regular
 from hpcscale.pairs import Decisions, Pair, read_decisions, read_pairs
 
 Side = Literal["a", "b", "either"]
 Seen = dict[str, dict[str, None]]  # column -> names in it, each once, in order
+Measuring = Callable[[NDArray[np.int64]], Metrics]  # of these samples, by their places in the evaluation
 ACCURACIES = ("top1", "top5")
 UNCHANGED = ("samples", "single", "classes")  # counts, not metrics
 
@@ -73,9 +74,8 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
     pictures than those that were evaluated, or PairsError.
     """
     try:
-        results, names = evaluations.read(folder)
-        digests = evaluations.read_digests(folder)
-        weights = class_weights(folder)
+        names, digests = evaluations.read_names(folder)
+        measured = kept.measuring(folder) if kept.is_there(folder) else measuring(folder)
     except (OSError, FileError) as error:
         raise LeakError(f"{folder}: cannot be read: {error}") from None
     decided = read_decisions(decisions) if decisions else {}
@@ -85,7 +85,7 @@ def audit(folder: Path, pairs: Path, decisions: Path | None, within: bool, side:
     except LeakError as error:
         raise LeakError(f"{pairs}: {error}") from None
     duplicates = np.fromiter((name in leaks.names for name in names), bool, len(names))
-    parts = split(results, weights, duplicates)
+    parts = split(measured, duplicates)
     columns = {of: seen[of] for of in ("a", "b") if leaks.side in (of, "either")}
     pictures, remark = _same_pictures(pairs, columns, names, digests)
     return Audit(leaks, len(names), int(duplicates.sum()), parts, pictures, remark)
@@ -138,9 +138,17 @@ def _same_pictures(
     return "checked", "the pairs were edited since they were found" if edited else ""
 
 
-def class_weights(folder: Path) -> NDArray[np.float64]:
-    """(classes,) weights of an evaluation's averages: samples of each class in the training data."""
-    return np.array([row.samples for row in evaluations.read_classes(folder)], np.float64)
+def measuring(folder: Path) -> Measuring:
+    """What measures samples of an evaluation of classification; a class weighs as much in its averages as it
+    has samples in the training data. Raises FileError and OSError."""
+    results, _ = evaluations.read(folder)
+    return of_results(
+        results, np.array([row.samples for row in evaluations.read_classes(folder)], np.float64)
+    )
+
+
+def of_results(results: Results, weights: NDArray[np.float64]) -> Measuring:
+    return lambda rows: metrics.measure(metrics.select(results, rows), weights)
 
 
 def find_leaks(
@@ -177,13 +185,12 @@ def find_leaks(
     return Leaks(found[side], side, undecided + accepted + rejected, accepted, rejected)
 
 
-def split(results: Results, weights: NDArray[np.float64], duplicates: NDArray[np.bool_]) -> Parts:
+def split(measured: Measuring, duplicates: NDArray[np.bool_]) -> Parts:
     """Metrics of all samples, of those that are no duplicates, and of the duplicates (n,); lower bounds."""
-    full = metrics.measure(results, weights)
-    dedup = metrics.measure(metrics.select(results, np.flatnonzero(~duplicates)), weights)
-    dups = metrics.measure(metrics.select(results, np.flatnonzero(duplicates)), weights)
+    parts = (np.ones_like(duplicates), ~duplicates, duplicates)
+    full, dedup, dups = (measured(np.flatnonzero(rows)) for rows in parts)
     bound: Metrics = {}
-    for key in ACCURACIES:
+    for key in ACCURACIES if "single" in full else ():
         single, kept = full["single"] or 0, dedup["single"] or 0
         bound[key] = (dedup[key] or 0.0) * kept / single if single else None
     return Parts(full, dedup, dups, bound)

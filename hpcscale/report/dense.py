@@ -1,7 +1,8 @@
 """Reports of detectors, segmenters and pose: run folders in, Markdown and a figure out.
 
 What stands in `evaluations/validation-STEP/` (dense/findings.py): metrics, the number of each class, and a
-sheet of pictures, the truth beside what was found.
+sheet of pictures, the truth beside what was found. Where `pairs/validation.tsv` lists near-duplicates, the
+metrics without them too.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from hpcscale.evaluate.leaks import Audit
 from hpcscale.files import PNG, FileError, check_output, marked, read_json, write_file
 from hpcscale.report import figures
-from hpcscale.report.runs import Event, read_events
-from hpcscale.report.tables import listing, number, table
+from hpcscale.report.runs import Event, audit_of, read_events
+from hpcscale.report.tables import audited, listing, number, table
 from hpcscale.text import markdown
 
 TITLE, CURVES, SHEET = "# What a model of a dense task found", "report-curves.png", "pictures.png"
@@ -31,6 +33,7 @@ class Evaluated(NamedTuple):
     pictures: int
     metrics: dict[str, float | None]
     classes: dict[str, float | None]
+    audit: Audit | None = None  # of the last evaluation
 
 
 class Run(NamedTuple):
@@ -39,6 +42,7 @@ class Run(NamedTuple):
     steps: int  # wanted
     log: list[Event]  # of steps
     evaluations: list[Evaluated]  # by rising step
+    remarks: list[str]
 
 
 def is_dense(folder: Path) -> bool:
@@ -78,22 +82,24 @@ def read(folder: Path) -> Run:
     values = read_json(folder / "config.json")
     task = next(str(values[section].get("name", section)) for section in SECTIONS if values.get(section))
     found = [_evaluated(place) for place in sorted(folder.glob("evaluations/*-*[0-9]"))]
-    return Run(
-        folder, task, int(values["train"]["steps"]), read_events(folder / "log.jsonl")["step"],
-        sorted(found, key=lambda one: one.step),
-    )  # fmt: skip
+    found.sort(key=lambda one: one.step)
+    remarks: list[str] = []
+    if found:
+        found[-1] = found[-1]._replace(audit=audit_of(folder, "validation", found[-1].folder, remarks))
+    events = read_events(folder / "log.jsonl")["step"]
+    return Run(folder, task, int(values["train"]["steps"]), events, found, remarks)
 
 
 def _evaluated(folder: Path) -> Evaluated:
     file = folder / "metrics.json"
     said: Any = read_json(file)
     try:
-        numbers = [
+        metrics, classes = (
             {str(key): None if value is None else float(value) for key, value in said[name].items()}
             for name in ("metrics", "classes")
-        ]
-        return Evaluated(folder, int(said["step"]), int(said["pictures"]), *numbers)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        )
+        return Evaluated(folder, int(said["step"]), int(said["pictures"]), metrics, classes)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise FileError(f"{file}: not the evaluation of a dense task") from None
 
 
@@ -102,19 +108,22 @@ def _overview(runs: Sequence[Run]) -> str:
     last = [run.evaluations[-1] if run.evaluations else None for run in runs]
     names = dict.fromkeys(name for one in last if one for name in one.metrics)
     rows = [[name, *(number(one.metrics.get(name)) if one else None for one in last)] for name in names]
-    states = [(markdown(run.folder.resolve().name), _state(run)) for run in runs]
-    head = ["", *(markdown(run.folder.resolve().name) for run in runs)]
-    return f"{listing(states)}\n\n{table(head, rows)}"
+    titles = [markdown(run.folder.resolve().name) for run in runs]
+    states = [(title, _state(run)) for title, run in zip(titles, runs, strict=True)]
+    parts = [listing(states), table(["", *titles], rows)]
+    for title, one in zip(titles, last, strict=True):
+        if one and one.audit:
+            parts.append(audited("validation" if len(runs) == 1 else f"validation, {title}", one.audit))
+    return "\n\n".join(parts)
 
 
 def _state(run: Run) -> str:
     done = max((event["step"] for event in run.log), default=0)
-    said = f"{run.task}, {done} of {run.steps} steps"
-    if not run.evaluations:
-        return f"{said}, not evaluated yet"
-    return (
-        f"{said}, evaluated after step {run.evaluations[-1].step} on {run.evaluations[-1].pictures} pictures"
-    )
+    parts = [run.task, f"{done} of {run.steps} steps", "not evaluated yet"]
+    if run.evaluations:
+        last = run.evaluations[-1]
+        parts[2] = f"evaluated after step {last.step} on {last.pictures} pictures"
+    return ", ".join([*parts, *(markdown(" ".join(remark.split())) for remark in run.remarks)])
 
 
 def _last(run: Run) -> list[str]:

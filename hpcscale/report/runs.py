@@ -86,7 +86,11 @@ def read(run: Path) -> Run:
         steps=[steps[step] for step in sorted(steps)],
         bad_samples=events["bad_sample"],
         curves={name: dict(sorted(curves[name].items())) for name in SETS if name in curves},
-        evaluations=[_audited(run, evaluations[name], remarks) for name in SETS if name in evaluations],
+        evaluations=[
+            evaluations[name]._replace(audit=audit_of(run, name, evaluations[name].folder, remarks))
+            for name in SETS
+            if name in evaluations
+        ],
         remarks=[" ".join(remark.replace(f"{run}/", "").split()) for remark in remarks],
     )
 
@@ -146,19 +150,17 @@ def _evaluated(folder: Path, remarks: list[str]) -> Evaluated | None:
     return Evaluated(folder, found.set, found.step, found.metrics, found.baseline, classes, pictures)
 
 
-def _audited(run: Path, evaluation: Evaluated, remarks: list[str]) -> Evaluated:
-    """The evaluation with its audit, if the set has a pairs file; decisions lie beside that (.jsonl)."""
-    pairs = run / "pairs" / f"{evaluation.set}.tsv"
+def audit_of(run: Path, which: str, folder: Path, remarks: list[str]) -> Audit | None:
+    """Of the evaluation of a set, if the set has a pairs file; decisions lie beside that (.jsonl)."""
+    pairs = run / "pairs" / f"{which}.tsv"
     decisions = pairs.with_suffix(".jsonl")
     if not pairs.exists():
-        return evaluation
+        return None
     try:
-        kept = decisions if decisions.exists() else None
-        within = evaluation.set != "validation"
-        return evaluation._replace(audit=leaks.audit(evaluation.folder, pairs, kept, within))
+        return leaks.audit(folder, pairs, decisions if decisions.exists() else None, which != "validation")
     except (OSError, ValueError) as error:
         remarks.append(f"near-duplicates not audited: {error}")
-        return evaluation
+        return None
 
 
 def _pictures(folder: Path, classes: list[Class]) -> list[Picture]:

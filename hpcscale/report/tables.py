@@ -132,13 +132,13 @@ def audited(name: str, audit: Audit) -> str:
         head += f" {audit.remark[0].upper()}{audit.remark[1:]}."
     rows: list[list[Any]] = [["samples", *(part["samples"] for part in (parts.full, parts.dedup)), None,
                               parts.dups["samples"], None]]  # fmt: skip
-    for key, label in METRICS.items():
-        if parts.full[key] is not None:
+    for key in dict.fromkeys((*METRICS, *parts.full)):
+        if key not in leaks.UNCHANGED and parts.full.get(key) is not None:
             change = leaks.delta(parts, key)
             values = [number(parts.full[key]), number(parts.dedup[key]),
                       None if change is None else f"{change:+.3f}",
                       number(parts.dups[key]), number(parts.lower_bound.get(key))]  # fmt: skip
-            rows.append([label, *values])
+            rows.append([METRICS.get(key, key), *values])
     return f"{head}\n\n" + table(
         ["", "full", "without them", "change", "they alone", "all of them wrong"], rows
     )

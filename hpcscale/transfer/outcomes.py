@@ -57,7 +57,7 @@ def read(run: Path, which: str | None = None) -> Outcomes:
     Raises FileError and OSError."""
     which, step, folder = evaluations.find(run, which)
     results, names = evaluations.read(folder)
-    digests = evaluations.read_digests(folder)
+    _, digests = evaluations.read_names(folder)
     known = [""] * len(names) if digests is None else [digest.tobytes().hex() for digest in digests]
     return Outcomes(
         set=which,

@@ -18,7 +18,7 @@ from hpcscale.config import ConfigError
 from hpcscale.data.order import Whole
 from hpcscale.data.store import open_data
 from hpcscale.dense import batches, people, pose, pose_network, pose_targets, training, truths
-from hpcscale.dense.batches import Order
+from hpcscale.dense.order import Order
 from hpcscale.evaluate import coco, oks
 from hpcscale.evaluate.measured import ResultsError
 from hpcscale.inputs.crops import Steps
@@ -273,24 +273,11 @@ def run_of(recipe, run, *sets):
     return run
 
 
-def likenesses(recipe, run):
-    """Of each true person with its most alike found pose."""
-    data = open_data(load(recipe).data.train)
-    (file,) = (run / "evaluations").glob("*/found.json")
-    found = json.loads(file.read_text())
-    said = []
-    for sample, objects in enumerate(reader.objects(data, np.arange(data.samples), original=True)):
-        poses = [np.array(r["keypoints"]).reshape(17, 3) for r in found if r["image_id"] == sample]
-        for points, area in zip(objects.keypoints.astype(float), objects.areas, strict=True):
-            said.append(max((oks.similarity(points, each, area) for each in poses), default=0.0))
-    return said
-
-
 @pytest.mark.slow
 def test_row_50_a_run_learns_six_persons_by_heart(recipe, tmp_path):
     """Seven seconds of a core; others of a picture are found by their own boxes."""
     sets = ("train.steps=150", "input.mirror=false", "pose.jitter=[1.25, 1.25]", "train.checkpoint_every=150")
-    found = likenesses(recipe, run_of(recipe, tmp_path / "run", *sets))
+    found = posed.likenesses(run_of(recipe, tmp_path / "run", *sets))
     assert len(found) == 6
     assert min(found) > 0.9
     (file,) = (tmp_path / "run" / "evaluations").glob("*/metrics.json")

@@ -274,6 +274,11 @@ def test_nothing_found_and_nothing_kept() -> None:
             lambda t: t["annotations"][0].update(bbox=[1, 2, 3]),
             "no annotations in COCO's format",
         ),
+        (lambda t: t["annotations"][0].pop("bbox"), "annotation 1: 'bbox': found None"),
+        (
+            lambda t: t["annotations"][0].update(bbox=[1, 2, -3, 4]),
+            "annotation 1: 'bbox': found [1.0, 2.0, -3.0, 4.0]",
+        ),
         (lambda t: t.pop("images"), "'images': found none"),
         (lambda t: t["images"][0].update(id=2**53), "'images': found id 9007199254740992"),
         (lambda t: t["categories"].append({"id": 2, "name": "thing"}), "'thing' is the name of two"),

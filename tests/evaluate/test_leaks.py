@@ -19,7 +19,7 @@ def test_parts_are_the_metrics_of_the_samples_in_them(n, seed, share):
     results = random_results(n, seed)
     dups = np.random.default_rng(seed).random(n) < share
     weights = np.arange(1.0, CLASSES + 1)
-    parts = leaks.split(results, weights, dups)
+    parts = leaks.split(leaks.of_results(results, weights), dups)
     single = results.truths >= 0
     correct = single & (results.guesses[:, 0] == results.truths)
     for part, rows in ((parts.full, slice(None)), (parts.dedup, ~dups), (parts.dups, dups)):
@@ -39,7 +39,7 @@ def test_parts_are_the_metrics_of_the_samples_in_them(n, seed, share):
 
 
 def test_delta_is_undefined_where_a_part_is():
-    parts = leaks.split(random_results(5), np.ones(CLASSES), np.ones(5, bool))
+    parts = leaks.split(leaks.of_results(random_results(5), np.ones(CLASSES)), np.ones(5, bool))
     assert leaks.delta(parts, "map100") is None
     assert parts.dedup["loss"] is None
     assert parts.dups == parts.full

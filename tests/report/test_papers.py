@@ -63,7 +63,7 @@ def reproduce(full, dedup, samples, duplicates):
         predictions(correct, kept - correct), predictions(of_dups, duplicates - of_dups, first=kept)
     )
     flags = np.arange(samples) >= kept
-    parts = leaks.split(results, np.ones(7), flags)
+    parts = leaks.split(leaks.of_results(results, np.ones(7)), flags)
     return parts, 100 * parts.full["top1"], 100 * parts.dedup["top1"]
 
 
@@ -158,7 +158,7 @@ def test_lower_bound_of_mahajan():
     bound = 0.842 - 150 / 50_000
     assert round(100 * bound, 1) == 83.9
     results = join(predictions(42_000, 7_850), predictions(100, 50, first=49_850))
-    parts = leaks.split(results, np.ones(7), np.arange(50_000) >= 49_850)
+    parts = leaks.split(leaks.of_results(results, np.ones(7)), np.arange(50_000) >= 49_850)
     assert parts.full["top1"] == pytest.approx(0.842)
     assert parts.lower_bound["top1"] == pytest.approx(0.840)  # 50 of the duplicates were wrong anyhow
     assert parts.lower_bound["top1"] >= bound
