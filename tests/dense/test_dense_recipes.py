@@ -12,6 +12,7 @@ FACTS = {
     "sun2017_voc": (16_551, 42),
     "sun2017_coco_frozen": (115_287, 13),
     "sun2017_deeplab": (10_582, 17),
+    "sun2017_pose": (149_813, 72),  # persons
     "mahajan2018_mask_rcnn": (118_287, 12),
     "mahajan2018_keypoint_rcnn": (64_115, 32),
     "kolesnikov2020_retinanet": (118_287, 30),
@@ -110,6 +111,17 @@ def test_numbers_of_deeplab():
     )
     assert (settings.input.square, settings.input.mirror, settings.model.output_stride) == (513, False, 8)
     assert (settings.segmenter.rates, settings.segmenter.classes) == ((6, 12, 18, 24), 21)
+
+
+def test_numbers_of_pose():
+    settings = recipe("sun2017_pose")
+    assert (settings.train.steps, settings.train.batch, settings.optimizer.momentum) == (450_000, 24, 0.9)
+    assert rates(settings, 0, 249_999, 250_000) == pytest.approx([5e-3, 5e-3, 5e-4])
+    task = settings.pose
+    assert (task.crop, task.jitter, task.enlargement, task.radius) == ((353, 257), (1.0, 1.5), 1.25, 25)
+    assert (task.heatmaps, task.offsets, task.intermediate, task.nms, task.oks) == (4, 1, 4, 0.6, 0.5)
+    assert (settings.model.name, settings.model.output_stride) == ("resnet101", 8)
+    assert settings.input.values == "signed"  # as sun2017_jft.toml trains it
 
 
 def test_numbers_of_mask_rcnn():
