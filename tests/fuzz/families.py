@@ -1,6 +1,6 @@
 """Every family of cases, and its weight among all."""
 
-from tests.fuzz import documents, options, pictures, places, runs, stores, transfers
+from tests.fuzz import documents, options, pictures, places, results, runs, stores, transfers
 from tests.fuzz.harness import Family
 
 FAMILIES: dict[str, tuple[Family, int]] = {
@@ -26,6 +26,9 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "features": (transfers.features, 6),
     "judgements": (transfers.judgements, 8),
     "galleries": (transfers.galleries, 6),
+    "results": (results.results, 9),
+    "annotations": (results.annotations, 6),
+    "detections": (results.detections, 5),
     "kinds": (places.kinds, 9),
     "outputs": (places.outputs, 9),
     "names": (places.names, 6),

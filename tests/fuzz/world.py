@@ -17,7 +17,7 @@ from hpcscale.data.store import open_data
 from hpcscale.evaluate import evaluations
 from hpcscale.evaluate.metrics import Results
 from hpcscale.models import checkpoint
-from tests.fuzz import world_of_transfers
+from tests.fuzz import world_of_results, world_of_transfers
 from tests.places import GOLDEN
 
 PICTURES = 8
@@ -102,6 +102,7 @@ def make(place: Path) -> None:
     command("dedup", "drop", place / "pairs.tsv", "--side", "b", "--out", place / "drop.txt")
     _run(place / "run")
     world_of_transfers.make(place)
+    world_of_results.make(place)
 
 
 def _pictures(place: Path) -> None:
