@@ -75,19 +75,19 @@ def run(variants: dict[str, tuple[str, dict[str, str]]] = VARIANTS) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure(role: str, environment: dict[str, str]) -> dict[str, float]:
-    """Milliseconds of the parts of a step, on rank 0 of new processes."""
+def measure(role: str, environment: dict[str, str], module: str = "benchmarks.step") -> dict[str, float]:
+    """What rank 0 of new processes writes to BENCH_OUT, such as milliseconds of the parts of a step."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         variables = environment | {"BENCH_OUT": str(out), "BENCH_STORE": str(Path(folder) / "store")}
         os.environ.update(variables)
         try:
-            code = ranks.launch([sys.executable, "-m", "benchmarks.step", role], 1 if role == "single" else 2)
+            code = ranks.launch([sys.executable, "-m", module, role], 1 if role == "single" else 2)
         finally:
             for name in variables:
                 os.environ.pop(name, None)
         if code:
-            raise RuntimeError(f"benchmark of a step, {role}: exit code {code}")
+            raise RuntimeError(f"{module}, {role}: exit code {code}")
         result: dict[str, float] = json.loads(out.read_text())
         return result
 
