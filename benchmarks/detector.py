@@ -1,10 +1,10 @@
 """A training step of Faster R-CNN on two ranks, one thread each: ours, and torchvision's reference.
 
-Theirs is `fasterrcnn_resnet50_fpn` under torch's DistributedDataParallel (gloo) with torch's SGD, as
-torchvision's references train it; ours is the recipe's detector on our ResNet-50. Both have torchvision's
-numbers (2,000 proposals, 512 boxes, nothing but the root and the first stage frozen), the same two pictures a
-rank and, on CPU torch, our suppression and RoIAlign, which is all that torchvision has there. Each figure is
-from processes of its own, started in turn.
+Theirs is what `fasterrcnn_resnet50_fpn` builds, frozen normalisations included, under torch's
+DistributedDataParallel (gloo) with torch's SGD, as torchvision's references train it; ours is the recipe's
+detector on our ResNet-50. Both have torchvision's numbers (2,000 proposals, 512 boxes, the root and the first
+stage frozen), the same two pictures a rank and, on CPU torch, our suppression and RoIAlign, which is all that
+torchvision has there. Each figure is from processes of its own, started in turn.
 """
 
 import json
@@ -72,9 +72,13 @@ def work(role: str) -> None:
     else:
         store = f"file://{os.environ['BENCH_STORE']}"
         torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-        build = torchvision.models.detection.fasterrcnn_resnet50_fpn
-        model = build(weights=None, weights_backbone=None, num_classes=CLASSES + 1, min_size=HEIGHT,
-                      max_size=WIDTH, trainable_backbone_layers=3)  # fmt: skip
+        backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
+            backbone_name="resnet50", weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d,
+            trainable_layers=3,
+        )  # fmt: skip
+        model = torchvision.models.detection.FasterRCNN(
+            backbone, CLASSES + 1, min_size=HEIGHT, max_size=WIDTH
+        )
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(trained, 1e-3, 0.9, weight_decay=1e-4)
         network = torch.nn.parallel.DistributedDataParallel(model)
