@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from click.testing import CliRunner
 from PIL import Image
 
 from hpcscale.cli import main
@@ -67,7 +68,8 @@ def make(place: Path) -> None:
 def _run(place: Path) -> None:
     """A run of a detector as reports and audits see it."""
     words = ["data", "ingest", place / "pictures", place / "boxed", "--annotations", place / "coco.json"]
-    main([*map(str, words), "--workers", "1"], standalone_mode=False)
+    done = CliRunner().invoke(main, [*map(str, words), "--workers", "1"])
+    assert done.exit_code == 0, done.output
     data, run = open_data(place / "boxed"), place / "detector"
     run.mkdir()
     (run / "recipe.toml").write_text(RECIPE)
