@@ -1,0 +1,170 @@
+"""The file of a study: axes, and stages that are commands of hpcscale.
+
+In: TOML. Out: a `Study`, checked. Every combination of the values of its axes is a cell of a stage:
+
+    out = "study"                       # folder of all that is made, beside the file
+    [axes]
+    size = [3000, 30000]
+    seed = [0, 1]
+    [stages.pretrain]
+    run = "train {here} --config small.toml --set selection.samples={size} --set train.seed={seed}"
+    [stages.probe]
+    run = "transfer probe {pretrain} --config probe.toml --out {here}"
+    [stages.report]
+    over = []
+    run = "report {probe*} --out {here}/report.md"
+
+`{size}` is the value of an axis, `{here}` the folder of the cell, `{pretrain}` that of the cell of an earlier
+stage with the same values, `{probe*}` those of all its cells that agree, a word each. A stage depends on what
+it names.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, Strict, model_validator
+
+from hpcscale import config, sections
+from hpcscale.sections import Place, Section
+
+NAME = r"[a-z][a-z0-9_]*"
+HERE = "here"
+TRAIN = "train"  # the command whose cells are jobs of their own, on several nodes
+SLOT = re.compile(rf"\{{({NAME})(\*?)\}}")
+Value = str | int | float | bool
+Values = Annotated[tuple[Value, ...], Strict(False), Field(min_length=1)]
+
+
+class Stage(Section):
+    # A command of hpcscale without its name, words quoted as for a shell. No shell runs it.
+    run: Annotated[str, Field(min_length=1)]
+    # Axes whose values make its cells; None: those that it and the stages that it names have.
+    over: Annotated[tuple[str, ...], Strict(False)] | None = None
+    # Of its jobs on a cluster, as `hpcscale submit` takes them; nodes and ranks are of `train` alone.
+    nodes: int = Field(1, ge=1, le=100_000)
+    ranks_per_node: Annotated[int, Field(ge=1, le=1024)] | None = None
+    time: str | None = None
+
+
+class Speed(Section):
+    """What one GPU does, measured (`hpcscale bench`) or stated: what other networks do follows from their
+    multiply-adds."""
+
+    model: str
+    side: int = Field(224, ge=1, le=config.SIDE)  # of a picture, pixels
+    pictures_per_second: float = Field(gt=0.0)
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Speed":
+        config.Model(name=self.model)  # type: ignore[arg-type]
+        return self
+
+
+class Study(Section):
+    # Folder of all that is made, beside the file.
+    out: Place = Path("study")
+    axes: dict[str, Values] = Field(default_factory=dict)
+    # Combinations that are left out: every cell with all of these values.
+    skip: Annotated[tuple[dict[str, Value], ...], Strict(False)] = ()
+    stages: Annotated[dict[str, Stage], Field(min_length=1)]
+    speed: Speed | None = None
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Study":
+        for name in (*self.axes, *self.stages):
+            if not re.fullmatch(NAME, name) or name == HERE:
+                raise ValueError(
+                    f"{name!r:.80} is no name of an axis or stage: letters, digits and _, not 'here'"
+                )
+        if both := self.axes.keys() & self.stages.keys():
+            raise ValueError(f"{min(both)} is the name of an axis and of a stage")
+        for axis, values in self.axes.items():
+            if len(set(map(str, values))) < len(values):
+                raise ValueError(f"axes.{axis}: a value stands twice")
+        for entry in self.skip:
+            for axis, value in entry.items():
+                if value not in self.axes.get(axis, ()):
+                    raise ValueError(f"skip: {axis} = {value!r:.80} is no value of an axis")
+        earlier: dict[str, tuple[str, ...]] = {}
+        for name, stage in self.stages.items():
+            earlier[name] = self._check(name, stage, earlier)
+        return self
+
+    def _check(self, name: str, stage: Stage, earlier: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """The axes of a stage."""
+        where = f"stages.{name}"
+        over = axes_of(self, name)
+        if unknown := set(over) - self.axes.keys():
+            raise ValueError(f"{where}.over: {min(unknown)} is no axis; there are {', '.join(self.axes)}")
+        try:
+            words = shlex.split(stage.run)
+        except ValueError as error:
+            raise ValueError(f"{where}.run: {error}") from None
+        found = [slot for word in words for slot in SLOT.findall(word)]
+        if (HERE, "") not in found:
+            raise ValueError(f"{where}.run: names {{here}} nowhere, the folder of what it makes")
+        if words[0] == TRAIN and words[1] != f"{{{HERE}}}":
+            raise ValueError(f"{where}.run: a training is of its own folder: train {{here}} ...")
+        if words[0] != TRAIN and (stage.nodes > 1 or stage.ranks_per_node):
+            raise ValueError(f"{where}: nodes and ranks_per_node are of train; found {words[0]:.80}")
+        for slot, star in found:
+            if slot == HERE or (slot in over and not star):
+                continue
+            if slot not in earlier:
+                raise ValueError(
+                    f"{where}.run: {{{slot}{star}}} is none of its axes and no earlier stage; there are "
+                    f"{', '.join((*over, *earlier)) or 'none'}"
+                )
+            if not star and (more := set(earlier[slot]) - set(over)):
+                raise ValueError(
+                    f"{where}.run: {{{slot}}} has a cell for each {min(more)}, this stage has not: "
+                    f"{{{slot}*}} names them all"
+                )
+        if wrong := [word for word in words if "*}" in word and not SLOT.fullmatch(word)]:
+            raise ValueError(f"{where}.run: {wrong[0]:.80}: a name with * is a word of its own")
+        return over
+
+
+def axes_of(study: Study, name: str) -> tuple[str, ...]:
+    """The axes of a stage, in the order of the file: those that it states, or those of all that it names."""
+    stage = study.stages[name]
+    if stage.over is not None:
+        return tuple(axis for axis in study.axes if axis in stage.over) + tuple(
+            axis for axis in stage.over if axis not in study.axes
+        )
+    named: set[str] = set()
+    for slot, star in SLOT.findall(stage.run):
+        if slot in study.axes:
+            named.add(slot)
+        elif slot in study.stages and slot != name and not star:
+            named |= set(axes_of(study, slot)) if _before(study, slot, name) else set()
+    return tuple(axis for axis in study.axes if axis in named)
+
+
+def _before(study: Study, one: str, other: str) -> bool:
+    order = list(study.stages)
+    return order.index(one) < order.index(other)
+
+
+def combinations(study: Study, over: tuple[str, ...]) -> Iterator[dict[str, Value]]:
+    """Every combination of values of these axes, the last axis fastest, but for those that are left out."""
+
+    def extended(at: dict[str, Value], rest: tuple[str, ...]) -> Iterator[dict[str, Value]]:
+        if not rest:
+            yield at
+            return
+        for value in study.axes[rest[0]]:
+            yield from extended({**at, rest[0]: value}, rest[1:])
+
+    for at in extended({}, over):
+        if not any(entry.items() <= at.items() for entry in study.skip):
+            yield at
+
+
+def load(file: Path) -> Study:
+    """Raises ConfigError, which lists all problems."""
+    values: dict[str, Any] = sections.read_toml(file)
+    return sections.check(Study, values, str(file))
