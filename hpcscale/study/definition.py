@@ -63,6 +63,20 @@ class Speed(Section):
         return self
 
 
+class Report(Section):
+    """What `study report` tells of the results of one stage, of trainings or transfers."""
+
+    stage: str
+    # As `report` names it: top1, map100, AP, mIoU ...
+    metric: str = "top1"
+    # Axis over which means and standard errors are taken.
+    seeds: str | None = None
+    # Axis of numbers of pictures: curves, the papers' line, and the forecast are over it.
+    size: str | None = None
+    # Numbers of pictures for which a forecast is wanted.
+    at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False)] = ()
+
+
 class Study(Section):
     # Folder of all that is made, beside the file.
     out: Place = Path("study")
@@ -71,6 +85,7 @@ class Study(Section):
     skip: Annotated[tuple[dict[str, Value], ...], Strict(False)] = ()
     stages: Annotated[dict[str, Stage], Field(min_length=1)]
     speed: Speed | None = None
+    report: Report | None = None
 
     @model_validator(mode="after")
     def consistent(self) -> "Study":
@@ -91,7 +106,27 @@ class Study(Section):
         earlier: dict[str, tuple[str, ...]] = {}
         for name, stage in self.stages.items():
             earlier[name] = self._check(name, stage, earlier)
+        if self.report:
+            self._check_report(self.report)
         return self
+
+    def _check_report(self, report: Report) -> None:
+        if report.stage not in self.stages:
+            raise ValueError(
+                f"report.stage: {report.stage!r:.80} is no stage; there are {', '.join(self.stages)}"
+            )
+        over = axes_of(self, report.stage)
+        for key in ("seeds", "size"):
+            axis = getattr(report, key)
+            if axis is not None and axis not in over:
+                raise ValueError(
+                    f"report.{key}: {axis!r:.80} is no axis of {report.stage}: {', '.join(over)}"
+                )
+        sizes = self.axes.get(report.size or "", ())
+        if any(type(value) is not int or value < 1 for value in sizes):
+            raise ValueError(f"report.size: axes.{report.size} must be numbers of pictures")
+        if report.at and report.size is None:
+            raise ValueError("report.at: a forecast needs report.size")
 
     def _check(self, name: str, stage: Stage, earlier: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         """The axes of a stage."""
