@@ -5,19 +5,25 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcscale import files
-from hpcscale.cli.terminal import AS_JSON, FILE, OUT_FOLDER, PART
+from hpcscale.cli.terminal import AS_JSON, OUT_FOLDER, PART, PlainPath
 
 if TYPE_CHECKING:
     from hpcscale.cluster.submit import Command
 
-STUDY = click.argument("file", metavar="STUDY.toml", type=FILE)
+STUDY = click.argument("file", metavar="STUDY.toml", type=PlainPath(dir_okay=False, path_type=Path))
+SETS = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                    help="Override a key of the study, as given.data=packed/mine.")  # fmt: skip
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @click.group()
@@ -27,31 +33,33 @@ def study() -> None:
 
 @study.command()
 @STUDY
+@SETS
 @AS_JSON
-def plan(file: Path, as_json: bool) -> None:
+def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print what a study would do, and do nothing.
 
     For each stage: its cells, how many are done, the jobs that are missing, and what trainings among them
     take: pictures that are read, GPU-hours (where [speed] states the pictures of one GPU a second), and disk
-    for checkpoints.
+    for checkpoints. STUDY.toml is a file, or the name of one of the package.
     """
     from hpcscale.study import plan as planning
 
-    with _opened(file) as (definition, cells, states):
-        found = planning.rows(definition, cells, states, _reader())
+    with _opened(file, overrides) as (definition, cells, states):
+        found = planning.rows(definition, cells, states, _read)
     click.echo(json.dumps(planning.as_json(found)) if as_json else planning.as_text(found))
 
 
 @study.command()
 @STUDY
+@SETS
 @click.option("--here", is_flag=True, help="On this machine, one cell after another, instead of as jobs.")
 @click.option("--ranks", type=click.IntRange(1, 1024), default=1, show_default=True,
               help="With --here: ranks of commands that share their work.")  # fmt: skip
 @click.option("--site", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]")
-def run(file: Path, here: bool, ranks: int, site: str | None) -> None:
+def run(file: Path, overrides: tuple[str, ...], here: bool, ranks: int, site: str | None) -> None:
     """Do, or submit, all of a study that is missing.
 
-    The same command again does only what is missing, or tries again what failed. A line of STUDY.toml, or of
+    The same command again does only what is missing, and tries again what failed. A line of STUDY.toml, or of
     a file that it names, that was changed has new cells made of all that depends on it; what was made before
     stays. A cell that fails stops those that need it, and no others. No process has to stay: what became of a
     study is in its folder.
@@ -59,21 +67,19 @@ def run(file: Path, here: bool, ranks: int, site: str | None) -> None:
     from hpcscale.study import graph
     from hpcscale.study import here as one_by_one
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    with _alone(file), _opened(file) as (definition, cells, states):
+    with _alone(file), _opened(file, overrides) as (definition, cells, states):
         if here:
-            one_by_one.run(cells, states, Path(), ranks, say)
-        else:
-            made = graph.submit(definition, Path(file.name), cells, states, site, _reader(), say)
-            click.echo("\n".join(made) if made else "nothing is missing", err=not made)
+            one_by_one.run(cells, states, Path(), ranks, _say)
+            return
+        made = graph.submit(graph.Asked(definition, file.name, overrides, site), cells, states, _read, _say)
+    click.echo("\n".join(made) if made else "nothing is missing", err=not made)
 
 
 @study.command()
 @STUDY
+@SETS
 @AS_JSON
-def status(file: Path, as_json: bool) -> None:
+def status(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print what became of every cell of a study.
 
     A row for each combination of values, a column for each stage; below, what each cell that is not done
@@ -81,17 +87,20 @@ def status(file: Path, as_json: bool) -> None:
     """
     from hpcscale.study import grid
 
-    with _opened(file) as (definition, cells, states):
+    with _opened(file, overrides) as (definition, cells, states):
         found = grid.as_json(cells, states) if as_json else grid.as_text(definition, cells, states)
     click.echo(json.dumps(found) if as_json else found)
 
 
 @study.command()
 @STUDY
+@SETS
 @click.argument("stage")
 @click.option("--out", type=OUT_FOLDER, required=True, help="Folder of the stage; its jobs lie beside it.")
 @PART
-def share(file: Path, stage: str, out: Path, part: tuple[int, int] | None) -> None:
+def share(
+    file: Path, overrides: tuple[str, ...], stage: str, out: Path, part: tuple[int, int] | None
+) -> None:
     """Run the cells of one stage that are missing, or a share of them.
 
     The tasks of the arrays that `study run` submits do this. A cell whose needs are not there is told, and
@@ -99,22 +108,21 @@ def share(file: Path, stage: str, out: Path, part: tuple[int, int] | None) -> No
     """
     from hpcscale.study import here as one_by_one
 
-    with _opened(file) as (definition, cells, states):
+    with _opened(file, overrides) as (definition, cells, states):
         if stage not in definition.stages:
             raise click.UsageError(f"{stage!r:.80} is no stage; there are {', '.join(definition.stages)}")
         its = [cell for cell in cells.values() if cell.stage == stage]
         mine = its if part is None else its[part[0] :: part[1]]
-        one_by_one.run(
-            {cell.key: cell for cell in mine}, states, Path(), 1, lambda line: click.echo(line, err=True)
-        )
+        one_by_one.run({cell.key: cell for cell in mine}, states, Path(), 1, _say)
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Any:
-    """The study, its cells and their states, in the folder of the file, from which its paths are."""
+def _opened(file: Path, overrides: Sequence[str]) -> Iterator[tuple[Any, Any, Any]]:
+    """The study, its cells and their states, in the folder of the file, from which its paths are. Of a study
+    of the package, by its plain name, that is the working folder."""
     from hpcscale.study import cells, definition, state
 
-    found = definition.load(file)
+    found = definition.load(file, overrides)
     before = Path.cwd()
     os.chdir(file.parent)
     try:
@@ -127,8 +135,11 @@ def _opened(file: Path) -> Any:
 @contextlib.contextmanager
 def _alone(file: Path) -> Iterator[None]:
     """No other `study run` of this file at the same time. SIGTERM ends the work as Ctrl-C does."""
+    from hpcscale import sections
+    from hpcscale.study import definition
+
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with file.open("rb") as stream:
+    with sections.find(file, definition.STUDIES).open("rb") as stream:
         try:
             files.lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,7 +150,7 @@ def _alone(file: Path) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _reader() -> "Callable[[Sequence[str]], Command]":
-    from hpcscale.cli import words
+def _read(words: Sequence[str]) -> "Command":
+    from hpcscale.cli import words as reading
 
-    return lambda command: words.read(command, exists=False)
+    return reading.read(words, exists=False)

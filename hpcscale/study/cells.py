@@ -63,7 +63,7 @@ def name_of(at: dict[str, Value]) -> str:
 
 def _cell(study: Study, stage: str, at: dict[str, Value], cells: dict[Key, Cell], root: Path) -> Cell:
     words, said, needs = [], [], dict[Key, None]()
-    of_axes = {axis: _text(value) for axis, value in at.items()}
+    of_axes = {name: _text(value) for name, value in (study.given | at).items()}
     for word in shlex.split(study.stages[stage].run):
         slots = SLOT.findall(word)
         found = {name: _agreeing(name, at, cells) for name, _ in slots if name in study.stages}

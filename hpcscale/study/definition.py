@@ -3,25 +3,27 @@
 In: TOML. Out: a `Study`, checked. Every combination of the values of its axes is a cell of a stage:
 
     out = "study"                       # folder of all that is made, beside the file
+    [given]
+    recipe = "small.toml"
     [axes]
     size = [3000, 30000]
     seed = [0, 1]
     [stages.pretrain]
-    run = "train {here} --config small.toml --set selection.samples={size} --set train.seed={seed}"
+    run = "train {here} --config {recipe} --set selection.size={size} --set train.seed={seed}"
     [stages.probe]
     run = "transfer probe {pretrain} --config probe.toml --out {here}"
     [stages.report]
     over = []
     run = "report {probe*} --out {here}/report.md"
 
-`{size}` is the value of an axis, `{here}` the folder of the cell, `{pretrain}` that of the cell of an earlier
-stage with the same values, `{probe*}` those of all its cells that agree, a word each. A stage depends on what
-it names.
+`{size}` is the value of an axis, `{recipe}` one for all cells, `{here}` the folder of the cell, `{pretrain}`
+that of the cell of an earlier stage with the same values, `{probe*}` those of all its cells that agree, a
+word each. A stage depends on what it names.
 """
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,7 @@ from hpcscale.sections import Place, Section
 
 NAME = r"[a-z][a-z0-9_]*"
 HERE = "here"
+STUDIES = config.RECIPES / "studies"
 TRAIN = "train"  # the command whose cells are jobs of their own, on several nodes
 SLOT = re.compile(rf"\{{({NAME})(\*?)\}}")
 Value = str | int | float | bool
@@ -80,6 +83,8 @@ class Report(Section):
 class Study(Section):
     # Folder of all that is made, beside the file.
     out: Place = Path("study")
+    # Values for all cells, such as the folder of a data set.
+    given: dict[str, Value] = Field(default_factory=dict)
     axes: dict[str, Values] = Field(default_factory=dict)
     # Combinations that are left out: every cell with all of these values.
     skip: Annotated[tuple[dict[str, Value], ...], Strict(False)] = ()
@@ -89,13 +94,14 @@ class Study(Section):
 
     @model_validator(mode="after")
     def consistent(self) -> "Study":
-        for name in (*self.axes, *self.stages):
+        names = [*self.given, *self.axes, *self.stages]
+        for name in names:
             if not re.fullmatch(NAME, name) or name == HERE:
                 raise ValueError(
                     f"{name!r:.80} is no name of an axis or stage: letters, digits and _, not 'here'"
                 )
-        if both := self.axes.keys() & self.stages.keys():
-            raise ValueError(f"{min(both)} is the name of an axis and of a stage")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is the name of two: of [given], an axis or a stage")
         for axis, values in self.axes.items():
             if len(set(map(str, values))) < len(values):
                 raise ValueError(f"axes.{axis}: a value stands twice")
@@ -146,7 +152,7 @@ class Study(Section):
         if words[0] != TRAIN and (stage.nodes > 1 or stage.ranks_per_node):
             raise ValueError(f"{where}: nodes and ranks_per_node are of train; found {words[0]:.80}")
         for slot, star in found:
-            if slot == HERE or (slot in over and not star):
+            if slot == HERE or (slot in {*over, *self.given} and not star):
                 continue
             if slot not in earlier:
                 raise ValueError(
@@ -199,7 +205,9 @@ def combinations(study: Study, over: tuple[str, ...]) -> Iterator[dict[str, Valu
             yield at
 
 
-def load(file: Path) -> Study:
-    """Raises ConfigError, which lists all problems."""
-    values: dict[str, Any] = sections.read_toml(file)
+def load(file: Path, overrides: Iterable[str] = ()) -> Study:
+    """The file, with overrides as `given.data=packed/mine`. Raises ConfigError, which lists all problems."""
+    values: dict[str, Any] = sections.read_toml(sections.find(file, STUDIES))
+    for override in overrides:
+        sections.override_into(values, override)
     return sections.check(Study, values, str(file))

@@ -6,11 +6,14 @@ not there says so and ends, and a cell that failed stops nobody else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import NamedTuple
+
+import click
 
 from hpcscale.cluster import slurm
 from hpcscale.cluster import submit as submitting
 from hpcscale.cluster.submit import Command, Request
+from hpcscale.files import Told, Usage
 from hpcscale.progress import Say
 from hpcscale.study.cells import Cell, Key
 from hpcscale.study.definition import TRAIN, Study
@@ -19,41 +22,54 @@ from hpcscale.study.state import State
 Read = Callable[[Sequence[str]], Command]  # the words of a command, whose files may not be there yet
 
 
+class Asked(NamedTuple):
+    """What `study run` was asked for."""
+
+    study: Study
+    file: str  # from the working folder
+    overrides: Sequence[str]
+    site: str | None
+
+
 def submit(
-    study: Study,
-    file: Path,
-    cells: Mapping[Key, Cell],
-    states: Mapping[Key, State],
-    site: str | None,
-    read: Read,
-    say: Say,
+    asked: Asked, cells: Mapping[Key, Cell], states: Mapping[Key, State], read: Read, say: Say
 ) -> list[str]:
     """Submit what is neither done nor with Slurm, and return the jobs. Called in the folder of the file.
     Raises what cluster.submit does; what was submitted before stays, and is not submitted twice."""
+    for cell in cells.values():  # a command that is none is told before anything is submitted
+        try:
+            read(cell.words)
+        except (click.UsageError, Told) as error:
+            message = error.format_message() if isinstance(error, click.UsageError) else str(error)
+            raise Usage(f"{' '.join(cell.key)}: hpcscale {' '.join(cell.words)}: {message}") from None
     ids = {key: job for key, state in states.items() if (job := _job(state))}
     made = []
-    for name, stage in study.stages.items():
+    for name, stage in asked.study.stages.items():
         its = [cell for cell in cells.values() if cell.stage == name]
         wanted = [cell for cell in its if states[cell.key].word != "done" and cell.key not in ids]
         if not wanted:
             continue
-        if wanted[0].words[0] == TRAIN:
-            for cell in wanted:
-                after = tuple(dict.fromkeys(ids[need] for need in cell.needs if need in ids))
-                request = Request(site, stage.nodes, stage.ranks_per_node, stage.time, after_any=after)
-                ids[cell.key] = _submit(cell.words, request, read, say)
-                made.append(ids[cell.key])
-                say(f"job {ids[cell.key]}: {name} {cell.name}")
-            continue
-        needs = (need for cell in wanted for need in cell.needs)
-        after = tuple(dict.fromkeys(ids[need] for need in needs if need in ids))
-        words = ("study", "share", str(file), name, "--out", str(study.out / name))
-        request = Request(site, 1, None, stage.time, array=str(len(its)), after_any=after)
-        job = _submit(words, request, read, say)
-        ids |= dict.fromkeys((cell.key for cell in wanted), job)
-        made.append(job)
-        say(f"job {job}: {name}, {len(wanted)} cells")
+        groups = [[cell] for cell in wanted] if wanted[0].words[0] == TRAIN else [wanted]
+        for group in groups:
+            needs = (need for cell in group for need in cell.needs)
+            after = tuple(dict.fromkeys(ids[need] for need in needs if need in ids))
+            if group[0].words[0] == TRAIN:
+                words, title = group[0].words, group[0].name
+                request = Request(asked.site, stage.nodes, stage.ranks_per_node, stage.time, after_any=after)
+            else:
+                words, title = _share(asked, name), f"{len(group)} cells"
+                request = Request(asked.site, time=stage.time, array=str(len(its)), after_any=after)
+            job = _submit(words, request, read, say)
+            ids |= dict.fromkeys((cell.key for cell in group), job)
+            made.append(job)
+            say(f"job {job}: {name}, {title}")
     return made
+
+
+def _share(asked: Asked, stage: str) -> tuple[str, ...]:
+    """The command of the tasks of an array."""
+    sets = (word for override in asked.overrides for word in ("--set", override))
+    return ("study", "share", asked.file, stage, "--out", str(asked.study.out / stage), *sets)
 
 
 def _job(state: State) -> str | None:

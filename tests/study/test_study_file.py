@@ -98,11 +98,12 @@ def test_the_contents_of_what_cells_make_are_no_part_of_a_name(tmp_path: Path) -
         (("{probe*}", "x{probe*}"), "a name with \\* is a word of its own"),
         (("size = [10, 20]", "size = [10, 10]"), "axes.size: a value stands twice"),
         (("size = [10, 20]", "size = []"), "axes.size: .*at least 1 item"),
-        (("[stages.pack]", "[stages.seed]"), "seed is the name of an axis and of a stage"),
+        (("[stages.pack]", "[stages.seed]"), "seed is the name of two"),
         (("[stages.pack]", "[stages.Pack]"), "'Pack' is no name of an axis or stage"),
         (("train {here}", "train elsewhere --x {here}"), "a training is of its own folder"),
         (("'a probe.toml'", "'a probe.toml"), "stages.probe.run: No closing quotation"),
         (('over = ["size"]', 'nodes = 2\nover = ["size"]'), "nodes and ranks_per_node are of train"),
+        (("[axes]", "[given]\nprobe = 1\n[axes]"), "probe is the name of two"),
         (("[axes]", "skip = [{size = 30}]\n[axes]"), "skip: size = 30 is no value of an axis"),
     ],
 )  # fmt: skip

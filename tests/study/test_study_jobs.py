@@ -145,3 +145,13 @@ def test_a_site_that_cannot_be_used_is_told_before_anything_is_submitted(login: 
     assert done.exit_code == 2, done.output
     assert "nowhere.toml" in done.output
     assert not login.cluster.jobs()
+
+
+def test_a_command_that_is_none_is_told_before_anything_is_submitted(login: Login) -> None:
+    text = (login.work / "study.toml").read_text()
+    (login.work / "study.toml").write_text(text.replace("--config recipe.toml", "--config no-{seed}.toml"))
+    done = login.run("study", "run", "study.toml", "--site", "./site.toml")
+    assert done.exit_code == 2, done.output
+    assert "pretrain side=32,seed=0: hpcscale train" in done.output
+    assert "no-0.toml" in done.output
+    assert not login.cluster.jobs()
