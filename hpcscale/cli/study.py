@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hpcscale.cluster.submit import Command
 
 STUDY = click.argument("file", metavar="STUDY.toml", type=PlainPath(dir_okay=False, path_type=Path))
-SETS = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+SETS = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
                     help="Override a key of the study, as given.data=packed/mine.")  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def study() -> None:
 @STUDY
 @SETS
 @AS_JSON
-def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def plan(file: Path, changes: tuple[str, ...], as_json: bool) -> None:
     """Print what a study would do, and do nothing.
 
     For each stage: its cells, how many are done, the jobs that are missing, and what trainings among them
@@ -44,7 +44,7 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from hpcscale.study import plan as planning
 
-    with _opened(file, overrides) as (definition, cells, states):
+    with _opened(file, changes) as (definition, cells, states):
         found = planning.rows(definition, cells, states, _read)
     click.echo(json.dumps(planning.as_json(found)) if as_json else planning.as_text(found))
 
@@ -56,7 +56,7 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--ranks", type=click.IntRange(1, 1024), default=1, show_default=True,
               help="With --here: ranks of commands that share their work.")  # fmt: skip
 @click.option("--site", metavar="NAME|FILE", help="Your cluster.  [$HPCSCALE_SITE, else your site.toml]")
-def run(file: Path, overrides: tuple[str, ...], here: bool, ranks: int, site: str | None) -> None:
+def run(file: Path, changes: tuple[str, ...], here: bool, ranks: int, site: str | None) -> None:
     """Do, or submit, all of a study that is missing.
 
     The same command again does only what is missing, and tries again what failed. A line of STUDY.toml, or of
@@ -67,11 +67,11 @@ def run(file: Path, overrides: tuple[str, ...], here: bool, ranks: int, site: st
     from hpcscale.study import graph
     from hpcscale.study import here as one_by_one
 
-    with _alone(file), _opened(file, overrides) as (definition, cells, states):
+    with _alone(file), _opened(file, changes) as (definition, cells, states):
         if here:
             one_by_one.run(cells, states, Path(), ranks, _say)
             return
-        made = graph.submit(graph.Asked(definition, file.name, overrides, site), cells, states, _read, _say)
+        made = graph.submit(graph.Asked(definition, file.name, changes, site), cells, states, _read, _say)
     click.echo("\n".join(made) if made else "nothing is missing", err=not made)
 
 
@@ -79,7 +79,7 @@ def run(file: Path, overrides: tuple[str, ...], here: bool, ranks: int, site: st
 @STUDY
 @SETS
 @AS_JSON
-def status(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def status(file: Path, changes: tuple[str, ...], as_json: bool) -> None:
     """Print what became of every cell of a study.
 
     A row for each combination of values, a column for each stage; below, what each cell that is not done
@@ -87,7 +87,7 @@ def status(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from hpcscale.study import grid
 
-    with _opened(file, overrides) as (definition, cells, states):
+    with _opened(file, changes) as (definition, cells, states):
         found = grid.as_json(cells, states) if as_json else grid.as_text(definition, cells, states)
     click.echo(json.dumps(found) if as_json else found)
 
@@ -99,7 +99,7 @@ def status(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", type=OUT_FOLDER, required=True, help="Folder of the stage; its jobs lie beside it.")
 @PART
 def share(
-    file: Path, overrides: tuple[str, ...], stage: str, out: Path, part: tuple[int, int] | None
+    file: Path, changes: tuple[str, ...], stage: str, out: Path, part: tuple[int, int] | None
 ) -> None:
     """Run the cells of one stage that are missing, or a share of them.
 
@@ -108,7 +108,7 @@ def share(
     """
     from hpcscale.study import here as one_by_one
 
-    with _opened(file, overrides) as (definition, cells, states):
+    with _opened(file, changes) as (definition, cells, states):
         if stage not in definition.stages:
             raise click.UsageError(f"{stage!r:.80} is no stage; there are {', '.join(definition.stages)}")
         its = [cell for cell in cells.values() if cell.stage == stage]
