@@ -19,7 +19,7 @@ TESTS = ROOT / "tests"
 ROWS = (
     ("__main__", "demos", "selftest"),
     ("cli",),
-    ("bench",),
+    ("bench", "study"),
     ("transfer", "dense"),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
