@@ -83,6 +83,8 @@ setup(
             "configs/*/*.toml",
             "dedup/*.html",
             "review/*.html",
+            "study/papers/*.csv",
+            "study/papers/*.toml",
             "transfer/*.html",
             "py.typed",
         ]

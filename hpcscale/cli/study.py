@@ -92,15 +92,34 @@ def status(file: Path, changes: tuple[str, ...], as_json: bool) -> None:
     click.echo(json.dumps(found) if as_json else found)
 
 
+@study.command("report")
+@STUDY
+@SETS
+@click.option("--out", type=OUT_FOLDER, help="Folder of the report.  [default: OUT/report of the study]")
+def report_(file: Path, changes: tuple[str, ...], out: Path | None) -> None:
+    """Write the report of a study: its numbers, lines and figures, and a forecast.
+
+    Tells what [report] of STUDY.toml asks for: a metric of the trainings or transfers of one stage, means and
+    standard errors over seeds, without near-duplicates too where they were searched. Over an axis of sizes:
+    a figure, the papers' log-linear line, and what more pictures would bring, with an interval, or why that
+    cannot be said. What is missing is told with its reason, so a study that has not ended has a report too.
+    """
+    from hpcscale.study import report
+
+    with _opened(file, changes) as (definition, cells, states):
+        place = Path(os.path.relpath(out, file.parent)) if out else definition.out / "report"
+        written = report.write(definition, cells, states, place)
+        click.echo(written.read_text(), nl=False)
+    click.echo(file.parent / written)
+
+
 @study.command()
 @STUDY
 @SETS
 @click.argument("stage")
 @click.option("--out", type=OUT_FOLDER, required=True, help="Folder of the stage; its jobs lie beside it.")
 @PART
-def share(
-    file: Path, changes: tuple[str, ...], stage: str, out: Path, part: tuple[int, int] | None
-) -> None:
+def share(file: Path, changes: tuple[str, ...], stage: str, out: Path, part: tuple[int, int] | None) -> None:
     """Run the cells of one stage that are missing, or a share of them.
 
     The tasks of the arrays that `study run` submits do this. A cell whose needs are not there is told, and
