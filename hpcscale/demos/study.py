@@ -27,7 +27,8 @@ STUDY = """\
 size = [200, 800, 3200, 12000]
 seed = [0, 1]
 [stages.pretrain]
-run = "train {here} --config weak.toml --set selection.size={size} --set train.seed={seed} --set train.steps=120"
+run = '''train {here} --config weak.toml --set selection.size={size}
+    --set train.seed={seed} --set train.steps=120'''
 [stages.probe]
 run = "transfer probe {pretrain} --config probe.toml --out {here} --set target.seeds=[0]"
 [report]
