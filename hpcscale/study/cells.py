@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from hpcscale import config, sections
 from hpcscale.files import Usage
-from hpcscale.study.definition import HERE, SLOT, Study, Value, axes_of, combinations
+from hpcscale.study.definition import HERE, SLOT, Study, Value, axes_of, combinations, values_at
 
 Key = tuple[str, str]  # stage, and name of a cell
 DIGITS = 8  # of a digest, in names of folders
@@ -63,7 +63,7 @@ def name_of(at: dict[str, Value]) -> str:
 
 def _cell(study: Study, stage: str, at: dict[str, Value], cells: dict[Key, Cell], root: Path) -> Cell:
     words, said, needs = [], [], dict[Key, None]()
-    of_axes = {name: _text(value) for name, value in (study.given | at).items()}
+    of_axes = {name: _text(value) for name, value in values_at(study, at).items()}
     for word in shlex.split(study.stages[stage].run):
         slots = SLOT.findall(word)
         found = {name: _agreeing(name, at, cells) for name, _ in slots if name in study.stages}
@@ -109,8 +109,9 @@ def _content(word: str, root: Path) -> str:
             continue
         try:
             file = root / text
-            if not file.is_file():
-                file = sections.find(Path(text), config.RECIPES)
+            for recipes in (config.RECIPES, config.RECIPES / "transfer"):
+                if not file.is_file():
+                    file = sections.find(Path(text), recipes)
             if file.is_file() and file.stat().st_size <= MOST:
                 return hashlib.sha256(file.read_bytes()).hexdigest()
         except (OSError, ValueError):

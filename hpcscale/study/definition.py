@@ -86,6 +86,8 @@ class Study(Section):
     # Values for all cells, such as the folder of a data set.
     given: dict[str, Value] = Field(default_factory=dict)
     axes: dict[str, Values] = Field(default_factory=dict)
+    # Values that go along with those of an axis, such as a number of steps with one of pictures.
+    along: dict[str, dict[str, Values]] = Field(default_factory=dict)
     # Combinations that are left out: every cell with all of these values.
     skip: Annotated[tuple[dict[str, Value], ...], Strict(False)] = ()
     stages: Annotated[dict[str, Stage], Field(min_length=1)]
@@ -94,17 +96,24 @@ class Study(Section):
 
     @model_validator(mode="after")
     def consistent(self) -> "Study":
-        names = [*self.given, *self.axes, *self.stages]
+        names = [*self.given, *self.axes, *self.stages, *companions(self)]
         for name in names:
             if not re.fullmatch(NAME, name) or name == HERE:
                 raise ValueError(
                     f"{name!r:.80} is no name of an axis or stage: letters, digits and _, not 'here'"
                 )
             if names.count(name) > 1:
-                raise ValueError(f"{name} is the name of two: of [given], an axis or a stage")
+                raise ValueError(f"{name} is the name of two: of [given], an axis, [along] or a stage")
         for axis, values in self.axes.items():
             if len(set(map(str, values))) < len(values):
                 raise ValueError(f"axes.{axis}: a value stands twice")
+        for axis, others in self.along.items():
+            for name, along in others.items():
+                if len(along) != len(self.axes.get(axis, ())):
+                    raise ValueError(
+                        f"along.{axis}.{name}: {len(along)} values, of an axis of "
+                        f"{len(self.axes.get(axis, ()))}"
+                    )
         for entry in self.skip:
             for axis, value in entry.items():
                 if value not in self.axes.get(axis, ()):
@@ -152,7 +161,8 @@ class Study(Section):
         if words[0] != TRAIN and (stage.nodes > 1 or stage.ranks_per_node):
             raise ValueError(f"{where}: nodes and ranks_per_node are of train; found {words[0]:.80}")
         for slot, star in found:
-            if slot == HERE or (slot in {*over, *self.given} and not star):
+            known = {*over, *self.given, *(one for one, axis in companions(self).items() if axis in over)}
+            if slot == HERE or (slot in known and not star):
                 continue
             if slot not in earlier:
                 raise ValueError(
@@ -180,9 +190,25 @@ def axes_of(study: Study, name: str) -> tuple[str, ...]:
     for slot, star in SLOT.findall(stage.run):
         if slot in study.axes:
             named.add(slot)
+        elif slot in companions(study):
+            named.add(companions(study)[slot])
         elif slot in study.stages and slot != name and not star:
             named |= set(axes_of(study, slot)) if _before(study, slot, name) else set()
     return tuple(axis for axis in study.axes if axis in named)
+
+
+def companions(study: Study) -> dict[str, str]:
+    """The names that go along with an axis -> that axis."""
+    return {name: axis for axis, others in study.along.items() for name in others}
+
+
+def values_at(study: Study, at: Mapping[str, Value]) -> dict[str, Value]:
+    """All values that a command may name, at these of its axes."""
+    found = {**study.given, **at}
+    for name, axis in companions(study).items():
+        if axis in at:
+            found[name] = study.along[axis][name][study.axes[axis].index(at[axis])]
+    return found
 
 
 def _before(study: Study, one: str, other: str) -> bool:

@@ -104,6 +104,7 @@ def test_the_contents_of_what_cells_make_are_no_part_of_a_name(tmp_path: Path) -
         (("'a probe.toml'", "'a probe.toml"), "stages.probe.run: No closing quotation"),
         (('over = ["size"]', 'nodes = 2\nover = ["size"]'), "nodes and ranks_per_node are of train"),
         (("[axes]", "[given]\nprobe = 1\n[axes]"), "probe is the name of two"),
+        (("[axes]", "[along.size]\nsteps = [1]\n[axes]"), "along.size.steps: 1 values, of an axis of 2"),
         (("[axes]", "skip = [{size = 30}]\n[axes]"), "skip: size = 30 is no value of an axis"),
     ],
 )  # fmt: skip
@@ -111,3 +112,16 @@ def test_what_cannot_be_a_study_is_told(tmp_path: Path, change: tuple[str, str],
     assert change[0] in STUDY
     with pytest.raises(ConfigError, match=named):
         of(tmp_path, STUDY.replace(change[0], change[1], 1))
+
+
+def test_values_go_along_with_an_axis(tmp_path: Path) -> None:
+    text = STUDY.replace("[stages.pack]", "[along.size]\nsteps = [100, 400]\n[stages.pack]")
+    text = text.replace("a.b={size}", "train.steps={steps}").replace("[axes]", "[given]\nn = 5\n[axes]")
+    text = text.replace("ingest pictures", "ingest pictures-{n}")
+    found = of(tmp_path, text)
+    for size, steps in ((10, 100), (20, 400)):
+        assert f"train.steps={steps}" in found["pretrain", f"size={size},seed=0"].words
+    assert "pictures-5" in found["pack", "all"].words
+    changed = definition.load(tmp_path / "study.toml", ["given.n=6", "axes.seed=[3]"])
+    assert "pictures-6" in cells.of_study(changed, tmp_path)["pack", "all"].words
+    assert ("pretrain", "size=10,seed=3") in cells.of_study(changed, tmp_path)
