@@ -75,6 +75,10 @@ MODULES = {
 }
 
 
+# Rows of the papers' checklist that are still to do.
+PENDING = {f"row_{number}" for number in (54, 55, 56, 57, 58)}
+
+
 def imports(text: str) -> set[str]:
     """Full names of all that a file imports, inside functions too; `from a import b` gives a and a.b."""
     names = set()
@@ -213,7 +217,7 @@ def test_no_two_modules_of_tests_have_one_name() -> None:
 def test_each_line_about_the_papers_has_a_test() -> None:
     names = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/papers.md").read_text(), re.MULTILINE)
     tests = "".join(file.read_text() for file in TESTS.rglob("test_*.py"))
-    assert len(names) > 8
+    assert {f"row_{number:02}" for number in range(1, 60)} - {*names} == PENDING
     assert [name for name in names if f"def test_{name}" not in tests] == []
 
 
