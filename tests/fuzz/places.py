@@ -52,6 +52,8 @@ READERS = (
     "evaluate-results --kind voc --annotations *xml --results *voc.json",
     "evaluate-results --kind segmentation --annotations *maps --results *found-maps",
     "report *detector",
+    "study plan *study.toml",
+    "study status *study.toml",
     "report *run",
     "image info *image.sif",
     "image verify *image.sif",

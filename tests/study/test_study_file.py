@@ -105,6 +105,7 @@ def test_the_contents_of_what_cells_make_are_no_part_of_a_name(tmp_path: Path) -
         (('over = ["size"]', 'nodes = 2\nover = ["size"]'), "nodes and ranks_per_node are of train"),
         (("[axes]", "[given]\nprobe = 1\n[axes]"), "probe is the name of two"),
         (("[axes]", "[along.size]\nsteps = [1]\n[axes]"), "along.size.steps: 1 values, of an axis of 2"),
+        (('over = ["size"]', "nod = 3"), "stages.report.nod: unknown key; known are run, over, nodes"),
         (("[axes]", "skip = [{size = 30}]\n[axes]"), "skip: size = 30 is no value of an axis"),
     ],
 )  # fmt: skip
