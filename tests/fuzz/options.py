@@ -49,6 +49,8 @@ CALLS = (
     "evaluate-results --kind boxes --annotations coco.json --results boxes.json --drop drop-results.txt",
     "report run",
     "report detector",
+    "papers fill study.toml NEW",
+    "papers draw sun2017-5 points.csv NEW",
     "image info image.sif",
     "image verify image.sif",
     "status run",
@@ -103,7 +105,10 @@ def _command(words: list[str]) -> click.Command:
 
 def _new(case: Case) -> list[str]:
     """Files that a command may have been told to write, and that were not there."""
-    return [f"NEW{ending}" for ending in (".png", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")]
+    return [
+        f"NEW{ending}"
+        for ending in (".png", ".svg", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")
+    ]
 
 
 def keys(settings: dict[str, Any], prefix: str = "") -> list[str]:
