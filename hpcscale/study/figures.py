@@ -84,7 +84,7 @@ def _lines(
     handles = []
     for family, look in looks.items():
         own, theirs = points.get(family, []), printed.get(family, [])
-        told = label(family, LEGEND)
+        told = _told(family)
         by_x = _by_x(own)
         marker = {**look, "linestyle": ""}
         if figure.curve:
@@ -126,7 +126,7 @@ def _bars(
             [p.y for p in theirs],
             **{**_open(BLACK), "markerfacecolor": "white", "markersize": 7},
         )
-        handles.append(Patch(label=label(family, LEGEND), **bar))
+        handles.append(Patch(label=_told(family), **bar))
     axes.set_xticks([*figure.places.values()], [label(name, LEGEND) for name in figure.places])
     axes.set_xlim(min(figure.places.values()) - 0.6, max(figure.places.values()) + 0.6)
     axes.grid(visible=False, axis="x")
@@ -145,9 +145,7 @@ def _scatter(
         theirs = printed.get(family, [])
         axes.plot([p.x for p in theirs], [p.y for p in theirs], **_open({**look, "linestyle": ""}))
     axes.margins(0.12)
-    return [
-        _handle(label(family, LEGEND), {**look, "linestyle": ""}, False) for family, look in looks.items()
-    ]
+    return [_handle(_told(family), {**look, "linestyle": ""}, False) for family, look in looks.items()]
 
 
 def _draw_means(axes: Axes, by_x: Mapping[float, Sequence[float]], marker: Look) -> None:
@@ -210,6 +208,11 @@ def _look(index: int) -> Look:
 def _open(marker: Look) -> Look:
     """The same marker around one that may be in its place."""
     return {**marker, "markerfacecolor": "none", "markeredgewidth": 1.3, "markersize": 10, "zorder": 4}
+
+
+def _told(family: str) -> str:
+    """The name of a family in the legend; matplotlib leaves out those that begin with _."""
+    return label(" " * family.startswith("_") + family, LEGEND)
 
 
 def _handle(told: str, look: Look, opened: bool) -> Line2D:

@@ -114,6 +114,15 @@ def test_row_58_families_differ_without_colours(name):
     assert len({str(figures._look(index)["linestyle"]) for index in range(8)}) == 8
 
 
+@pytest.mark.parametrize("name", ["mahajan2018-4", "sun2017-classes", "kolesnikov2020-s5"])
+def test_row_58_families_of_a_user_s_own_are_drawn_whatever_their_name(name):
+    figure = FIGURES[name]
+    names = ["_mine", "$x$ & <b>\n", "l" * 99]
+    x = next(iter(figure.places.values()), 50.0)
+    canvas = figures.compose(figure, [Point(family, "p", x, 3.0, "") for family in names], [])
+    assert legend(canvas) == [" _mine", "$x$ & <b>\\n", "l" * 43 + "…"]
+
+
 def test_row_58_a_point_is_the_mean_of_its_seeds_with_their_standard_error():
     """39 and 41: mean 40, s = sqrt(2), standard error 1."""
     figure = FIGURES["mahajan2018-4"]
