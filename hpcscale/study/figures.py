@@ -47,27 +47,34 @@ Look = dict[str, Any]
 
 def draw(figure: Figure, points: Sequence[Point], printed: Sequence[Point], stem: Path) -> list[Path]:
     """Write STEM.svg and STEM.png. printed: what the paper prints, of families that may have no points."""
-    kinds: dict[str, Callable[..., list[Any]]] = {"lines": _lines, "bars": _bars, "scatter": _scatter}
-    there = dict.fromkeys(point.family for point in [*points, *printed])
-    every = [*dict.fromkeys([*figure.families, *there])]
-    looks = {name: _look(index) for index, name in enumerate(every) if name in there}
-    own, theirs = _by_family(points, looks), _by_family(printed, looks)
+    svg, png = (stem.with_name(f"{stem.name}.{ending}") for ending in ("svg", "png"))
     with style(), matplotlib.rc_context({"svg.hashsalt": SALT}):
-        canvas = Canvas(layout="constrained")
-        axes = canvas.subplots()
-        handles = kinds[figure.kind](axes, figure, own, theirs, looks)
-        if printed:
-            handles.append(_handle("printed in the paper (open)", BLACK, True))
-        axes.set(xlabel=figure.x, ylabel=figure.y)
-        axes.set_title(figure.title, fontsize=10)
-        columns = 2 if max(len(handle.get_label()) for handle in handles) <= SHORT else 1
-        canvas.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-        canvas.set_size_inches(WIDTH, HEIGHT + ROW * math.ceil(len(handles) / columns))
-        save(canvas, stem.with_name(f"{stem.name}.png"))
+        canvas = compose(figure, points, printed)
+        save(canvas, png)
         content = io.BytesIO()
         canvas.savefig(content, format="svg", metadata={"Creator": SVG.decode(), "Date": None})
-        write_file(stem.with_name(f"{stem.name}.svg"), content.getvalue())
-    return [stem.with_name(f"{stem.name}.{ending}") for ending in ("svg", "png")]
+    write_file(svg, content.getvalue())
+    return [svg, png]
+
+
+def compose(figure: Figure, points: Sequence[Point], printed: Sequence[Point]) -> Canvas:
+    """The figure, laid out and not yet drawn. At least one point, or one that is printed."""
+    kinds: dict[str, Callable[..., list[Any]]] = {"lines": _lines, "bars": _bars, "scatter": _scatter}
+    there = {point.family for point in [*points, *printed]}
+    every = dict.fromkeys([*figure.families, *(point.family for point in points)])
+    looks = {name: _look(index) for index, name in enumerate(every) if name in there}
+    canvas = Canvas(layout="constrained")
+    axes = canvas.subplots()
+    own, theirs = _by_family(points, looks), _by_family(printed, looks)
+    handles = kinds[figure.kind](axes, figure, own, theirs, looks)
+    if printed:
+        handles.append(_handle("printed in the paper (open)", BLACK, True))
+    axes.set(xlabel=figure.x, ylabel=figure.y)
+    axes.set_title(figure.title, fontsize=10)
+    columns = 2 if max(len(handle.get_label()) for handle in handles) <= SHORT else 1
+    canvas.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    canvas.set_size_inches(WIDTH, HEIGHT + ROW * math.ceil(len(handles) / columns))
+    return canvas
 
 
 def _lines(
@@ -77,7 +84,7 @@ def _lines(
     handles = []
     for family, look in looks.items():
         own, theirs = points.get(family, []), printed.get(family, [])
-        told = label(family, LEGEND)
+        told = _told(family)
         by_x = _by_x(own)
         marker = {**look, "linestyle": ""}
         if figure.curve:
@@ -119,7 +126,7 @@ def _bars(
             [p.y for p in theirs],
             **{**_open(BLACK), "markerfacecolor": "white", "markersize": 7},
         )
-        handles.append(Patch(label=label(family, LEGEND), **bar))
+        handles.append(Patch(label=_told(family), **bar))
     axes.set_xticks([*figure.places.values()], [label(name, LEGEND) for name in figure.places])
     axes.set_xlim(min(figure.places.values()) - 0.6, max(figure.places.values()) + 0.6)
     axes.grid(visible=False, axis="x")
@@ -138,9 +145,7 @@ def _scatter(
         theirs = printed.get(family, [])
         axes.plot([p.x for p in theirs], [p.y for p in theirs], **_open({**look, "linestyle": ""}))
     axes.margins(0.12)
-    return [
-        _handle(label(family, LEGEND), {**look, "linestyle": ""}, False) for family, look in looks.items()
-    ]
+    return [_handle(_told(family), {**look, "linestyle": ""}, False) for family, look in looks.items()]
 
 
 def _draw_means(axes: Axes, by_x: Mapping[float, Sequence[float]], marker: Look) -> None:
@@ -203,6 +208,11 @@ def _look(index: int) -> Look:
 def _open(marker: Look) -> Look:
     """The same marker around one that may be in its place."""
     return {**marker, "markerfacecolor": "none", "markeredgewidth": 1.3, "markersize": 10, "zorder": 4}
+
+
+def _told(family: str) -> str:
+    """The name of a family in the legend; matplotlib leaves out those that begin with _."""
+    return label(" " * family.startswith("_") + family, LEGEND)
 
 
 def _handle(told: str, look: Look, opened: bool) -> Line2D:

@@ -40,9 +40,7 @@ def fill(file: Path, out: Path) -> list[Filled]:
     """Write what an assignment names into a folder. Raises ConfigError, OutputError and OSError; whatever is
     wrong with a run folder is a reason in its place."""
     assigned = assignment.read(file)
-    check_output(
-        out / "any", assignment.places(assigned)
-    )  # OUT lies in no run folder; once, as they are many
+    check_output(out / "any", assignment.places(assigned))  # once: run folders may be many
     for marks, names in ((layout.MARKS, assigned.written.tables), (MARKS, assigned.written.figures)):
         for name in names:
             _check(out / name, marks, file)

@@ -14,7 +14,8 @@ What is not there raises `Missing`, whose message is the reason that a table pri
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from hpcscale.transfer.vtab import scores
 VTAB = "vtab"
 PARTS = ("full", "dedup", "audit", "classes", "voc", VTAB)
 JUDGING = ("validation", "held_out")  # sets that a run may be judged on; the pictures it learned are none
-UNAUDITED = "near-duplicates not audited"  # how a report's remark on that begins
+UNAUDITED = "near-duplicates not audited: "  # how a report's remark on that begins
 
 Numbers = Mapping[str, Any]
 
@@ -45,9 +46,10 @@ class Reading(NamedTuple):
     dedup: Numbers | None = None
     audit: Numbers | None = None
     classes: Numbers | None = None
-    evaluation: Path | None = None  # where more of it lies
+    voc: Callable[[], Numbers] = dict  # measures classes as in PASCAL VOC, when they are asked for
     task: str = ""  # of VTAB
     remarks: tuple[str, ...] = ()  # what has to be known about these numbers
+    unaudited: str = ""  # why near-duplicates are not known
 
 
 def read(folder: Path) -> list[Reading]:
@@ -62,15 +64,11 @@ def read(folder: Path) -> list[Reading]:
 def number(reading: Reading, metric: str) -> float:
     """A number by its name. Raises Missing, and what reading a file raises."""
     part, name = split(metric)
-    if part == "voc":
-        there: Numbers | None = kept.voc_classes(reading.evaluation) if reading.evaluation else {}
-    else:
-        there = getattr(reading, part)
+    there: Numbers | None = reading.voc() if part == "voc" else getattr(reading, part)
     if there is None and part == "classes":
         raise Missing(f"{reading.folder}: a transfer has no numbers of classes")
     if there is None:
-        told = [remark for remark in reading.remarks if UNAUDITED in remark or reading.seed]
-        why = "; ".join(told) or "no near-duplicates were searched (RUN/pairs)"
+        why = reading.unaudited or "no near-duplicates were searched (RUN/pairs)"
         raise Missing(f"{reading.folder}: not audited: {why}")
     value = there.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -135,7 +133,7 @@ def _transfer(folder: Path) -> list[Reading]:
             dedup=one["audit"]["dedup"] if one["audit"] else None,
             audit=_counts(one["audit"].get("samples"), one["audit"]["duplicates"]) if one["audit"] else None,
             task=str(said.get("task") or ""),
-            remarks=(str(one["unaudited"]),) if one.get("unaudited") else (),
+            unaudited=str(one.get("unaudited") or ""),
         )
         for one in said["results"]
     ]
@@ -152,9 +150,9 @@ def _run(folder: Path) -> Reading:
         raise Missing(f"{folder}: not evaluated; `hpcscale evaluate` does it")
     remarks = [] if judged.set == JUDGING[0] else [f"{folder}: judged on what was held out of training"]
     remarks += _earlier(folder, judged.step, run.config.train.steps)
-    remarks += [f"{folder}: {remark}" for remark in run.remarks if remark.startswith(UNAUDITED)]
     classes = {one.name: one.average_precision for one in judged.classes}
-    return _with_audit(Reading(folder, "", judged.metrics, classes=classes), judged.audit, remarks)
+    bare = Reading(folder, "", judged.metrics, classes=classes, remarks=tuple(remarks))
+    return _with_audit(bare, judged.audit, run.remarks)
 
 
 def _dense(folder: Path) -> Reading:
@@ -163,9 +161,15 @@ def _dense(folder: Path) -> Reading:
     if not run.evaluations:
         raise Missing(f"{folder}: not evaluated; `hpcscale evaluate` does it")
     last = run.evaluations[-1]
-    remarks = [*run.remarks, *_earlier(folder, last.step, run.steps)]
-    bare = Reading(folder, "", last.metrics, classes=last.classes, evaluation=last.folder)
-    return _with_audit(bare, last.audit, remarks)
+    bare = Reading(
+        folder,
+        "",
+        last.metrics,
+        classes=last.classes,
+        voc=cache(partial(kept.voc_classes, last.folder)),
+        remarks=tuple(_earlier(folder, last.step, run.steps)),
+    )
+    return _with_audit(bare, last.audit, run.remarks)
 
 
 def _read_dense(folder: Path) -> dense.Run:
@@ -176,11 +180,11 @@ def _read_dense(folder: Path) -> dense.Run:
 
 
 def _with_audit(reading: Reading, audit: Audit | None, remarks: list[str]) -> Reading:
+    """remarks: of the report on the run, one of which may say why there is no audit."""
     if audit is None:
-        return reading._replace(remarks=tuple(remarks))
-    return reading._replace(
-        dedup=audit.parts.dedup, audit=_counts(audit.samples, audit.duplicates), remarks=tuple(remarks)
-    )
+        failed = [remark.removeprefix(UNAUDITED) for remark in remarks if remark.startswith(UNAUDITED)]
+        return reading._replace(unaudited="; ".join(failed))
+    return reading._replace(dedup=audit.parts.dedup, audit=_counts(audit.samples, audit.duplicates))
 
 
 def _counts(samples: int | None, duplicates: int) -> Numbers:

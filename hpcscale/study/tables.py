@@ -94,8 +94,8 @@ def measure(
 
 def named(error: Exception, folder: Path, name: str) -> str:
     """A message with the folder as the user wrote it, in one line."""
-    text = " ".join(str(error).split()).replace(str(folder), name)
-    return text if name in text else f"{name}: {text}"
+    text = " ".join(str(error).split())
+    return text.replace(str(folder), name) if str(folder) in text else f"{name}: {text}"
 
 
 def _cell(table: Table, assigned: Assignment, row: str, column: str, known: Known) -> Cell:
@@ -113,22 +113,17 @@ def _cell(table: Table, assigned: Assignment, row: str, column: str, known: Know
         values = []
     scale = SCALE.get(unit, 1.0)
     told = [_relative(remark, assigned.base, names) for reading in found for remark in reading.remarks]
-    filled = empty._replace(
-        values=tuple(scale * value for value in values),
-        reasons=tuple(dict.fromkeys([*reasons, *lacking, *told])),
-    )
     part, name = readings.split(metric)
-    return _without_duplicates(filled, found, name, scale) if part == "full" else filled
-
-
-def _without_duplicates(cell: Cell, found: Sequence[Reading], name: str, scale: float) -> Cell:
-    """The cell with the numbers of audits, where every seed was audited."""
-    try:
-        dedup = tuple(scale * readings.number(reading, f"dedup.{name}") for reading in found)
-        duplicates = tuple(int(readings.number(reading, "audit.duplicates")) for reading in found)
-    except Missing:
-        return cell
-    return cell._replace(dedup=dedup, duplicates=duplicates)
+    dedup, unknown = measure(assigned.base, names, found, f"dedup.{name}") if part == "full" else ([], [])
+    # Where nothing was audited, nothing need be said; where a part was, or pairs are of no use, it must.
+    tried = any(reading.audit or (reading.unaudited and not reading.seed) for reading in found)
+    whole = len(dedup) == len(found)
+    return empty._replace(
+        values=tuple(scale * value for value in values),
+        dedup=tuple(scale * value for value in dedup) if whole else (),
+        duplicates=tuple(int(readings.number(one, "audit.duplicates")) for one in found if dedup and whole),
+        reasons=tuple(dict.fromkeys([*reasons, *lacking, *told, *(unknown if tried else [])])),
+    )
 
 
 def _relative(text: str, base: Path, names: Sequence[str]) -> str:

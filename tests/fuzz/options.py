@@ -52,6 +52,8 @@ CALLS = (
     "study plan study.toml",
     "study status study.toml",
     "study report study.toml --out NEW",
+    "papers fill papers.toml NEW",
+    "papers draw sun2017-5 points.csv NEW-drawn",
     "image info image.sif",
     "image verify image.sif",
     "status run",
@@ -106,7 +108,10 @@ def _command(words: list[str]) -> click.Command:
 
 def _new(case: Case) -> list[str]:
     """Files that a command may have been told to write, and that were not there."""
-    return [f"NEW{ending}" for ending in (".png", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")]
+    return [
+        f"NEW{ending}"
+        for ending in (".png", ".svg", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")
+    ]
 
 
 def keys(settings: dict[str, Any], prefix: str = "") -> list[str]:

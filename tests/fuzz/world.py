@@ -46,6 +46,18 @@ selection = {size = 6, classes = "classes.txt"}
 ["val-web-1.5k"]
 data = "gone"
 """
+PAPERS = """
+[tables."sun2017-1"]
+"Random initialization" = ["run", "gone"]
+[tables."sun2017-9"."*"]
+"*" = "detector"
+[figures."sun2017-5"."300M"]
+"ResNet-50" = "detector"
+[figures."sun2017-3"."mine"]
+"seed 0" = "run"
+[metrics."sun2017-1"]
+"top-5" = "dedup.top5"
+"""
 SITE = """
 image = "image.sif"
 binds = ["pictures"]
@@ -69,6 +81,8 @@ def make(place: Path) -> None:
     (place / "wnids.txt").write_text("n01440764\n")
     (place / "recipe.toml").write_text(RECIPE)
     (place / "catalogue.toml").write_text(CATALOGUE)
+    (place / "papers.toml").write_text(PAPERS)
+    (place / "points.csv").write_text("family,place,x,y,seed\n300M,ResNet-50,50,33.5,a\n")
     (place / "classes.txt").write_text("# hpcscale classes 1\napple\nthing\n")
     (place / "site.toml").write_text(SITE)
     (place / "image.sif").write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(1000))
