@@ -97,7 +97,7 @@ def status(file: Path, changes: tuple[str, ...], as_json: bool) -> None:
 @SETS
 @click.option("--out", type=OUT_FOLDER, help="Folder of the report.  [default: OUT/report of the study]")
 def report_(file: Path, changes: tuple[str, ...], out: Path | None) -> None:
-    """Write the report of a study: its numbers, lines and figures, and a forecast.
+    """Write what a study found: numbers, a figure, a forecast.
 
     Tells what [report] of STUDY.toml asks for: a metric of the trainings or transfers of one stage, means and
     standard errors over seeds, without near-duplicates too where they were searched. Over an axis of sizes:
