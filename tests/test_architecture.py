@@ -20,6 +20,7 @@ ROWS = (
     ("__main__", "demos", "selftest"),
     ("cli",),
     ("bench",),
+    ("study",),
     ("transfer", "dense"),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
