@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcscale import files
-from hpcscale.cli.terminal import AS_JSON, OUT_FOLDER, PART, PlainPath
+from hpcscale.cli.terminal import AS_JSON, FILE, OUT_FOLDER, PART, Number, PlainPath
 
 if TYPE_CHECKING:
     from hpcscale.cluster.submit import Command
@@ -133,6 +133,32 @@ def share(file: Path, changes: tuple[str, ...], stage: str, out: Path, part: tup
         its = [cell for cell in cells.values() if cell.stage == stage]
         mine = its if part is None else its[part[0] :: part[1]]
         one_by_one.run({cell.key: cell for cell in mine}, states, Path(), 1, _say)
+
+
+@study.command()
+@click.argument("points", type=FILE)
+@click.option("--at", type=Number(min=0, min_open=True), multiple=True, required=True, metavar="N",
+              help="Examples to forecast the error for; may be repeated.")  # fmt: skip
+@click.option("--level", type=Number(min=0.5, max=0.99), default=0.8, show_default=True,
+              help="Probability that the interval holds a new measurement.")  # fmt: skip
+@click.option("--chance", type=Number(min=0, min_open=True, max=1), metavar="E0",
+              help="Error of guessing.  [fitted, or 1 with few sizes]")  # fmt: skip
+@AS_JSON
+def forecast(points: Path, at: tuple[float, ...], level: float, chance: float | None, as_json: bool) -> None:
+    """Forecast the error with more examples, with an interval.
+
+    POINTS is a CSV with the columns examples and error, a share above 0 and at most 1. Each line is a trained
+    network; lines with the same number of examples are seeds. At least five sizes are needed, the largest at
+    least eight times the smallest, and N may be up to a hundred times the largest.
+
+    The law is M4 (Alabdulmohsin et al. 2022), or with five sizes a power law with a floor. The interval
+    comes from what forecasts of the largest sizes from the smaller ones missed. The line of the papers, error
+    against the logarithm of examples, stands beside it: it is their figure, and no forecast.
+    """
+    from hpcscale.study import curve
+
+    found = curve.forecast_file(points, at, level, chance)
+    click.echo(json.dumps(curve.as_json(found)) if as_json else curve.as_text(found))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
@@ -25,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from hpcscale import names
 from hpcscale.files import write_file
 from hpcscale.report.figures import COLORS, label, save, style
-from hpcscale.study import lines
+from hpcscale.study import fits
 from hpcscale.study.papers import Figure
 from hpcscale.study.points import Point
 
@@ -91,10 +92,10 @@ def _lines(
             _draw_curves(axes, own, look)
         else:
             _draw_means(axes, by_x, marker)
-        line = lines.fit([p.x for p in own], [p.y for p in own]) if figure.fit else None
-        if line:
-            ends = [min(by_x), max(by_x)]
-            axes.plot(ends, [line.at(x) for x in ends], **{**look, "marker": ""})
+        if figure.fit and len(by_x) > 1:
+            line = fits.fit_line(*(np.array([getattr(point, key) for point in own]) for key in "xy"))
+            ends = np.array([min(by_x), max(by_x)])
+            axes.plot(ends, line(ends), **{**look, "marker": ""})
             told += f": {line.slope:+.2f} points per decade" + (
                 "" if line.r2 is None else f", R² {line.r2:.3f}"
             )

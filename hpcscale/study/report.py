@@ -133,10 +133,10 @@ def _over_sizes(report: Report, series: Mapping[str, list[Point]], out: Path) ->
         return []
     label = METRICS.get(report.metric, report.metric)
     figure = Figure(
-        title=f"{label} over pictures trained on", source="", kind="lines", x="pictures", y=label,
+        title=f"{label} over pictures trained on", source="", kind="lines", x="pictures", y=f"{label}, %",
         metric=f"full.{report.metric}", families=[*series], log=True, fit=True,
     )  # fmt: skip
-    every = [point for points in series.values() for point in points]
+    every = [point._replace(y=100 * point.y) for points in series.values() for point in points]
     figures.draw(figure, every, [], out / FIGURE)
     parts = [f"## {label} over pictures trained on", f"![{label} over pictures]({FIGURE}.png)"]
     for family, points in series.items():

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from hpcscale.cli import main
 from hpcscale.config import ConfigError
 from hpcscale.files import FileError, OutputError
-from hpcscale.study import figures, lines, papers, points
+from hpcscale.study import figures, papers, points
 from hpcscale.study.outputs import draw, fill
 from hpcscale.study.points import Point
 
@@ -35,26 +35,6 @@ def legend(canvas):
 
 
 # the log-linear line
-
-
-def test_row_57_the_line_through_constructed_points_has_their_slope():
-    line = lines.fit([1e7, 1e8, 1e9], [20.0, 24.9, 29.8])
-    assert (line.slope, line.r2) == pytest.approx((4.9, 1.0))
-    assert line.at(1e8) == pytest.approx(24.9)
-    assert line.start == pytest.approx(20 - 7 * 4.9)
-
-
-def test_row_57_r2_is_the_share_that_the_line_explains():
-    """At x = 1, 10, 100: y = 0, 0, 3. Slope 3 / 2, mean 1, the line -.5, 1, 2.5: left .25 + 1 + .25 of 6."""
-    line = lines.fit([1, 10, 100], [0, 0, 3])
-    assert line.slope == pytest.approx(1.5)
-    assert line.r2 == pytest.approx(0.75)
-
-
-def test_row_57_one_place_has_no_line_and_equal_numbers_no_r2():
-    assert lines.fit([1e7, 1e7], [1.0, 2.0]) is None
-    assert lines.fit([], []) is None
-    assert lines.fit([1e7, 1e8], [2.0, 2.0]).r2 is None
 
 
 def test_row_57_the_figure_says_slope_and_r2_and_draws_the_line_over_decades():
