@@ -20,7 +20,7 @@ ROWS = (
     ("__main__", "demos", "selftest"),
     ("cli",),
     ("bench",),
-    ("transfer", "dense"),
+    ("transfer", "dense", "robustness"),
     ("train", "dedup", "review", "export"),
     ("report", "cluster"),
     ("evaluate",),
