@@ -190,7 +190,7 @@ def _check_folder(out: Path, inputs: Sequence[Path]) -> None:
     strangers = sorted(name for name in names if name != ".lock" and not name.endswith(".tmp"))
     if strangers and PLAN not in strangers:
         raise OutputError(
-            f"{out}: not empty, and no composed pictures (found {strangers[0]}); choose another"
+            f"{out / strangers[0]}: is there already, and {out} holds no composed pictures; choose another"
         )
 
 

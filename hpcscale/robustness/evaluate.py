@@ -53,9 +53,8 @@ DEFAULT = Options()
 
 
 class Guessed(NamedTuple):
-    """Of n pictures."""
+    """Of n pictures, in the order of their data set."""
 
-    samples: NDArray[np.int64]  # (n,)
     classes: NDArray[np.int64]  # (n, g), best first
     probabilities: NDArray[np.float64]  # (n, g)
 
@@ -65,8 +64,8 @@ def evaluate(
 ) -> tuple[Path, Result]:
     """Judge the newest checkpoint of a run, and write the file of the result.
 
-    Raises FileError of mapping and pictures, CheckpointError, ConfigError, VocabularyError, DeviceError, and
-    EvaluateError, before anything is written.
+    Raises FileError of mapping and pictures, CheckpointError, ConfigError, VocabularyError, DeviceError,
+    DataError and EvaluateError; then no result is written.
     """
     pictures = composition.read(folder)
     trained = networks.load(run)
@@ -83,9 +82,12 @@ def evaluate(
     packed = out.with_name(out.name + ".parts")
     packing = Packing(resize=_stored(trained))
     ingest(folder, packed, packing=packing, workers=options.workers, progress=progress)
-    data = open_data(packed)
-    guessed = predict(trained, data, candidates, options.batch, progress)
-    found = _matched(pictures, data, guessed, folder)
+    try:
+        data = open_data(packed)
+        found = _matched(pictures, data, folder)
+        guessed = predict(trained, data, candidates, options.batch, progress)
+    finally:  # a kill leaves it, and the same call goes on
+        shutil.rmtree(packed)
     result = Result(
         **_about(run, trained, len(labels.classes), options.upstream),
         in_context=inside,
@@ -97,7 +99,6 @@ def evaluate(
         **measured(predictions(found, guessed, labels, mapped)),
     )
     write_file(out, dump(result).encode())
-    shutil.rmtree(packed)
     return out, result
 
 
@@ -113,7 +114,7 @@ def predict(
         data, samples, trained.input, batch=batch, device=trained.device, tell=bad.append
     )
     normalized, among = Normalized(), torch.from_numpy(candidates)
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     with closing(batches), torch.inference_mode():
         for each in batches:
             logits = trained.model(normalized(each.images, each.values)).double().cpu()
@@ -122,7 +123,7 @@ def predict(
             scores = logits.softmax(1) if trained.settings.loss.name == "softmax" else logits.sigmoid()
             order = torch.sort(logits[:, among], dim=1, descending=True, stable=True).indices[:, :GUESSES]
             best = among[order]
-            parts.append((each.samples, best.numpy(), scores.gather(1, best).numpy()))
+            parts.append((best.numpy(), scores.gather(1, best).numpy()))
             progress("predict", int(each.samples[-1]) + 1, data.samples)
     if bad:
         raise EvaluateError(f"{bad[0].name}: {bad[0].reason}")
@@ -158,12 +159,12 @@ def _stored(trained: Trained) -> int | None:
     return int(stated)
 
 
-def _matched(pictures: list[Picture], data: DataSet, guessed: Guessed, folder: Path) -> list[Picture]:
-    """The pictures in the order of the guesses. Raises FileError where one has none, or is another than was
+def _matched(pictures: list[Picture], data: DataSet, folder: Path) -> list[Picture]:
+    """The pictures in the order of the data set. Raises FileError where one has none, or is another than was
     composed."""
-    by_name = {one.image: one for one in pictures}
-    found = [by_name[name] for name in data.names(guessed.samples)]
-    for one, stored in zip(found, data.source_digests(guessed.samples), strict=True):
+    by_name, samples = {one.image: one for one in pictures}, np.arange(data.samples, dtype=np.int64)
+    found = [by_name[name] for name in data.names(samples)]
+    for one, stored in zip(found, data.source_digests(samples), strict=True):
         if stored.tobytes().hex() != one.digest:
             raise FileError(f"{folder / one.image}: has changed since it was composed")
     if missing := by_name.keys() - {one.image for one in found}:

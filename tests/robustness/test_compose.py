@@ -28,11 +28,13 @@ from hpcscale.robustness.compose import (
     Box,
     Composed,
     Settings,
+    _planned,
     compose,
     paste,
     place,
     square_of,
 )
+from hpcscale.robustness.parts import Part
 
 SAMPLES = PHOTOGRAPHS / "compositing"
 PNG = Settings(format="png")
@@ -89,6 +91,12 @@ def test_row_54_there_is_a_picture_for_each_pair_and_ingest_packs_them(
         line["digest"] for line in lines
     ]
     assert [data.tags[tag] for tag in data.tag_rows(samples)[1]] == [line["tags"][0] for line in lines]
+
+
+def test_row_54_the_papers_set_has_3321_pictures() -> None:
+    objects = [Part(f"{k % 20}/{k}.png", str(k % 20), "", (9, 9), "") for k in range(81)]
+    behind = [Part(f"{k}.jpg", "", "", (9, 9), "") for k in range(41)]
+    assert len(set(_planned(objects, behind, Settings()))) == 81 * 41 == 3321
 
 
 @pytest.mark.parametrize("share", [0.8, 0.33, 1.0])
@@ -285,7 +293,7 @@ def test_row_54_no_file_of_a_user_is_touched(parts: tuple[Path, Path], tmp_path:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("the work of a week")
-    with pytest.raises(OutputError, match=r"not empty, and no composed pictures \(found thesis.tex\)"):
+    with pytest.raises(OutputError, match=r"out/thesis\.tex: is there already, and .*out holds no"):
         compose(*parts, out)
     assert content(out) == {"thesis.tex": b"the work of a week"}
     with pytest.raises(OutputError, match="is an input of this command or lies in one"):

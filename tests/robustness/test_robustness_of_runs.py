@@ -80,7 +80,7 @@ def test_row_55_accuracies_by_hand() -> None:
     found = measured(
         (
             predicted("zebra", "z1", "beach", "10000"),
-            predicted("zebra", "z1", "sky", "00100"),
+            predicted("zebra", "z1", "sky", "00001"),
             predicted("zebra", "z2", "beach", "00000"),
             predicted("zebra", "z2", "sky", "01001"),
             predicted("sofa", "s1", "beach", "00000"),
@@ -165,13 +165,29 @@ def test_row_55_a_run_that_was_not_evaluated_has_no_accuracy_in_context(
     assert (found.in_context, found.upstream) == (None, "IG-1B")
 
 
+def test_row_55_with_the_softmax_loss_probabilities_are_of_all_classes(
+    judged: Judged, tmp_path: Path
+) -> None:
+    shutil.copytree(judged.run, tmp_path / "run")
+    settings = json.loads((tmp_path / "run/config.json").read_text())
+    settings["loss"]["name"] = "softmax"
+    (tmp_path / "run/config.json").write_text(json.dumps(settings))
+    _, found = evaluate(tmp_path / "run", judged.composed, Options(workers=1))
+    results, _ = evaluations.read(evaluations.find(judged.run)[2])
+    for row, one in enumerate(found.pictures):
+        powers = dict(zip(results.classes[row].tolist(), np.exp(results.scores[row]).tolist(), strict=True))
+        assert len(powers) == 5  # all classes
+        expected = [powers[c] / sum(powers.values()) for c in results.guesses[row].tolist()]
+        assert one.probabilities == pytest.approx(expected, rel=1e-4)
+
+
 def test_row_55_only_what_was_composed_is_judged(judged: Judged, tmp_path: Path) -> None:
     shutil.copytree(judged.composed, tmp_path / "composed")
     victim = tmp_path / "composed/pictures/pear/one/b2.png"
     background((40, 40), 77).save(victim)
     with pytest.raises(FileError, match=r"pear/one/b2\.png: has changed since it was composed"):
         evaluate(judged.run, tmp_path / "composed", Options(out=tmp_path / "r.json", workers=1))
-    shutil.rmtree(tmp_path / "r.json.parts")
+    assert [each.name for each in tmp_path.iterdir()] == ["composed"]
     victim.write_bytes(b"")
     with pytest.raises(FileError, match=r"pear/one/b2\.png: cannot be read; 1 such pictures"):
         evaluate(judged.run, tmp_path / "composed", Options(out=tmp_path / "r.json", workers=1))
