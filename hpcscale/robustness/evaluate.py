@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcscale.data import same
-from hpcscale.data.manifest import digest
+from hpcscale.data.manifest import DataError, digest
 from hpcscale.data.store import DataSet, open_data
 from hpcscale.evaluate import evaluations
 from hpcscale.evaluate.sets import EvaluateError
@@ -77,8 +77,7 @@ def evaluate(
         raise EvaluateError(f"data.vocabulary: not the classes that {trained.checkpoint.file} was trained on")
     mapped = mapping.read(options.classes, (one.of for one in pictures), labels)
     inside, evaluated = _in_context(run)
-    competing = open_data(options.data or evaluated or trained.settings.data.train)
-    candidates = _candidates(labels, competing, mapped)
+    candidates = _candidates(labels, options.data or evaluated or trained.settings.data.train, mapped)
     packed = out.with_name(out.name + ".parts")
     packing = Packing(resize=_stored(trained))
     ingest(folder, packed, packing=packing, workers=options.workers, progress=progress)
@@ -205,15 +204,19 @@ def _in_context(run: Path) -> tuple[InContext | None, Path | None]:
     return InContext(set=which, step=step, top1=top1, top5=top5), Path(found.data) if found.data else None
 
 
-def _candidates(labels: Vocabulary, data: DataSet, mapped: dict[str, Mapped]) -> NDArray[np.int64]:
-    """The classes that tags of the data select, rising. Raises EvaluateError where none of them would be
-    right for some objects."""
+def _candidates(labels: Vocabulary, place: Path, mapped: dict[str, Mapped]) -> NDArray[np.int64]:
+    """The classes that tags of a data set select, rising. Raises EvaluateError where it is not there, and
+    where none of them would be right for some objects."""
+    try:
+        data = open_data(place)
+    except DataError as error:
+        raise EvaluateError(f"{error}; its tags say which classes compete; --data says where it is") from None
     selected = tag_classes(labels, data.tags)
     candidates = np.unique(selected[selected >= 0]).astype(np.int64)
     for name, one in mapped.items():
         if one.right.isdisjoint(candidates.tolist()):
             raise EvaluateError(
-                f"{name!r:.80}: {', '.join(one.names)} is never predicted: no tag of {data.folder} selects "
+                f"{name!r:.80}: {', '.join(one.names)} is never predicted: no tag of {place} selects "
                 "it or a class below it"
             )
     return candidates

@@ -80,12 +80,15 @@ def _find(
     for record in source.records():
         if record.problem:
             raise FileError(f"{folder}: {record.name}: {record.problem}")
+        for text in (record.name, of := class_of(record)):
+            if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+                raise FileError(f"{folder}: {record.name}: {text!r:.80} is not UTF-8; rename it")
         content = read_bytes(Path(record.file), MAX_BYTES)
         try:
             size = size_of(content)
         except BadPicture as error:
             raise FileError(f"{record.file}: {error}") from None
-        parts.append(Part(record.name, class_of(record), digest(content).hex(), size, record.file))
+        parts.append(Part(record.name, of, digest(content).hex(), size, record.file))
         progress(f"read {folder.name}", len(parts), None)
     if not parts:
         raise FileError(f"{folder}: holds no picture")

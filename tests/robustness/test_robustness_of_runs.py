@@ -279,6 +279,19 @@ def test_row_55_a_class_that_cannot_be_predicted_is_told(judged: Judged, tmp_pat
         evaluate(judged.run, judged.composed, Options(data=tmp_path / "apples", workers=1))
 
 
+def test_row_55_data_that_has_moved_is_asked_for(judged: Judged, tmp_path: Path) -> None:
+    shutil.copytree(judged.run, tmp_path / "run")
+    summary = tmp_path / "run/evaluations/validation-00000006/metrics.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"data": str(tmp_path / "gone")}))
+    done = command(tmp_path / "run", judged.composed)
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'gone'}" in done.stderr
+    assert "--data says where it is" in done.stderr
+    moved = command(tmp_path / "run", judged.composed, "--data", judged.run.parent / "packed", "--json")
+    _, found = evaluate(judged.run, judged.composed, Options(workers=1))
+    assert json.loads(moved.stdout)["pictures"] == [one.model_dump(mode="json") for one in found.pictures]
+
+
 def test_a_damaged_result_is_told(judged: Judged, tmp_path: Path) -> None:
     file, _ = evaluate(judged.run, judged.composed, Options(out=tmp_path / "r.json", workers=1))
     whole = file.read_text()
