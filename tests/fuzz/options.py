@@ -46,6 +46,7 @@ CALLS = (
     "transfer mistakes run NEW.html --embeddings embeddings.h5 --training embeddings.h5",
     "transfer raters export run NEW",
     "transfer raters import run votes.csv",
+    "robustness compose objects backgrounds NEW",
     "evaluate-results --kind boxes --annotations coco.json --results boxes.json --drop drop-results.txt",
     "report run",
     "report detector",

@@ -115,6 +115,7 @@ def make(place: Path) -> None:
     (place / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command("dedup", "drop", place / "pairs.tsv", "--side", "b", "--out", place / "drop.txt")
     _run(place / "run")
+    _cut_outs(place)
     world_of_transfers.make(place)
     world_of_results.make(place)
 
@@ -131,6 +132,20 @@ def _pictures(place: Path) -> None:
     rows = "".join(f"{line['image']},{line['tags'][0]}\n" for line in lines)
     (place / "manifest.csv").write_text("image,tags\n" + rows)
     (place / "manifest.tsv").write_text(("image,tags\n" + rows).replace(",", "\t"))
+
+
+def _cut_outs(place: Path) -> None:
+    """An apple and a dog, and what they may be pasted on."""
+    for name, size in (("apple", (20, 30)), ("dog", (40, 12))):
+        (place / "objects" / name).mkdir(parents=True)
+        cut = Image.new("RGBA", size, (200, 50, 60, 255))
+        cut.putpixel((0, 0), (0, 0, 0, 0))
+        cut.save(place / "objects" / name / "0.png")
+    (place / "backgrounds").mkdir()
+    shutil.copy(place / "pictures" / "0.jpg", place / "backgrounds" / "sea.jpg")
+    rows = "".join(f"{name}/0.png,CC0\n" for name in ("apple", "dog"))
+    (place / "objects" / "attributions.csv").write_text("image,licence\n" + rows)
+    (place / "backgrounds" / "attributions.tsv").write_text("image\tlicence\nsea.jpg\tCC0\n")
 
 
 def _tars(folder: Path) -> None:
