@@ -1,11 +1,11 @@
-# setup · login · build · demo · transfer-demo · detect-demo · test · test-cluster · test-cuda-image · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
+# setup · login · build · demo · transfer-demo · detect-demo · study-demo · test · test-cluster · test-cuda-image · check · bench · scale · chaos · fuzz · golden. Everything runs in .venv, which `make setup` builds from nothing.
 PY := .venv/bin/python
 export PYTHONNOUSERSITE := 1
 # Processes that `make test` shares the Python tests among: one a core, of 4 GB, eight at most; 0: this one alone.
 WORKERS ?= $(shell awk -v n="$$(nproc)" '/^MemAvailable/ { m = int($$2 / 4e6) } \
     END { n = n < m ? n : m; n = n < 8 ? n : 8; print (n > 1 ? n : 0) }' /proc/meminfo)
 
-.PHONY: setup build demo transfer-demo detect-demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
+.PHONY: setup build demo transfer-demo detect-demo study-demo test test-cpp test-cluster test-cuda-image check bench scale chaos fuzz golden login
 
 setup:                  ## virtual environment, Horovod, extension
 	@install/setup.sh
@@ -24,6 +24,9 @@ transfer-demo: setup    ## what weak labels of clothes bring to few clean ones, 
 
 detect-demo: demo       ## a detector of blood cells from the demo's network, killed on the way; VOC=folder of its layout
 	@$(PY) -m hpcscale.demos.detection --data "$(or $(VOC),../shared/data/blood-cells)"
+
+study-demo: setup       ## what more weak labels of clothes bring: a study from one file, killed twice; a quarter of an hour
+	@$(PY) -m hpcscale.demos.study
 
 test: setup test-cpp    ## every test but those that need a GPU or a cluster
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile

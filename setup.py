@@ -64,7 +64,6 @@ ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 DEMO = ["scikit-image>=0.24"]
 BENCH = [
     "cyanure>=1.2",
-    "scipy>=1.13",
     "opencv-python-headless>=4.10",
 ]
 
@@ -83,6 +82,8 @@ setup(
             "configs/*/*.toml",
             "dedup/*.html",
             "review/*.html",
+            "study/papers/*.csv",
+            "study/papers/*.toml",
             "transfer/*.html",
             "py.typed",
         ]
@@ -103,6 +104,7 @@ setup(
         "rich>=13.7",
         "safetensors>=0.4.5",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "simplejpeg>=1.8",
         "torch>=2.13,<2.14",
     ],

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 NAMES = ["targets", "loader", "step", "end_to_end", "split", "hashes", "dedup", "shuffle", "probe", "trials"]
-NAMES += ["results", "dense_ops", "detector"]
+NAMES += ["results", "dense_ops", "detector", "forecast"]
 PACKAGES = ["numpy", "torch", "scipy", "scikit-learn", "nvidia-dali-cuda130", "simplejpeg", "horovod"]
 PACKAGES += ["cyanure", "faiss-cpu", "pdqhash", "imagehash", "hotcoco", "pycocotools", "torchvision"]
 

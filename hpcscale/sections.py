@@ -130,7 +130,10 @@ def may_change(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
+        if str(part) not in model.model_fields:
+            continue  # a name in a table of sections
         annotation = model.model_fields[str(part)].annotation
-        # A section, or `Section | None`.
-        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
+        # A section, `Section | None`, or a table of sections, `dict[str, Section]`.
+        kinds = (annotation, *get_args(annotation))
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(model.model_fields)

@@ -16,9 +16,9 @@ import hpcscale
 from hpcscale import text
 from hpcscale.cli.outcome import told
 
-COMMANDS = ("data", "labels", "train", "evaluate", "evaluate-results", "transfer", "models", "export",
-            "bench", "dedup", "report", "image", "submit", "status", "logs", "cancel", "resubmit",
-            "doctor")  # fmt: skip
+COMMANDS = ("data", "labels", "train", "evaluate", "evaluate-results", "transfer", "robustness", "models",
+            "export", "bench", "dedup", "report", "study", "papers", "image", "submit", "status", "logs",
+            "cancel", "resubmit", "doctor")  # fmt: skip
 # The module of a command, where it has another name than the command.
 MODULES = dict.fromkeys(("status", "logs", "cancel", "resubmit"), "jobs")
 MODULES["evaluate-results"] = "results"

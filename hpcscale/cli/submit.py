@@ -20,6 +20,9 @@ from hpcscale.cluster import submit as submitting
     "--after", multiple=True, metavar="JOB", help="Start only after this job has succeeded. Repeatable."
 )
 @click.option(
+    "--after-any", multiple=True, metavar="JOB", help="Start only after this job has ended, well or not."
+)
+@click.option(
     "--array", metavar="SPEC", help="Share the work among N tasks; N%LIMIT: at most LIMIT at a time."
 )
 @click.option("--sbatch", multiple=True, metavar="OPTION",
@@ -32,6 +35,7 @@ def submit(  # an argument an option, as click calls it
     ranks_per_node: int | None,
     time: str | None,
     after: tuple[str, ...],
+    after_any: tuple[str, ...],
     array: str | None,
     sbatch: tuple[str, ...],
     dry_run: bool,
@@ -44,14 +48,16 @@ def submit(  # an argument an option, as click calls it
     Its script, record, log and attempts lie in RUN/jobs; for a command that writes OUT, in OUT.job/jobs. The
     job requeues itself before its time limit and after failures, and goes on where it was.
     """
-    request = submitting.Request(name, nodes, ranks_per_node, time, after, array, sbatch)
+    request = submitting.Request(name, nodes, ranks_per_node, time, after, array, sbatch, after_any)
     run(command, request, dry_run)
 
 
 def run(command: tuple[str, ...], request: submitting.Request, dry_run: bool = False) -> None:
     """Submit, and print the id. `resubmit` uses it too."""
     most = slurm.MAX_ARRAY_SIZE if dry_run or not request.array else slurm.max_array_size()
-    submission = submitting.prepare(words.read(command, exists=not request.after), request, most)
+    submission = submitting.prepare(
+        words.read(command, exists=not (request.after or request.after_any)), request, most
+    )
     for line in submission.warnings:
         click.echo(line, err=True)
     if dry_run:

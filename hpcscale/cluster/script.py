@@ -28,6 +28,7 @@ class BatchJob:
     resources: Resources
     nodes: int = 1
     after: tuple[str, ...] = ()  # jobs that must have succeeded before
+    after_any: tuple[str, ...] = ()  # jobs that must have ended before, however
     array: str | None = None  # for sbatch: "0-7%4"
     parts: int = 0  # parts of an array's work; may be more than its tasks
     catalogue: Path | None = None  # of names of data sets, if it is not that of the working folder; absolute
@@ -73,8 +74,11 @@ def directives(job: BatchJob, site: Site) -> Iterator[str]:
         yield f"--mem={wanted.memory}"
     if job.array:
         yield f"--array={job.array}"
+    before = {"afterok": job.after, "afterany": job.after_any}
+    if any(before.values()):
+        parts = (":".join((word, *ids)) for word, ids in before.items() if ids)
+        yield f"--dependency={','.join(parts)}"
     if job.after:
-        yield f"--dependency=afterok:{':'.join(job.after)}"
         yield "--kill-on-invalid-dep=yes"
     yield f"--signal=B:USR1@{site.stop_seconds}"
     yield "--requeue"

@@ -51,6 +51,7 @@ class Request:
     after: tuple[str, ...] = ()
     array: str | None = None
     sbatch: tuple[str, ...] = ()  # more options of sbatch
+    after_any: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Submission:
 
 def prepare(command: Command, request: Request, max_array_size: int) -> Submission:
     """Prepare all that does not need Slurm. Raises SubmitError and ConfigError."""
-    for earlier in request.after:
+    for earlier in (*request.after, *request.after_any):
         if not re.fullmatch(slurm.ID, earlier):
             raise SubmitError(f"--after {earlier}: expected the id of a job, as 12")
     site_file = site.find(request.site).resolve()
@@ -75,7 +76,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
     resources = _resources(command, request, here, template)
     array, parts = _array(command, request.array, max_array_size)
     folder = Path(os.path.abspath(command.folder))
-    _check_visible(command, folder, here, exists=not request.after)
+    _check_visible(command, folder, here, exists=not (request.after or request.after_any))
     if command.recipe and not command.parts:  # tasks that share work are no ranks that share a batch
         config.samples_of_rank(command.recipe, request.nodes * resources.ranks())
     if missing := here.missing():
@@ -95,6 +96,7 @@ def prepare(command: Command, request: Request, max_array_size: int) -> Submissi
         resources=resources,
         nodes=request.nodes,
         after=request.after,
+        after_any=request.after_any,
         array=array,
         parts=parts,
         catalogue=Path(os.path.abspath(named)) if (named := os.environ.get(catalogue.VARIABLE)) else None,
@@ -147,8 +149,9 @@ def _record(
         "time": job.resources.time,
         "array": job.array,
         "parts": job.parts or None,
-        "after": list(request.after),
-        "request": vars(request) | {"site": str(site_file), "after": ()},  # what `resubmit` asks for
+        "after": [*request.after, *request.after_any],
+        # What `resubmit` asks for.
+        "request": vars(request) | {"site": str(site_file), "after": (), "after_any": ()},
     }
 
 

@@ -80,6 +80,18 @@ def measuring(folder: Path) -> Callable[[NDArray[np.int64]], Metrics]:
     return measured
 
 
+def voc_classes(folder: Path) -> dict[str, float | None]:
+    """The average precision of each class as in PASCAL VOC, the area under the curve at an overlap of .5, of
+    all pictures of an evaluation; empty where its objects are not VOC's. Raises FileError and OSError."""
+    if not (folder / "truth.json").exists():
+        return {}
+    truth, found = (read_json(folder / name, MOST) for name in ("truth.json", "found.json"))
+    try:
+        return voc.evaluate(*_in_corners(truth, found), IOU).classes if truth.get("voc") else {}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise FileError(f"{folder}: truth.json or found.json was damaged: {error!r:.200}") from None
+
+
 def _segmented(found: Records, left_out: Set[int]) -> Measured:
     matrix = np.zeros((miou.CLASSES, miou.CLASSES), np.int64)
     kept = [record for record in found if record["image_id"] not in left_out]
@@ -90,8 +102,18 @@ def _segmented(found: Records, left_out: Set[int]) -> Measured:
 
 
 def _voc(truth: dict[str, Any], found: Records, left_out: Set[int]) -> dict[str, float | None]:
-    """`mAP`, the area under the curve, and `mAP11`. VOC counts pixels from 1 and its last one is inside, so a
-    left of x is its xmin of x + 1."""
+    """`mAP`, the area under the curve, and `mAP11`."""
+    true, detected = _in_corners(truth, found)
+    out = set(map(str, left_out))
+    whole, eleven = (voc.evaluate(true, detected, IOU, points, out) for points in ("all", "11"))
+    return {"mAP": whole.metrics["mAP"], "mAP11": eleven.metrics["mAP"]}
+
+
+def _in_corners(
+    truth: dict[str, Any], found: Records
+) -> tuple[dict[str, dict[str, Truth]], dict[str, Found]]:
+    """Truth by picture and class, what was found by class. VOC counts pixels from 1 and its last one is
+    inside, so a left of x is its xmin of x + 1."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     objects: dict[str, dict[str, list[dict[str, Any]]]] = {str(image["id"]): {} for image in truth["images"]}
     for row in truth["annotations"]:
@@ -114,9 +136,7 @@ def _voc(truth: dict[str, Any], found: Records, left_out: Set[int]) -> dict[str,
         )
         for name, rows in by_class.items()
     }
-    out = set(map(str, left_out))
-    whole, eleven = (voc.evaluate(true, detected, IOU, points, out) for points in ("all", "11"))
-    return {"mAP": whole.metrics["mAP"], "mAP11": eleven.metrics["mAP"]}
+    return true, detected
 
 
 def _corners(rows: Records) -> NDArray[np.float64]:

@@ -92,6 +92,12 @@ def upright(picture: bytes) -> Image.Image:
     return _opened(picture, _upright)
 
 
+def cut_out(picture: bytes) -> Image.Image:
+    """The pixels of a picture file with transparency, 8-bit RGBA, by the rules above except that transparent
+    pixels stay so. Raises BadPicture, also where the file has none."""
+    return _opened(picture, _cut_out)
+
+
 def thumbnail(picture: bytes, side: int, quality: int) -> bytes:
     """A JPEG of at most side x side pixels of a picture file, by the rules above. Raises BadPicture."""
     image = upright(picture)
@@ -151,9 +157,23 @@ def _transcode(
     return out.getvalue(), original
 
 
-def _upright(image: Image.Image, jpeg: Tidy | None) -> Image.Image:
+def _cut_out(image: Image.Image, jpeg: Tidy | None) -> Image.Image:
+    _refuse_large(image)
+    if not image.has_transparency_data:
+        raise BadPicture("has no transparency, which says what belongs to the object")
+    loaded = _loaded(image, jpeg, image.size)
+    turn = turn_of(image)
+    image = loaded.convert("RGBA")
+    return image if turn is None else image.transpose(turn)
+
+
+def _refuse_large(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise BadPicture(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+
+
+def _upright(image: Image.Image, jpeg: Tidy | None) -> Image.Image:
+    _refuse_large(image)
     loaded = _loaded(image, jpeg, image.size)
     turn = turn_of(image)
     image = _plain(loaded)

@@ -1,4 +1,7 @@
-"""Figures of reports: what `runs.read` found in, PNG files out. The same input gives the same bytes."""
+"""Figures of reports: what `runs.read` found in, PNG files out. The same input gives the same bytes.
+
+The look of all other figures too, which may be SVG.
+"""
 
 import io
 import warnings
@@ -31,6 +34,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "text.parse_math": False,  # a name with dollar signs is not a formula
+    "svg.hashsalt": "hpcscale",  # else names in an SVG are random
 }
 
 
@@ -130,7 +134,8 @@ def _picture(axes: Axes, picture: Picture) -> None:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG, with our mark in it."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": "hpcscale"})
+    """Write a figure with our mark in it: as SVG where the name of the file ends so, else as PNG."""
+    content, svg = io.BytesIO(), file.suffix == ".svg"
+    metadata = {"Creator": "hpcscale", "Date": None} if svg else {"Software": "hpcscale"}
+    figure.savefig(content, format="svg" if svg else "png", dpi=110, metadata=metadata)
     write_file(file, content.getvalue())

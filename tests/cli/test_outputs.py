@@ -75,6 +75,10 @@ COMMANDS = {
         "transfer sprites OUT --count 2",
         ["/manifest.jsonl", "/dSpr-loc.tsv", "/dSpr-ori.tsv"],
     ),
+    "compose": (
+        "robustness compose objects backgrounds OUT",
+        ["/composition.json", "/manifest.jsonl", "/attributions.csv"],
+    ),
     "mistakes": ("transfer mistakes run OUT", [""]),
     "raters": ("transfer raters export run OUT", ["/votes.csv", "/page.html"]),
 }

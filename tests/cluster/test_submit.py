@@ -113,7 +113,7 @@ def test_directives_hold_nothing_of_the_user() -> None:
 # ---- the commands
 
 
-def test_a_training_from_submit_to_status(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_59_a_training_from_submit_to_status(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "elsewhere")
     login.write_site('partition = "main"\ntime = "1:00:00"\n')
     assert login.submit("--nodes", "2", "--ranks-per-node", "2", *TRAIN) == "1"

@@ -36,7 +36,7 @@ CROP = 64
         *[(100, 179, 20), (100, 181, 26), (179, 100, 20), (181, 100, 26)],
     ],
 )
-def test_counts_of_regions(height: int, width: int, count: int) -> None:
+def test_row_33_counts_of_regions(height: int, width: int, count: int) -> None:
     """The counts of Tolias et al.'s grid; squares lie within the map, and its corners are covered."""
     found = regions(height, width)
     assert len(found) == count
@@ -71,7 +71,7 @@ def grid(height: int, width: int) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(
     "shape", [(2, 2), (7, 7), (7, 10), (10, 7), (12, 16), (16, 40), (100, 179), (100, 181), (181, 100)]
 )
-def test_rmac_is_what_its_definition_says(shape: tuple[int, int]) -> None:
+def test_row_33_rmac_is_what_its_definition_says(shape: tuple[int, int]) -> None:
     maps = np.random.default_rng(0).gamma(1, 1, (3, 5, *shape)).astype(np.float32)
     expected = np.zeros((3, 5))
     for top, left, side in grid(*shape):
@@ -229,7 +229,7 @@ def brute(a: Codes, b: Codes | None, least: float, k: int | None) -> str:
     alone=st.booleans(),
     rows=st.sampled_from([1, 7, 1000]),
 )
-def test_search_equals_brute_force(
+def test_row_32_search_equals_brute_force(
     tmp_path_factory: pytest.TempPathFactory, sizes, least, k, alone, rows
 ) -> None:
     folder = tmp_path_factory.mktemp("cosine")

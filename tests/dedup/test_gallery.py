@@ -115,7 +115,7 @@ def test_within_one_set_a_picture_of_both_columns_is_there_once(tmp_path):
     assert sorted(json.loads(Reader(tmp_path / "page.html").texts(id="page")[0])["names"]) == ["x", "y", "z"]
 
 
-def test_merge_lists_what_is_disputed(tmp_path):
+def test_row_35_merge_lists_what_is_disputed(tmp_path):
     for who, verdict in (("ann", "accept"), ("bob", "reject")):
         decided = {("a\t1", "b"): Decision(verdict, who), ("a", "2"): Decision("accept", who)}
         pairs.write_decisions(tmp_path / f"{who}.jsonl", decided)

@@ -22,7 +22,7 @@ def here(page) -> str:
 
 
 @in_browser
-def test_keys_decide_move_and_take_back(tmp_path, chromium):
+def test_row_35_keys_decide_move_and_take_back(tmp_path, chromium):
     chromium.open(make(tmp_path, ROWS))
     assert here(chromium) == "z2"
     assert chromium.text("#name-b") == "2"

@@ -54,7 +54,7 @@ def pairs(tmp_path: Path) -> Path:
         ("a", 2, []),
     ],
 )
-def test_sides(pairs: Path, tmp_path: Path, side: str, radius: int | None, names: list[str]) -> None:
+def test_row_36_sides(pairs: Path, tmp_path: Path, side: str, radius: int | None, names: list[str]) -> None:
     options = [] if radius is None else ["--radius", str(radius)]
     out = tmp_path / "drop.txt"
     result = CliRunner().invoke(

@@ -61,7 +61,7 @@ def brute(a: Codes, b: Codes | None, radius: int, quality: int) -> str:
     quality=st.sampled_from([None, 0, 60]),
     alone=st.booleans(),
 )
-def test_equal_to_brute_force(
+def test_row_34_equal_to_brute_force(
     tmp_path_factory: pytest.TempPathFactory, sizes, method, block, piece, radius, quality, alone
 ) -> None:
     folder = tmp_path_factory.mktemp("search")

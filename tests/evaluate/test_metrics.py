@@ -45,7 +45,7 @@ def same(a, b):
 
 @given(problems())
 @settings(max_examples=150, deadline=None)
-def test_both_readings_equal_the_slow_oracle(problem):
+def test_row_30_both_readings_equal_the_slow_oracle(problem):
     scores, positive, weights, k = problem
     found = metrics.measure(results_of(scores, positive, k=k), weights)
     ones = np.ones_like(weights)
@@ -107,7 +107,7 @@ def test_a_constant_score_has_the_share_of_positives_as_average_precision():
         assert positives.tolist() == [2]
 
 
-def test_accuracy_counts_only_samples_with_one_truth():
+def test_row_31_accuracy_counts_only_samples_with_one_truth():
     scores = np.tile(np.arange(8.0)[::-1], (4, 1))  # every picture: 0, 1, 2, ...
     found = metrics.measure(results_of(scores, np.zeros((4, 8)), truths=[0, 4, 5, -1]), np.ones(8))
     assert (found["single"], found["top1"], found["top5"]) == (3, 1 / 3, 2 / 3)

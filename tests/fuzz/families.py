@@ -1,6 +1,6 @@
 """Every family of cases, and its weight among all."""
 
-from tests.fuzz import documents, options, pictures, places, results, runs, stores, transfers
+from tests.fuzz import documents, options, pictures, places, results, runs, stores, studies, transfers
 from tests.fuzz.harness import Family
 
 FAMILIES: dict[str, tuple[Family, int]] = {
@@ -29,6 +29,7 @@ FAMILIES: dict[str, tuple[Family, int]] = {
     "results": (results.results, 9),
     "annotations": (results.annotations, 6),
     "detections": (results.detections, 5),
+    "studies": (studies.studies, 8),
     "kinds": (places.kinds, 9),
     "outputs": (places.outputs, 9),
     "names": (places.names, 6),

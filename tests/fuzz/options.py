@@ -46,9 +46,15 @@ CALLS = (
     "transfer mistakes run NEW.html --embeddings embeddings.h5 --training embeddings.h5",
     "transfer raters export run NEW",
     "transfer raters import run votes.csv",
+    "robustness compose objects backgrounds NEW",
     "evaluate-results --kind boxes --annotations coco.json --results boxes.json --drop drop-results.txt",
     "report run",
     "report detector",
+    "study plan study.toml",
+    "study status study.toml",
+    "study report study.toml --out NEW",
+    "papers fill papers.toml NEW",
+    "papers draw sun2017-5 points.csv NEW-drawn",
     "image info image.sif",
     "image verify image.sif",
     "status run",
@@ -103,7 +109,10 @@ def _command(words: list[str]) -> click.Command:
 
 def _new(case: Case) -> list[str]:
     """Files that a command may have been told to write, and that were not there."""
-    return [f"NEW{ending}" for ending in (".png", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")]
+    return [
+        f"NEW{ending}"
+        for ending in (".png", ".svg", ".json", ".h5", ".tsv", ".txt", ".html", ".jsonl", ".npz")
+    ]
 
 
 def keys(settings: dict[str, Any], prefix: str = "") -> list[str]:

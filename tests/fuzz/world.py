@@ -46,6 +46,18 @@ selection = {size = 6, classes = "classes.txt"}
 ["val-web-1.5k"]
 data = "gone"
 """
+PAPERS = """
+[tables."sun2017-1"]
+"Random initialization" = ["run", "gone"]
+[tables."sun2017-9"."*"]
+"*" = "detector"
+[figures."sun2017-5"."300M"]
+"ResNet-50" = "detector"
+[figures."sun2017-3"."mine"]
+"seed 0" = "run"
+[metrics."sun2017-1"]
+"top-5" = "dedup.top5"
+"""
 SITE = """
 image = "image.sif"
 binds = ["pictures"]
@@ -69,6 +81,8 @@ def make(place: Path) -> None:
     (place / "wnids.txt").write_text("n01440764\n")
     (place / "recipe.toml").write_text(RECIPE)
     (place / "catalogue.toml").write_text(CATALOGUE)
+    (place / "papers.toml").write_text(PAPERS)
+    (place / "points.csv").write_text("family,place,x,y,seed\n300M,ResNet-50,50,33.5,a\n")
     (place / "classes.txt").write_text("# hpcscale classes 1\napple\nthing\n")
     (place / "site.toml").write_text(SITE)
     (place / "image.sif").write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(1000))
@@ -101,6 +115,7 @@ def make(place: Path) -> None:
     (place / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command("dedup", "drop", place / "pairs.tsv", "--side", "b", "--out", place / "drop.txt")
     _run(place / "run")
+    _cut_outs(place)
     world_of_transfers.make(place)
     world_of_results.make(place)
 
@@ -117,6 +132,20 @@ def _pictures(place: Path) -> None:
     rows = "".join(f"{line['image']},{line['tags'][0]}\n" for line in lines)
     (place / "manifest.csv").write_text("image,tags\n" + rows)
     (place / "manifest.tsv").write_text(("image,tags\n" + rows).replace(",", "\t"))
+
+
+def _cut_outs(place: Path) -> None:
+    """An apple and a dog, and what they may be pasted on."""
+    for name, size in (("apple", (20, 30)), ("dog", (40, 12))):
+        (place / "objects" / name).mkdir(parents=True)
+        cut = Image.new("RGBA", size, (200, 50, 60, 255))
+        cut.putpixel((0, 0), (0, 0, 0, 0))
+        cut.save(place / "objects" / name / "0.png")
+    (place / "backgrounds").mkdir()
+    shutil.copy(place / "pictures" / "0.jpg", place / "backgrounds" / "sea.jpg")
+    rows = "".join(f"{name}/0.png,CC0\n" for name in ("apple", "dog"))
+    (place / "objects" / "attributions.csv").write_text("image,licence\n" + rows)
+    (place / "backgrounds" / "attributions.tsv").write_text("image\tlicence\nsea.jpg\tCC0\n")
 
 
 def _tars(folder: Path) -> None:

@@ -24,6 +24,32 @@ steps = 2
 [schedule]
 lr = 0.1
 """
+STUDY = """
+out = "studied"
+[given]
+pictures = "pictures"
+[axes]
+side = [20, 30]
+seed = [0, 1]
+[along.side]
+more = ["a", "b"]
+[stages.pack]
+run = "data ingest {pictures} {here} --resize {side} --workers 1"
+[stages.pretrain]
+run = "train {here} --config recipe.toml --set data.train={pack} --set train.seed={seed}"
+[stages.all]
+over = []
+run = "report {pretrain*} --out {here}.md"
+[speed]
+model = "resnet50"
+pictures_per_second = 10
+[report]
+stage = "pretrain"
+metric = "map100"
+size = "side"
+seeds = "seed"
+at = [40]
+"""
 XML = """<annotation><size><width>60</width><height>50</height><depth>3</depth></size>
 <object><name>dog</name><difficult>{hard}</difficult>
 <bndbox><xmin>5</xmin><ymin>6</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>
@@ -63,6 +89,7 @@ def make(place: Path) -> None:
         Image.fromarray(classes).save(place / "maps" / f"{n}.png")
         Image.fromarray(np.where(classes == 255, 0, classes)).save(place / "found-maps" / f"{n}.png")
     _run(place)
+    (place / "study.toml").write_text(STUDY)
 
 
 def _run(place: Path) -> None:

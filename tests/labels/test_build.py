@@ -72,7 +72,7 @@ def test_parents_of_an_ambiguous_word_are_what_all_its_senses_share(folder):
         ("first-sense", {(wnid(12),), (wnid(21),), (wnid(11),)}),
     ],
 )
-def test_merge(folder, merge, expected):
+def test_row_03_merge(folder, merge, expected):
     vocabulary = build.from_wordnet(*data(WORDS), Choice(merge=merge, ancestors=False), folder=folder)
     assert set(vocabulary.senses) == expected
     assert not any(vocabulary.parents)
@@ -150,7 +150,7 @@ def test_a_users_hierarchy(tmp_path):
     assert flat.counts == (0, 1, 3, 0, 0, 1, 0, 0)
 
 
-def test_the_three_vocabularies_of_the_paper(real):
+def test_row_02_the_three_vocabularies_of_the_paper(real):
     """1.5k, 8.5k and 17k, through the whole pipeline on data in which every noun occurs: the 1,000 synsets
     build the golden classes, and all nouns but 'entity' and numbers 77,216."""
     synsets, _ = real

@@ -28,7 +28,7 @@ def dags(draw, most=30):
 
 @settings(max_examples=60, deadline=None)
 @given(dags())
-def test_ancestors_equal_networkx(parents):
+def test_row_01_ancestors_equal_networkx(parents):
     tree = build([str(c) for c in range(len(parents))], parents)
     graph = networkx.DiGraph((p, c) for c, above in enumerate(parents) for p in above)
     graph.add_nodes_from(range(len(parents)))

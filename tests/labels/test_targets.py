@@ -75,7 +75,7 @@ def test_rows_labels_and_truths_equal_the_oracle(kind, case):
 
 @settings(max_examples=40, deadline=None)
 @given(case=cases())
-def test_closure_is_idempotent_and_monotone(case):
+def test_row_01_closure_is_idempotent_and_monotone(case):
     parents, _, batches, _, _ = case
     n = len(parents)
     tree = hierarchy.build([str(c) for c in range(n)], parents)

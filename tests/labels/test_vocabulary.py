@@ -30,7 +30,7 @@ from hpcscale.labels.vocabulary import Vocabulary, VocabularyError, dump, find, 
         ("", ""),
     ],
 )
-def test_normalise(tag, expected):
+def test_row_02_normalise(tag, expected):
     assert normalise(tag) == expected
 
 

@@ -55,7 +55,7 @@ def merged(tags, senses, order, merge):
     return {canonical.concept(tag, senses[tag], merge, first) for tag in tags}
 
 
-def test_golden_counts_of_wordnet(real):
+def test_row_03_golden_counts_of_wordnet(real):
     synsets, order = real
     senses = canonical.sense_sets(synsets)
     assert len(synsets) == 82_115
@@ -66,7 +66,7 @@ def test_golden_counts_of_wordnet(real):
     assert set(senses["brownbear"]) < set(senses["bruin"])  # which has a second sense, as a name for any bear
 
 
-def test_golden_counts_of_the_ilsvrc_synsets(real):
+def test_row_03_golden_counts_of_the_ilsvrc_synsets(real):
     synsets, order = real
     senses = canonical.sense_sets(synsets)
     chosen = set((GOLDEN / "ilsvrc2012_wnids.txt").read_text().split())

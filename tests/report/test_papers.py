@@ -104,7 +104,7 @@ def test_bit_table_1_has_one_cell_that_only_rounding_allows():
 
 
 @pytest.mark.parametrize("row", rows("sun2017.csv"))
-def test_sun_tables_1_to_3(row):
+def test_row_36_sun_tables_1_to_3(row):
     """Differences are of at most 0.3 points, as the text says ("no significant differences in trends").
 
     Accuracy is a mean over pictures, so table 1 must allow an accuracy of the 5,536 duplicates; it does, near
@@ -152,7 +152,7 @@ def test_shares_of_duplicates(row):
         assert f"{100 * int(row['duplicates']) / int(row['test_images']):.2f}" == row["percent"]
 
 
-def test_lower_bound_of_mahajan():
+def test_row_37_lower_bound_of_mahajan():
     """84.2 % with 150 duplicates among 50,000 is at least 83.9 %. The bound itself is in a supplement that is
     not at hand; this is their rule applied to their figures."""
     bound = 0.842 - 150 / 50_000
