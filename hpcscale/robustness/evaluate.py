@@ -73,8 +73,7 @@ def evaluate(
     out = options.out or run / "robustness" / f"{folder.resolve().name}-{step:08d}.json"
     check_output(out, [folder, options.classes], marked(MARK.encode()))
     labels = open_vocabulary(trained.settings)
-    if trained.checkpoint.metadata.get("names", (now := same.names(labels.classes))) != now:
-        raise EvaluateError(f"data.vocabulary: not the classes that {trained.checkpoint.file} was trained on")
+    _refuse_others(trained, labels)
     mapped = mapping.read(options.classes, (one.of for one in pictures), labels)
     inside, evaluated = _in_context(run)
     candidates = _candidates(labels, options.data or evaluated or trained.settings.data.train, mapped)
@@ -146,6 +145,15 @@ def predictions(
         )
         for picture, classes, probabilities in rows
     )
+
+
+def _refuse_others(trained: Trained, labels: Vocabulary) -> None:
+    """Raises EvaluateError where the network's outputs are not these classes. Older checkpoints do not name
+    theirs; then their number must fit."""
+    now = same.names(labels.classes)
+    fits = trained.model.classifier.out_features == len(labels.classes)
+    if not fits or trained.checkpoint.metadata.get("names", now) != now:
+        raise EvaluateError(f"data.vocabulary: not the classes that {trained.checkpoint.file} was trained on")
 
 
 def _stored(trained: Trained) -> int | None:

@@ -204,9 +204,18 @@ def test_row_55_a_users_file_is_left_alone(judged: Judged, tmp_path: Path) -> No
 def test_row_55_another_vocabulary_than_was_trained_on_is_refused(judged: Judged, tmp_path: Path) -> None:
     shutil.copytree(judged.run, tmp_path / "run")
     settings = json.loads((tmp_path / "run/config.json").read_text())
-    vocabulary.save(LABELS, tmp_path / "other.json")
     settings["data"]["vocabulary"] = str(tmp_path / "other.json")
     (tmp_path / "run/config.json").write_text(json.dumps(settings))
+    vocabulary.save(LABELS, tmp_path / "other.json")  # as many classes
+    with pytest.raises(EvaluateError, match=r"data\.vocabulary: not the classes that"):
+        evaluate(tmp_path / "run", judged.composed, Options(workers=1))
+    for record in (tmp_path / "run/checkpoints").glob("*.json"):
+        tiny.rewrite(record, lambda content: content["metadata"].pop("names"))
+    more = LABELS._replace(
+        classes=(*LABELS.classes, "more"), parents=(*LABELS.parents, ()), senses=(*LABELS.senses, ()),
+        counts=(*LABELS.counts, 1),
+    )  # fmt: skip
+    vocabulary.save(more, tmp_path / "other.json", force=True)
     with pytest.raises(EvaluateError, match=r"data\.vocabulary: not the classes that"):
         evaluate(tmp_path / "run", judged.composed, Options(workers=1))
 
