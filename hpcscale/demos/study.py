@@ -78,7 +78,7 @@ def main(out: Path) -> None:
     write_file(file, STUDY.encode())
     hpcscale("study", "plan", file)
     words: list[str | Path] = ["study", "run", file, "--here", "--ranks", "2"]
-    records = out / "study" / "pretrain"
+    records = out / "study" / "cells" / "pretrain"
     for number in range(1, KILLED + 1):
         if len(list(records.glob("*.json"))) < number:
             click.secho("\nKilled on its way:", bold=True, err=True)

@@ -34,6 +34,7 @@ from hpcscale.sections import Place, Section
 
 NAME = r"[a-z][a-z0-9_]*"
 HERE = "here"
+CELLS = "cells"  # folder of the records of cells, so no name of a stage
 STUDIES = config.RECIPES / "studies"
 TRAIN = "train"  # the command whose cells are jobs of their own, on several nodes
 SLOT = re.compile(rf"\{{({NAME})(\*?)\}}")
@@ -98,9 +99,10 @@ class Study(Section):
     def consistent(self) -> "Study":
         names = [*self.given, *self.axes, *self.stages, *companions(self)]
         for name in names:
-            if not re.fullmatch(NAME, name) or name == HERE:
+            if not re.fullmatch(NAME, name) or name in (HERE, CELLS):
                 raise ValueError(
-                    f"{name!r:.80} is no name of an axis or stage: letters, digits and _, not 'here'"
+                    f"{name!r:.80} is no name of an axis or stage: small letters, digits and _, but not "
+                    f"'{HERE}' or '{CELLS}'"
                 )
             if names.count(name) > 1:
                 raise ValueError(f"{name} is the name of two: of [given], an axis, [along] or a stage")

@@ -58,7 +58,8 @@ def run(cells: Mapping[Key, Cell], states: dict[Key, State], root: Path, ranks: 
 
 def _command(cell: Cell, root: Path, ranks: int) -> tuple[int, float]:
     """Exit code and seconds. The process is ended with ours."""
-    (root / cell.folder).parent.mkdir(parents=True, exist_ok=True)
+    for place in (root / cell.folder, state.log_of(cell, root)):
+        place.parent.mkdir(parents=True, exist_ok=True)
     words = [*cell.words, *(["--ranks", str(ranks)] if ranks > 1 and cell.words[0] in RANKED else [])]
     start = time.monotonic()
     with (

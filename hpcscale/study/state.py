@@ -2,10 +2,10 @@
 
 In: cells. Out: the state of each. Nothing else remembers a study: no process, no database.
 
-A cell that was run by `study run --here`, or by a task of an array, has a record beside its folder,
-FOLDER.json: the command, its exit code, its seconds, and the last lines that it printed; all of them lie in
-FOLDER.log. A training on a cluster is a job of its own and has its attempts (cluster/jobs.py); other cells of
-a stage share an array, whose jobs are in OUT/STAGE.job.
+A cell that was run by `study run --here`, or by a task of an array, has a record, OUT/cells/STAGE/NAME.json,
+NAME that of its folder: the command, its exit code, its seconds, and the last lines that it printed; all of
+them lie in NAME.log. A training on a cluster is a job of its own and has its attempts (cluster/jobs.py);
+other cells of a stage share an array, whose jobs are in OUT/STAGE.job.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from hpcscale.cluster import jobs, slurm
 from hpcscale.files import FileError, read_json, write_file
 from hpcscale.study.cells import Cell, Key
-from hpcscale.study.definition import TRAIN
+from hpcscale.study.definition import CELLS, TRAIN
 
 Word = Literal["done", "failed", "running", "queued", "waiting", "missing"]
 LINES = 20  # of what a failed command printed, that are kept
@@ -30,13 +30,16 @@ class State(NamedTuple):
 
 
 def record_of(cell: Cell, root: Path) -> Path:
-    folder = root / cell.folder
-    return folder.with_name(folder.name + ".json")
+    return _beside(cell, root, "json")
 
 
 def log_of(cell: Cell, root: Path) -> Path:
-    folder = root / cell.folder
-    return folder.with_name(folder.name + ".log")
+    return _beside(cell, root, "log")
+
+
+def _beside(cell: Cell, root: Path, ending: str) -> Path:
+    """Not beside the folder: what a cell makes may have such a name, as {here}.json."""
+    return root / cell.folder.parent.parent / CELLS / cell.stage / f"{cell.folder.name}.{ending}"
 
 
 def write(cell: Cell, root: Path, code: int, seconds: float) -> None:
@@ -44,6 +47,7 @@ def write(cell: Cell, root: Path, code: int, seconds: float) -> None:
     said = {"command": list(cell.words), "digest": cell.digest, "code": code, "seconds": round(seconds, 3)}
     if code:
         said["said"] = last_lines(log_of(cell, root))
+    record_of(cell, root).parent.mkdir(parents=True, exist_ok=True)
     write_file(record_of(cell, root), (json.dumps(said, indent=1) + "\n").encode())
 
 

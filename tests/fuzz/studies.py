@@ -1,9 +1,15 @@
 """Files of studies, and what lies in their folders, made bad: refused by name, or planned and told."""
 
 import json
+from pathlib import Path
 
 from tests.fuzz import mutate, options
 from tests.fuzz.harness import Case
+
+
+def _record(cell: dict[str, str]) -> Path:
+    folder = Path(cell["folder"])
+    return folder.parent.parent / "cells" / cell["stage"] / f"{folder.name}.json"
 
 
 def studies(case: Case) -> None:
@@ -13,14 +19,14 @@ def studies(case: Case) -> None:
     before = case.run("study", "status", "study.toml", "--json")
     cells = json.loads(before.out)
     for cell in cells[:3]:
-        file = case.place / f"{cell['folder']}.json"
+        file = case.place / _record(cell)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"command": [], "digest": "x", "code": 1, "seconds": 1.0, "said": ["a"]}))
     kind = case.random.randrange(3)
     if kind == 0:
         case.spoil("study.toml", options.toml, binary=False)
     elif kind == 1:
-        case.spoil(f"{cells[0]['folder']}.json", mutate.document, binary=False)
+        case.spoil(str(_record(cells[0])), mutate.document, binary=False)
     else:
         key = case.random.choice(
             ("axes.side", "given.pictures", "stages.pack.run", "skip", "report.at", "out")

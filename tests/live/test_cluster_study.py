@@ -65,6 +65,13 @@ def over(file: Path) -> dict[str, str] | None:
     return None if {"queued", "running"} & set(found.values()) else found
 
 
+def told(file: Path) -> str:
+    """What became of the study, and the ends of all logs of its jobs."""
+    logs = sorted(file.parent.rglob("jobs/*.log"))
+    ends = [f"== {log}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]) for log in logs]
+    return "\n".join([rig.hpcscale("study", "status", file), *ends])
+
+
 def times(file: Path) -> dict[str, int]:
     """When what is made was written."""
     made = [
@@ -79,7 +86,7 @@ def test_a_graph_whose_failed_cell_is_mended(file: Path, record: Record) -> None
     assert run(file) == []
     found = rig.wait_for("the end of the study", 600, lambda: over(file))
     bad = {"hash seed=2", "pairs seed=2"}
-    assert {name for name, state in found.items() if state != "done"} == bad, found
+    assert {name for name, state in found.items() if state != "done"} == bad, told(file)
     assert found["hash seed=2"] == "failed"
     assert found["pairs seed=2"] == "waiting"
     before = times(file)

@@ -105,8 +105,8 @@ def test_row_f_killed_twice_it_ends_with_what_nobody_killed_has(folder: Path) ->
     for how, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)):
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as process:
             deadline = time.monotonic() + 60
-            done = len(list((folder / "study").glob("*/*.json")))
-            while len(list((folder / "study").glob("*/*.json"))) == done:
+            done = len(list((folder / "study" / "cells").glob("*/*.json")))
+            while len(list((folder / "study" / "cells").glob("*/*.json"))) == done:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             if how == signal.SIGKILL:
@@ -124,6 +124,18 @@ def test_row_f_killed_twice_it_ends_with_what_nobody_killed_has(folder: Path) ->
     for one in killed:
         assert one.read_bytes() == (folder / "killed" / "pairs" / one.name).read_bytes()
         assert b"0.jpg\tthing/3.jpg" in one.read_bytes()
+
+
+def test_what_a_command_makes_may_have_any_name_behind_its_folders(folder: Path) -> None:
+    """A record beside the folder once took the place of a vocabulary."""
+    text = '[stages.hash]\nrun = "dedup hash pictures {here}.json --workers 1"\n'
+    text += '[stages.text]\nrun = "dedup search {hash}.json --out {here}.log --min-quality 0"\n'
+    (file := folder / "study.toml").write_text(text)
+    done = study("run", file, "--here")
+    assert done.exit_code == 0, done.output
+    assert set(states(file).values()) == {"done"}
+    (made,) = (folder / "study" / "text").glob("*.log")
+    assert b"thing/0.jpg\tthing/3.jpg\t0" in made.read_bytes()
 
 
 def test_two_at_once_are_refused(folder: Path) -> None:
