@@ -133,8 +133,22 @@ def _picture(axes: Axes, picture: Picture) -> None:
         axes.text(0, y, text, color=color, weight=weight, fontsize=9, va="top", transform=axes.transAxes)
 
 
+def settle(figure: Figure) -> None:
+    """Lay out a figure once, at round places. The solver of the layout does not always find the same last
+    digits, and the names of parts of an SVG come of all digits."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(value, 4) for value in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height), which="original")
+        axes.apply_aspect()
+
+
 def save(figure: Figure, file: Path) -> None:
     """Write a figure with our mark in it: as SVG where the name of the file ends so, else as PNG."""
+    settle(figure)
     content, svg = io.BytesIO(), file.suffix == ".svg"
     metadata = {"Creator": "hpcscale", "Date": None} if svg else {"Software": "hpcscale"}
     figure.savefig(content, format="svg" if svg else "png", dpi=110, metadata=metadata)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from benchmarks import forecast as curves
 from hpcscale.cli import main
 from hpcscale.files import FileError, Told
-from hpcscale.study import fits, forecast, points
+from hpcscale.study import curve, fits, forecast
 
 SIZES = np.geomspace(1e5, 1e8, 9)
 ERRORS = 0.1 + 9 * SIZES**-0.3
@@ -148,8 +148,8 @@ def test_row_g_any_allowed_points_have_a_forecast_or_a_reason() -> None:
         for one in found.estimates:
             assert 0 <= one.low <= one.high <= 1
             assert np.isfinite([one.estimate, one.high]).all()
-        json.dumps(points.as_json(found), allow_nan=False)
-        points.as_text(found)
+        json.dumps(curve.as_json(found), allow_nan=False)
+        curve.as_text(found)
     assert made > 10
 
 
@@ -208,8 +208,8 @@ def test_row_g_real_curves_are_forecast_as_well_as_is_recorded() -> None:
     found = curves.read(curves.FILE)
     assert len(found) == 72
     missed = []
-    for curve in found.values():
-        sizes, errors, later, truth = curves.split(curve, None, None)
+    for one in found.values():
+        sizes, errors, later, truth = curves.split(one, None, None)
         missed.append(np.sqrt(np.mean(np.log(fits.fit_m4(sizes, errors)(later) / truth) ** 2)))
     assert np.median(missed) <= 0.0275
     held = [
@@ -298,7 +298,7 @@ def test_row_g_a_file_that_cannot_be_read_is_named_with_its_line(
 ) -> None:
     file = write(tmp_path, text)
     with pytest.raises(FileError) as caught:
-        points.read(file)
+        curve.read(file)
     assert str(caught.value).startswith(f"{file}: {message}")
 
 
