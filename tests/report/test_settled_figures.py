@@ -18,7 +18,8 @@ def test_places_are_round_and_nothing_moves_them_again(tmp_path: Path, ending: s
         figure.legend(loc="outside lower center")
         save(figure, tmp_path / f"one.{ending}")
         bounds = [axes.get_position(original=True).bounds for axes in figure.axes]
-        assert bounds == [tuple(round(value, 4) for value in of) for of in bounds]
+        for of in bounds:
+            assert of == pytest.approx([round(value, 4) for value in of], rel=0, abs=1e-12)
         assert all(0 < of[2] < 0.5 for of in bounds)
         save(figure, tmp_path / f"other.{ending}")
         assert [axes.get_position(original=True).bounds for axes in figure.axes] == bounds
