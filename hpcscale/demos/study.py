@@ -24,7 +24,7 @@ from hpcscale.files import Told, write_file
 KILLED = 2  # times
 STUDY = """\
 [axes]
-size = [200, 800, 3200, 12000]
+size = [200, 800, 3200, 11400]
 seed = [0, 1]
 [stages.pretrain]
 run = '''train {here} --config weak.toml --set selection.size={size}
