@@ -67,7 +67,7 @@ def of_cells(cells: Mapping[Key, Cell], root: Path) -> dict[Key, State]:
         own = _own(cell, root, known)
         open_ = [need for need in cell.needs if found[need].word != "done"]
         bad = [need for need in open_ if found[need].word == "failed" or need in blocked]
-        if bad and own.word not in ("done", "running"):
+        if bad and own.word in ("missing", "failed"):
             own = State("waiting", f"{_named(bad[0])}, which {'waits' if bad[0] in blocked else 'failed'}")
             blocked.add(key)
         elif open_ and own.word in ("missing", "failed"):

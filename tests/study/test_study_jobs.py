@@ -127,6 +127,17 @@ def test_row_f_a_cell_of_an_array_that_fails_blocks_what_needs_it_alone(login: L
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+def test_a_job_that_still_waits_behind_a_failure_is_not_submitted_twice(login: Login) -> None:
+    write(login, 7)
+    pack, *_ = run(login)
+    for name, job in login.cluster.jobs().items():
+        if name.startswith(f"{pack}_"):
+            login.cluster._attempt(job)
+    found = states(login)
+    assert (found["pack side=7"], found["pretrain side=7,seed=0"]) == ("failed", "queued")
+    assert len(run(login)) == 1  # the failed cell's stage, and no training again
+
+
 def test_the_plan_counts_what_trainings_take(login: Login) -> None:
     done = login.run("study", "plan", "study.toml", "--json")
     assert done.exit_code == 0, done.output
